@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The front door: a name for each thing that people do here.  Meson does the building.
+
+PREFIX = /usr/local
+DESTDIR =
+SIZE = 1G
+ARGS =
+
+build:
+	scripts/setup build
+	[ -f build/build.ninja ] || scripts/configure build
+	ninja -C build
+
+run:
+	@scripts/run $(SIZE) $(ARGS)
+
+check:
+	@scripts/check plain
+
+check-asan check-tsan check-i386 check-s390x: check-%:
+	@scripts/check $*
+
+check-cross: check-i386 check-s390x
+
+bench:
+	scripts/setup build bench
+	scripts/configure build
+	bench/run
+
+install: build
+	scripts/configure build --prefix=$(PREFIX)
+	DESTDIR=$(DESTDIR) meson install -C build
+
+clean:
+	rm -rf build build-*
+
+.PHONY: build run check check-asan check-tsan check-i386 check-s390x check-cross bench install clean

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* blobs - compressed pages, in a log
+ *
+ * Blobs are appended to segments of one chunk each, side by side whatever their length.  A blob
+ * is never changed.  A segment whose blobs are all gone is given back; one in which few are left
+ * can be emptied by storing those again: blobs_worst names it, blobs_next walks it.
+ *
+ * Any thread may call anything but create and destroy.  A blob's bytes may be read inside the
+ * read section in which its word was found, and blobs_drop waits for no section: call it after a
+ * grace period, or for a blob that nobody else has seen.
+ */
+
+#ifndef NBDRAM_DISK_BLOBS_H
+#define NBDRAM_DISK_BLOBS_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "disk/pool.h"
+
+struct blob {
+    uint64_t page; /* whose it is */
+    uint32_t size; /* of bytes */
+    uint32_t reserved;
+    unsigned char bytes[];
+};
+
+struct blobs {
+    struct pool segments;
+    size_t segment_size;
+    pthread_mutex_t lock;  /* guards what follows */
+    struct segment *table; /* by number */
+    uint64_t table_size;
+    bool any_open;
+    uint64_t open;          /* the segment that is being filled */
+    uint64_t segment_count; /* in use */
+    uint64_t blob_count;
+    uint64_t live; /* bytes of all blobs, with what aligns them */
+};
+
+/* options gives chunk, capacity and budget. */
+int blobs_create(struct blobs *blobs, const struct pool_options *options);
+void blobs_destroy(struct blobs *blobs); /* all zeroes are accepted */
+
+/* Copy size bytes of a page into the log.  -ENOSPC, -ENOMEM: as pool_take. */
+int blobs_store(struct blobs *blobs, uint64_t page, const void *bytes, size_t size,
+                uint64_t *number);
+
+const struct blob *blobs_at(const struct blobs *blobs, uint64_t number);
+
+/* True if so much of the log is waste by now (1/16 and two segments) that some should be emptied.
+ */
+bool blobs_drop(struct blobs *blobs, uint64_t number);
+
+/* The segment most worth emptying, if that should be done: true, and in *number the place of its
+ * first blob.  Only one thread may empty segments; blobs_next has to be called to the end. */
+bool blobs_worst(struct blobs *blobs, uint64_t *number);
+
+/* The next blob of the same segment; false at the end. */
+bool blobs_next(struct blobs *blobs, uint64_t *number);
+
+struct blobs_stats {
+    uint64_t count, bytes;
+};
+void blobs_stats(struct blobs *blobs, struct blobs_stats *stats);
+
+#endif

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Asking the machine reads half a dozen files, some 50 microseconds: too long for every 2 MiB.
+ * So an answer of R bytes of room is good for the next R/16, and the closer the end the more
+ * often is asked.  Others may take memory in between; that is what the reserve is for. */
+
+#include "disk/budget.h"
+
+#include <errno.h>
+
+#include "os/machine.h"
+
+#define MIB ((uint64_t)1 << 20)
+
+static uint64_t clamp(uint64_t n, uint64_t low, uint64_t high)
+{
+    return n < low ? low : n > high ? high : n;
+}
+
+void budget_init(struct budget *budget, uint64_t limit, bool keepback, const char *root)
+{
+    struct os_memory_room room;
+    atomic_init(&budget->used, 0);
+    atomic_init(&budget->credit, 0);
+    budget->limit = limit;
+    budget->root = root;
+    budget->reserve = 0;
+    if (limit == 0 && os_memory_room(root, &room) == 0)
+        budget->reserve = clamp(room.total / 16, 64 * MIB, 1024 * MIB);
+    budget->keepback = !keepback ? 0 : limit ? limit / 16 : budget->reserve / 4;
+}
+
+/* What the machine can give beyond the reserve.  One that does not tell gives all it has. */
+static uint64_t machine_room(const struct budget *budget)
+{
+    struct os_memory_room room;
+    if (os_memory_room(budget->root, &room) < 0)
+        return INT64_MAX;
+    return room.available > budget->reserve ? room.available - budget->reserve : 0;
+}
+
+/* All orders here are relaxed: these are sums, and guard nothing but themselves. */
+
+static int take_from_limit(struct budget *budget, uint64_t n, uint64_t keepback)
+{
+    uint64_t used = atomic_load_explicit(&budget->used, memory_order_relaxed);
+    do {
+        if (used > budget->limit - keepback || n > budget->limit - keepback - used)
+            return -ENOSPC;
+    } while (!atomic_compare_exchange_weak_explicit(&budget->used, &used, used + n,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return 0;
+}
+
+static int take_from_machine(struct budget *budget, uint64_t n, uint64_t keepback)
+{
+    int64_t wanted = (int64_t)n;
+    if (atomic_fetch_sub_explicit(&budget->credit, wanted, memory_order_relaxed) < wanted) {
+        uint64_t room = machine_room(budget);
+        bool fits = room >= keepback && room - keepback >= n;
+        int64_t credit = fits ? (int64_t)((room - keepback - n) / 16) : 0;
+        atomic_store_explicit(&budget->credit, credit, memory_order_relaxed);
+        if (!fits)
+            return -ENOSPC;
+    }
+    atomic_fetch_add_explicit(&budget->used, n, memory_order_relaxed);
+    return 0;
+}
+
+int budget_take(struct budget *budget, uint64_t n, bool may_keepback)
+{
+    uint64_t keepback = may_keepback ? 0 : budget->keepback;
+    return budget->limit ? take_from_limit(budget, n, keepback)
+                         : take_from_machine(budget, n, keepback);
+}
+
+void budget_give(struct budget *budget, uint64_t n)
+{
+    atomic_fetch_sub_explicit(&budget->used, n, memory_order_relaxed);
+}
+
+uint64_t budget_total(const struct budget *budget)
+{
+    if (budget->limit)
+        return budget->limit;
+    uint64_t room = machine_room(budget);
+    uint64_t used = atomic_load_explicit(&budget->used, memory_order_relaxed);
+    return room < UINT64_MAX - used ? room + used : UINT64_MAX;
+}

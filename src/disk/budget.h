@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* budget - how much memory a disk may take
+ *
+ * Every growth asks first, so that a full machine is an answer, "no space", and not the kernel's
+ * killer.  With a limit, the limit is what counts; without one, what the machine and its control
+ * groups can give while a reserve stays free (1/16 of it, at least 64 MiB and at most 1 GiB),
+ * asked again as memory is taken.
+ *
+ * A part of the room, the keepback, is left to those who take memory in order to free more: it
+ * is where the compressed form of a page goes while the page itself is still there.
+ *
+ * Any thread may call; nothing here waits.
+ */
+
+#ifndef NBDRAM_DISK_BUDGET_H
+#define NBDRAM_DISK_BUDGET_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct budget {
+    _Atomic uint64_t used;  /* bytes taken */
+    uint64_t limit;         /* bytes; 0: ask the machine */
+    uint64_t keepback;      /* bytes that only budget_take with may_keepback gets */
+    uint64_t reserve;       /* bytes of the machine's memory left free, if it is asked */
+    _Atomic int64_t credit; /* bytes that may be taken before the machine is asked again */
+    const char *root;       /* as in os_memory_room */
+};
+
+/* limit: bytes, or 0.  keepback: whether anybody will ask for it.  root: see os_memory_room; it
+ * must outlive the budget. */
+void budget_init(struct budget *budget, uint64_t limit, bool keepback, const char *root);
+
+/* Ask for n more bytes: 0 or -ENOSPC. */
+int budget_take(struct budget *budget, uint64_t n, bool may_keepback);
+void budget_give(struct budget *budget, uint64_t n);
+
+/* The most that could be taken in all, from nothing, as things are now. */
+uint64_t budget_total(const struct budget *budget);
+
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "disk/disk.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "disk/allocator.h"
+
+struct disk {
+    uint64_t size;
+    const struct allocator *allocator;
+    void *state; /* the allocator's */
+    struct budget budget;
+};
+
+static const struct allocator *const allocators[] = {
+    [DISK_SPARSE] = &allocator_sparse,
+    [DISK_MALLOC] = &allocator_malloc,
+    [DISK_ZSTD] = &allocator_zstd,
+};
+
+static bool are_valid(const struct disk_options *options)
+{
+    if (options->size > DISK_SIZE_MAX || options->allocator > DISK_ZSTD)
+        return false;
+    if (options->limit != 0 && options->limit < DISK_LIMIT_MIN)
+        return false;
+    if (options->allocator == DISK_ZSTD)
+        return !options->mlock && options->level >= DISK_LEVEL_MIN &&
+               options->level <= DISK_LEVEL_MAX;
+    return true;
+}
+
+int disk_create(const struct disk_options *options, struct disk **made)
+{
+    if (!are_valid(options))
+        return -EINVAL;
+    struct disk *disk = calloc(1, sizeof *disk);
+    if (!disk)
+        return -ENOMEM;
+    disk->size = options->size;
+    disk->allocator = allocators[options->allocator];
+    budget_init(&disk->budget, options->limit, options->allocator == DISK_ZSTD, "");
+    int r = disk->allocator->create(options, &disk->budget, &disk->state);
+    if (r < 0) {
+        free(disk);
+        return r;
+    }
+    *made = disk;
+    return 0;
+}
+
+int disk_start(struct disk *disk)
+{
+    return disk->allocator->start(disk->state);
+}
+
+void disk_destroy(struct disk *disk)
+{
+    if (!disk)
+        return;
+    disk->allocator->destroy(disk->state);
+    free(disk);
+}
+
+uint64_t disk_size(const struct disk *disk)
+{
+    return disk->size;
+}
+
+uint32_t disk_page_size(const struct disk *disk)
+{
+    return disk->allocator->page_size;
+}
+
+/* Not offset + count: that can wrap. */
+static bool is_outside(const struct disk *disk, uint64_t offset, uint64_t count)
+{
+    return offset > disk->size || count > disk->size - offset;
+}
+
+int disk_read(struct disk *disk, uint64_t offset, size_t count, void *buf)
+{
+    if (is_outside(disk, offset, count))
+        return -EINVAL;
+    return count ? disk->allocator->read(disk->state, offset, count, buf) : 0;
+}
+
+int disk_write(struct disk *disk, uint64_t offset, size_t count, const void *buf)
+{
+    if (is_outside(disk, offset, count))
+        return -ENOSPC;
+    return count ? disk->allocator->write(disk->state, offset, count, buf) : 0;
+}
+
+int disk_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags)
+{
+    if (is_outside(disk, offset, count))
+        return -ENOSPC;
+    return count ? disk->allocator->zero(disk->state, offset, count, flags) : 0;
+}
+
+int disk_trim(struct disk *disk, uint64_t offset, uint64_t count)
+{
+    if (is_outside(disk, offset, count))
+        return -EINVAL;
+    return count ? disk->allocator->trim(disk->state, offset, count) : 0;
+}
+
+int disk_extents(struct disk *disk, uint64_t offset, uint64_t count, disk_extent_fn *fn,
+                 void *opaque)
+{
+    if (is_outside(disk, offset, count))
+        return -EINVAL;
+    return count ? disk->allocator->extents(disk->state, offset, count, fn, opaque) : 0;
+}
+
+int disk_settle(struct disk *disk)
+{
+    return disk->allocator->settle(disk->state);
+}
+
+void disk_stats(struct disk *disk, struct disk_stats *stats)
+{
+    *stats = (struct disk_stats){
+        .memory = atomic_load_explicit(&disk->budget.used, memory_order_relaxed),
+        .limit = disk->budget.limit,
+    };
+    disk->allocator->stats(disk->state, stats);
+}

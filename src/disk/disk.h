@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* disk - one RAM disk
+ *
+ * A disk is a virtual array of bytes [0, size), at first all zeroes, that lives in memory.  This
+ * header is the whole of what plugin/ and server/ may know of it.  It knows no NBD, owns no
+ * socket and never logs: it answers with errors, and the caller tells them to whom it concerns.
+ *
+ * ERRORS.  Functions return 0 or -errno.  An error of a write or a zero means that any part of
+ * the range may hold the new bytes and the rest the old ones; nothing outside the range changes,
+ * and what was acknowledged before is still there.
+ *
+ * THREADS.  disk_read, disk_write, disk_zero, disk_trim, disk_extents, disk_stats and disk_settle
+ * may be called from any thread, at the same time, on the same bytes.  Requests that do not
+ * overlap in time see each other's results; requests that do overlap, in time and in bytes, leave
+ * in each byte what one of them put there.  disk_create, disk_start and disk_destroy have the
+ * disk to themselves.
+ *
+ * UNITS.  Everything is in bytes.  A range is (offset, count), half-open.
+ */
+
+#ifndef NBDRAM_DISK_H
+#define NBDRAM_DISK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct disk;
+
+/* The strategy that keeps a disk's pages in memory. */
+enum disk_allocator {
+    DISK_SPARSE, /* pages of 4 KiB, there when written, gone when trimmed */
+    DISK_MALLOC, /* one flat array, all of it there from the start */
+    DISK_ZSTD,   /* pages of 16 KiB; those that nobody writes are compressed */
+};
+
+#define DISK_SIZE_MAX ((uint64_t)INT64_MAX) /* NBD's own: offsets are signed in its clients */
+#define DISK_LEVEL_MIN 1
+#define DISK_LEVEL_MAX 19
+#define DISK_LEVEL_DEFAULT 3
+#define DISK_LIMIT_MIN ((uint64_t)1 << 20)
+
+struct disk_options {
+    uint64_t size;  /* 0 to DISK_SIZE_MAX */
+    uint64_t limit; /* the most memory that content and index may take, at least
+                     * DISK_LIMIT_MIN; 0: what the machine and the control group
+                     * can give while a reserve stays free */
+    enum disk_allocator allocator;
+    bool mlock; /* never swapped out; sparse and malloc */
+    int level;  /* zstd's compression level */
+};
+
+/* Fill in options->allocator, mlock and level from text, as in the command line's
+ *
+ *     sparse[,mlock=BOOL]   malloc[,mlock=BOOL]   zstd[,level=1..19]
+ *
+ * BOOL is one of 1 0 true false t f yes no y n on off, in either case.  On -EINVAL a line that
+ * says what is wrong and what is accepted is left in why (why_size bytes at most, always
+ * terminated), and options is as it was. */
+int disk_parse_allocator(const char *text, struct disk_options *options, char *why,
+                         size_t why_size);
+
+/* Make a disk.  No thread is started, so the process may still fork.
+ *
+ * -EINVAL   an option is out of its range
+ * -ENOMEM   malloc: the machine, the control group or the limit cannot give that much now;
+ *           any: not even the index's first piece could be had
+ * -EPERM    the locked-memory limit (RLIMIT_MEMLOCK) does not allow mlock */
+int disk_create(const struct disk_options *options, struct disk **disk);
+
+/* Start the threads that give memory back and compress, and lock memory if that was asked for:
+ * neither survives a fork.  To be called once, after the last fork, before the first request.
+ * On an error the disk can only be destroyed. */
+int disk_start(struct disk *disk);
+
+/* Stop the threads and free everything.  NULL is accepted; so is a disk not yet started. */
+void disk_destroy(struct disk *disk);
+
+uint64_t disk_size(const struct disk *disk);
+
+/* The unit in which the disk is allocated: requests aligned to it are the cheapest. */
+uint32_t disk_page_size(const struct disk *disk);
+
+/* Copy a range out of or into the disk.  The buffer stays the caller's.  A range that does not
+ * lie within the disk is -EINVAL for a read and -ENOSPC for a write (NBD specification, "Error
+ * values").  disk_write may also answer -ENOSPC when the memory it may take is used up. */
+int disk_read(struct disk *disk, uint64_t offset, size_t count, void *buf);
+int disk_write(struct disk *disk, uint64_t offset, size_t count, const void *buf);
+
+/* Make a range read as zeroes.  Whole pages are let go, and with them their memory, unless
+ * DISK_NO_HOLE asks for memory to be provided instead, so that a later write of the range
+ * cannot fail for lack of it: such pages stay until they are trimmed.  Errors as disk_write. */
+#define DISK_NO_HOLE 1u
+int disk_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags);
+
+/* As disk_zero, but never fails for lack of memory; a range not within the disk is -EINVAL.  The
+ * malloc allocator zeroes the range and keeps the memory. */
+int disk_trim(struct disk *disk, uint64_t offset, uint64_t count);
+
+/* Tell which parts of a range are holes: from offset on, in order, without gaps or overlap, none
+ * empty, clipped to the range.  Neighbours differ, unless the range was told in several calls.  A
+ * hole reads as zeroes.  If fn returns non-zero no more are told and that value is returned. */
+typedef int disk_extent_fn(void *opaque, uint64_t offset, uint64_t count, bool hole);
+int disk_extents(struct disk *disk, uint64_t offset, uint64_t count, disk_extent_fn *fn,
+                 void *opaque);
+
+/* Wait until housekeeping has caught up with what was done before the call: trimmed memory is
+ * given back, pages found all zero are holes, and what compresses is compressed (whether cold
+ * or not).  For tests, measurements and people who are about to look at the resident size. */
+int disk_settle(struct disk *disk);
+
+/* Sizes of the moment.  What is just being compressed or let go may count twice or still; after
+ * disk_settle, on a disk at rest, they are exact. */
+struct disk_stats {
+    uint64_t pages;      /* pages that hold data, however kept */
+    uint64_t compressed; /* of these, compressed ones */
+    uint64_t blob_bytes; /* what the compressed ones take */
+    uint64_t memory;     /* all that counts towards the limit: pages, index, free pieces kept */
+    uint64_t limit;      /* what memory may grow to; 0: no fixed limit */
+};
+void disk_stats(struct disk *disk, struct disk_stats *stats);
+
+#endif

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* flat - the malloc allocator: a disk that is one array
+ *
+ * All memory is taken from the budget when the disk is made, and faulted in when it starts:
+ * nothing can fail later, and no request ever waits for the kernel.  There is nothing to look up
+ * and nothing to lock; a request is one memcpy.
+ *
+ * Memory locks do not survive a fork, and nbdkit forks between create and start.  So that a lock
+ * that is refused is told before, create locks once to see.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "disk/allocator.h"
+#include "disk/bytes.h"
+#include "os/memory.h"
+
+#define HUGE_PAGE ((size_t)2 << 20)
+
+struct flat {
+    char *base;
+    uint64_t size;
+    size_t length; /* of the mapping: size in whole pages of the system */
+    bool locked;
+    struct budget *budget;
+};
+
+static void destroy(void *state)
+{
+    struct flat *flat = state;
+    if (flat->base)
+        os_memory_unreserve(flat->base, flat->length);
+    budget_give(flat->budget, flat->length);
+    free(flat);
+}
+
+static int map(struct flat *flat)
+{
+    void *base;
+    int r = os_memory_reserve(flat->length, HUGE_PAGE, true, &base);
+    if (r < 0)
+        return r;
+    flat->base = base;
+    r = os_memory_commit(base, flat->length);
+    if (r == 0 && flat->locked)
+        r = os_memory_lock(base, flat->length);
+    return r;
+}
+
+/* What mlock answers depends on whether there is no limit to speak of, or one that is too low. */
+static int lock_error(int r)
+{
+    return r == -ENOMEM || r == -EAGAIN ? -EPERM : r;
+}
+
+static int create(const struct disk_options *options, struct budget *budget, void **state)
+{
+    if (options->size > SIZE_MAX / 2)
+        return -ENOMEM;
+    struct flat *flat = calloc(1, sizeof *flat);
+    if (!flat)
+        return -ENOMEM;
+    size_t page = os_page_size();
+    size_t length = ((size_t)options->size + page - 1) / page * page;
+    int r = budget_take(budget, length, false);
+    if (r < 0) {
+        free(flat);
+        return -ENOMEM;
+    }
+    *flat = (struct flat){
+        .size = options->size, .length = length, .locked = options->mlock, .budget = budget};
+    if (length)
+        r = map(flat);
+    if (r < 0) {
+        destroy(flat);
+        return options->mlock ? lock_error(r) : r;
+    }
+    *state = flat;
+    return 0;
+}
+
+static int start(void *state)
+{
+    struct flat *flat = state;
+    if (flat->length == 0)
+        return 0;
+    if (flat->locked)
+        return lock_error(os_memory_lock(flat->base, flat->length));
+    return os_memory_populate(flat->base, flat->length);
+}
+
+static int flat_read(void *state, uint64_t offset, size_t count, void *buf)
+{
+    struct flat *flat = state;
+    bytes_load(buf, flat->base + offset, count);
+    return 0;
+}
+
+static int flat_write(void *state, uint64_t offset, size_t count, const void *buf)
+{
+    struct flat *flat = state;
+    bytes_store(flat->base + offset, buf, count);
+    return 0;
+}
+
+static int trim(void *state, uint64_t offset, uint64_t count)
+{
+    struct flat *flat = state;
+    bytes_zero(flat->base + offset, (size_t)count);
+    return 0;
+}
+
+static int zero(void *state, uint64_t offset, uint64_t count, unsigned flags)
+{
+    (void)flags; /* the memory is there, asked for or not */
+    return trim(state, offset, count);
+}
+
+static int extents(void *state, uint64_t offset, uint64_t count, disk_extent_fn *fn, void *opaque)
+{
+    (void)state;
+    return fn(opaque, offset, count, false);
+}
+
+static int settle(void *state)
+{
+    (void)state;
+    return 0;
+}
+
+static void stats(void *state, struct disk_stats *stats)
+{
+    const struct flat *flat = state;
+    stats->pages = flat->size / 4096 + (flat->size % 4096 != 0);
+}
+
+const struct allocator allocator_malloc = {
+    .page_size = 4096,
+    .create = create,
+    .start = start,
+    .destroy = destroy,
+    .read = flat_read,
+    .write = flat_write,
+    .zero = zero,
+    .trim = trim,
+    .extents = extents,
+    .settle = settle,
+    .stats = stats,
+};

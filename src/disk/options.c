@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* The grammar of allocator=.  Whole words are compared: a name that is nearly right is a mistake
+ * to be told, not guessed at. */
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "disk/disk.h"
+
+struct word {
+    const char *at;
+    size_t length;
+};
+
+/* Cut the next word, up to `separator` or the end, off text.  False after the last. */
+static bool next_word(const char **text, char separator, struct word *word)
+{
+    if (!*text)
+        return false;
+    const char *end = strchr(*text, separator);
+    word->at = *text;
+    word->length = end ? (size_t)(end - *text) : strlen(*text);
+    *text = end ? end + 1 : NULL;
+    return true;
+}
+
+static bool is(const struct word *word, const char *name)
+{
+    return strlen(name) == word->length && strncmp(word->at, name, word->length) == 0;
+}
+
+static bool is_in_either_case(const struct word *word, const char *name)
+{
+    return strlen(name) == word->length && strncasecmp(word->at, name, word->length) == 0;
+}
+
+static bool parse_bool(const struct word *word, bool *value)
+{
+    static const char *const yes[] = {"1", "true", "t", "yes", "y", "on"};
+    static const char *const no[] = {"0", "false", "f", "no", "n", "off"};
+    for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++) {
+        *value = is_in_either_case(word, yes[i]);
+        if (*value || is_in_either_case(word, no[i]))
+            return true;
+    }
+    return false;
+}
+
+static bool parse_level(const struct word *word, int *level)
+{
+    int n = 0;
+    if (word->length == 0 || word->length > 2)
+        return false;
+    for (size_t i = 0; i < word->length; i++) {
+        if (word->at[i] < '0' || word->at[i] > '9')
+            return false;
+        n = n * 10 + (word->at[i] - '0');
+    }
+    *level = n;
+    return n >= DISK_LEVEL_MIN && n <= DISK_LEVEL_MAX;
+}
+
+static const struct {
+    const char *name;
+    enum disk_allocator allocator;
+    bool takes_mlock, takes_level;
+} names[] = {
+    {"sparse", DISK_SPARSE, true, false},
+    {"malloc", DISK_MALLOC, true, false},
+    {"zstd", DISK_ZSTD, false, true},
+};
+
+struct reason {
+    char *text;
+    size_t size;
+};
+
+__attribute__((format(printf, 2, 3))) static int refuse(const struct reason *why,
+                                                        const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    if (why->size) {
+        vsnprintf(why->text, why->size, format, args);
+        for (char *p = why->text; *p; p++) /* one line, whatever was typed */
+            if ((unsigned char)*p < ' ' || *p == 0x7f)
+                *p = '?';
+    }
+    va_end(args);
+    return -EINVAL;
+}
+
+static int parse_parameter(const struct word *word, size_t name, struct disk_options *options,
+                           const struct reason *why)
+{
+    const char *rest = word->at;
+    char copy[64];
+    struct word key, value;
+    if (word->length >= sizeof copy)
+        return refuse(why, "allocator=%s: a parameter is too long", names[name].name);
+    memcpy(copy, rest, word->length);
+    copy[word->length] = '\0';
+    rest = copy;
+    next_word(&rest, '=', &key);
+    bool has_value = rest != NULL;
+    value = (struct word){has_value ? rest : "", has_value ? strlen(rest) : 0};
+    if (names[name].takes_mlock && is(&key, "mlock"))
+        return parse_bool(&value, &options->mlock)
+                   ? 0
+                   : refuse(why, "allocator=%s: '%s' is not accepted: mlock=true or mlock=false",
+                            names[name].name, copy);
+    if (names[name].takes_level && is(&key, "level"))
+        return parse_level(&value, &options->level)
+                   ? 0
+                   : refuse(why, "allocator=%s: '%s' is not accepted: level=%d to level=%d",
+                            names[name].name, copy, DISK_LEVEL_MIN, DISK_LEVEL_MAX);
+    return refuse(why, "allocator=%s: unknown parameter '%s': %s is accepted", names[name].name,
+                  copy, names[name].takes_mlock ? "mlock=true|false" : "level=1..19");
+}
+
+static int find_name(const struct word *word, size_t *found, const struct reason *why)
+{
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (is(word, names[i].name)) {
+            *found = i;
+            return 0;
+        }
+    }
+    return refuse(why,
+                  "unknown allocator '%.*s': sparse[,mlock=true|false], "
+                  "malloc[,mlock=true|false] and zstd[,level=1..19] are accepted",
+                  word->length < 64 ? (int)word->length : 64, word->at);
+}
+
+int disk_parse_allocator(const char *text, struct disk_options *options, char *why,
+                         size_t why_size)
+{
+    const struct reason reason = {why, why_size};
+    struct disk_options parsed = *options;
+    struct word word = {0};
+    size_t name = 0;
+    next_word(&text, ',', &word);
+    int r = find_name(&word, &name, &reason);
+    parsed.allocator = names[name].allocator;
+    parsed.mlock = false;
+    parsed.level = DISK_LEVEL_DEFAULT;
+    while (r == 0 && next_word(&text, ',', &word))
+        r = parse_parameter(&word, name, &parsed, &reason);
+    if (r == 0)
+        *options = parsed;
+    return r;
+}

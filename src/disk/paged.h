@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* paged - a disk kept in pages: what paged.c (requests) and squeeze.c (compression) share
+ *
+ * The page table leads to frames, and with the zstd allocator to blobs.  The rules that make this
+ * safe without a lock stand at the top of paged.c.
+ */
+
+#ifndef NBDRAM_DISK_PAGED_H
+#define NBDRAM_DISK_PAGED_H
+
+#include "disk/budget.h"
+#include "disk/reclaim.h"
+#include "disk/table.h"
+
+struct paged {
+    uint64_t size; /* of the disk */
+    unsigned page_shift;
+    struct budget *budget;
+    struct pool frames; /* one to a page */
+    struct table table;
+    struct reclaim reclaim;
+    struct squeeze *squeeze; /* NULL: sparse */
+};
+
+#define PAGE_SIZE_MAX ((size_t)16 << 10)
+
+static inline size_t paged_page_size(const struct paged *paged)
+{
+    return (size_t)1 << paged->page_shift;
+}
+
+static inline void *paged_frame(const struct paged *paged, uint64_t word)
+{
+    return pool_at(&paged->frames, entry_number(word));
+}
+
+/* What a section has to leave to after it: words taken out, or frozen. */
+#define LEFT_MAX 64
+struct left {
+    unsigned count;
+    struct pending things[LEFT_MAX];
+};
+
+static inline void left_add(struct left *left, uint64_t page, uint64_t word, bool frozen)
+{
+    left->things[left->count++] = (struct pending){.word = word, .page = page, .frozen = frozen};
+}
+
+/* Hand over what a section left; to be called after it. */
+static inline void left_flush(struct paged *paged, struct left *left)
+{
+    reclaim_add(&paged->reclaim, left->things, left->count);
+    left->count = 0;
+}
+
+/* Swap the word of a page that has a frame and keeps it. */
+bool paged_swap(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t desired);
+
+/* In a section: turn a page whose word is exactly `word`, frozen for a grace period and found to
+ * hold nothing but zeroes, into a hole.  Up to two things are left. */
+void paged_make_hole(struct paged *paged, slot_t *slot, uint64_t page, uint64_t word,
+                     struct left *left);
+
+#endif

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* rcu - read sections and grace periods
+ *
+ * A thread inside a read section may follow numbers it finds in the page table: what leaves the
+ * table meanwhile is not reused before every section that could have seen it has ended.  That is
+ * a grace period.  A section must not wait for anything slow, and never for a grace period.
+ *
+ * liburcu's "bp" flavour registers threads by itself, so any thread of the host will do.  The
+ * thread sanitizer does not see through the library; it is told what a grace period means: all
+ * that was done in sections that have ended happened before what follows it.
+ */
+
+#ifndef NBDRAM_DISK_RCU_H
+#define NBDRAM_DISK_RCU_H
+
+#include <urcu/urcu-bp.h>
+
+#if defined __has_feature
+#if __has_feature(thread_sanitizer)
+#define NBDRAM_TSAN 1
+#endif
+#endif
+#if defined __SANITIZE_THREAD__
+#define NBDRAM_TSAN 1
+#endif
+
+#ifdef NBDRAM_TSAN
+#include <sanitizer/tsan_interface.h>
+extern char rcu_tsan_grace; /* stands for all sections that have ended */
+#endif
+
+static inline void rcu_enter(void)
+{
+    urcu_bp_read_lock();
+}
+
+static inline void rcu_leave(void)
+{
+#ifdef NBDRAM_TSAN
+    __tsan_release(&rcu_tsan_grace);
+#endif
+    urcu_bp_read_unlock();
+}
+
+/* Wait for a grace period.  Tens of microseconds; some ten milliseconds beside a section that the
+ * scheduler has interrupted. */
+static inline void rcu_wait(void)
+{
+#ifndef NBDRAM_BREAK_GRACE
+    urcu_bp_synchronize_rcu();
+#endif
+#ifdef NBDRAM_TSAN
+    __tsan_acquire(&rcu_tsan_grace);
+#endif
+}
+
+#endif

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Things gather in a list of batches, newest first.  A round takes the whole list, waits for one
+ * grace period and works it off: the more comes in, the more is paid for by one wait.
+ *
+ * Rounds exclude each other (`running`), so whoever gets to run one knows that all earlier rounds
+ * are over: that is what reclaim_run promises.
+ */
+
+#include "disk/reclaim.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "disk/rcu.h"
+#include "os/thread.h"
+
+#ifdef NBDRAM_TSAN
+char rcu_tsan_grace;
+#endif
+
+#define BATCH_THINGS 168 /* a batch then takes 4 KiB */
+
+/* A page found all zero is one round, each level of nodes left empty by it another, and releasing
+ * the last a third: more than can come of one thing.  Others may hand in new ones for ever. */
+#define ROUNDS_MAX 20
+
+struct reclaim_batch {
+    struct reclaim_batch *next;
+    size_t count;
+    struct pending things[BATCH_THINGS];
+};
+
+void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, void *opaque)
+{
+    memset(reclaim, 0, sizeof *reclaim);
+    reclaim->fn = fn;
+    reclaim->opaque = opaque;
+    pthread_mutex_init(&reclaim->running, NULL);
+    pthread_mutex_init(&reclaim->lock, NULL);
+    pthread_cond_init(&reclaim->wake, NULL);
+}
+
+static bool note(struct reclaim *reclaim, const struct pending *pending)
+{
+    struct reclaim_batch *batch = reclaim->waiting;
+    if (!batch || batch->count == BATCH_THINGS) {
+        batch = malloc(sizeof *batch);
+        if (!batch)
+            return false;
+        batch->count = 0;
+        batch->next = reclaim->waiting;
+        reclaim->waiting = batch;
+    }
+    batch->things[batch->count++] = *pending;
+    return true;
+}
+
+void reclaim_add(struct reclaim *reclaim, const struct pending *pending, size_t count)
+{
+    if (count == 0)
+        return;
+    size_t noted = 0;
+    pthread_mutex_lock(&reclaim->lock);
+    bool was_idle = reclaim->waiting == NULL;
+    while (noted < count && note(reclaim, &pending[noted]))
+        noted++;
+    if (was_idle)
+        pthread_cond_signal(&reclaim->wake);
+    pthread_mutex_unlock(&reclaim->lock);
+    if (noted == count)
+        return;
+    rcu_wait();
+    for (; noted < count; noted++)
+        reclaim->fn(reclaim->opaque, &pending[noted]);
+}
+
+static struct reclaim_batch *take_all(struct reclaim *reclaim)
+{
+    pthread_mutex_lock(&reclaim->lock);
+    struct reclaim_batch *batch = reclaim->waiting;
+    reclaim->waiting = NULL;
+    pthread_mutex_unlock(&reclaim->lock);
+    return batch;
+}
+
+/* False if there was nothing to do. */
+static bool one_round(struct reclaim *reclaim)
+{
+    pthread_mutex_lock(&reclaim->running);
+    struct reclaim_batch *batch = take_all(reclaim), *next;
+    bool any = batch != NULL;
+    if (any)
+        rcu_wait();
+    for (; batch; batch = next) {
+        next = batch->next;
+        for (size_t i = 0; i < batch->count; i++)
+            reclaim->fn(reclaim->opaque, &batch->things[i]);
+        free(batch);
+    }
+    pthread_mutex_unlock(&reclaim->running);
+    return any;
+}
+
+void reclaim_run(struct reclaim *reclaim)
+{
+    for (unsigned round = 0; round < ROUNDS_MAX && one_round(reclaim); round++)
+        ;
+}
+
+static void *thread_main(void *arg)
+{
+    struct reclaim *reclaim = arg;
+    for (;;) {
+        pthread_mutex_lock(&reclaim->lock);
+        while (!reclaim->waiting && !reclaim->stop)
+            pthread_cond_wait(&reclaim->wake, &reclaim->lock);
+        bool stop = reclaim->stop;
+        pthread_mutex_unlock(&reclaim->lock);
+        if (stop)
+            return NULL;
+        one_round(reclaim);
+    }
+}
+
+int reclaim_start(struct reclaim *reclaim)
+{
+    int r = os_thread_start(&reclaim->thread, thread_main, reclaim);
+    reclaim->started = r == 0;
+    return r;
+}
+
+void reclaim_destroy(struct reclaim *reclaim)
+{
+    if (!reclaim->fn)
+        return;
+    if (reclaim->started) {
+        pthread_mutex_lock(&reclaim->lock);
+        reclaim->stop = true;
+        pthread_cond_signal(&reclaim->wake);
+        pthread_mutex_unlock(&reclaim->lock);
+        pthread_join(reclaim->thread, NULL);
+    }
+    reclaim_run(reclaim);
+    pthread_cond_destroy(&reclaim->wake);
+    pthread_mutex_destroy(&reclaim->lock);
+    pthread_mutex_destroy(&reclaim->running);
+    reclaim->fn = NULL;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "os/memory.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* Newer than some libc's headers that we build with; the numbers are the kernel's. */
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+
+size_t os_page_size(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* mmap aligns to pages only: reserve more, and return what lies outside. */
+int os_memory_reserve(size_t length, size_t align, bool huge, void **base)
+{
+    if (length > SIZE_MAX - align)
+        return -ENOMEM;
+    char *p =
+        mmap(NULL, length + align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return -errno;
+    size_t before = (align - (uintptr_t)p % align) % align;
+    if (before)
+        munmap(p, before);
+    munmap(p + before + length, align - before);
+    *base = p + before;
+    os_memory_huge(*base, length, huge);
+    return 0;
+}
+
+void os_memory_unreserve(void *base, size_t length)
+{
+    munmap(base, length);
+}
+
+int os_memory_commit(void *base, size_t length)
+{
+    return mprotect(base, length, PROT_READ | PROT_WRITE) == -1 ? -errno : 0;
+}
+
+int os_memory_discard(void *base, size_t length)
+{
+    if (madvise(base, length, MADV_DONTNEED) == 0)
+        return 0;
+    return madvise(base, length, MADV_DONTNEED_LOCKED) == -1 ? -errno : 0;
+}
+
+/* Advice: a kernel without huge pages refuses it, and everything works, slower. */
+void os_memory_huge(void *base, size_t length, bool allowed)
+{
+    madvise(base, length, allowed ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
+/* Before Linux 5.14: touch each page.  Adding nothing to a byte leaves it as it is, even beside
+ * another thread that writes it. */
+static void touch(char *base, size_t length)
+{
+    for (size_t at = 0; at < length; at += os_page_size())
+        __atomic_fetch_add(base + at, 0, __ATOMIC_RELAXED);
+}
+
+int os_memory_populate(void *base, size_t length)
+{
+    if (madvise(base, length, MADV_POPULATE_WRITE) == 0)
+        return 0;
+    if (errno != EINVAL)
+        return errno == EFAULT ? -ENOMEM : -errno;
+    touch(base, length);
+    return 0;
+}
+
+int os_memory_lock(void *base, size_t length)
+{
+    return mlock(base, length) == -1 ? -errno : 0;
+}
+
+int os_memory_unlock(void *base, size_t length)
+{
+    return munlock(base, length) == -1 ? -errno : 0;
+}

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* The memory plugin of nbdkit, drop-in: nbdkit's parameters and requests on one side, disk.h on
+ * the other, and nothing of its own in between. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "disk/disk.h"
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+static struct disk_options options = {.level = DISK_LEVEL_DEFAULT};
+static bool has_size;
+static struct disk *disk; /* one: every client sees the same */
+
+/* A negative errno to what nbdkit wants: a message, errno, and -1. */
+static int fail(int r, const char *what)
+{
+    errno = -r;
+    nbdkit_error("%s: %m", what);
+    errno = -r;
+    return -1;
+}
+
+/* Parameters. */
+
+static int config_size(const char *value)
+{
+    int64_t size = nbdkit_parse_size(value);
+    if (size == -1)
+        return -1;
+    options.size = (uint64_t)size;
+    has_size = true;
+    return 0;
+}
+
+static int config_limit(const char *value)
+{
+    int64_t limit = nbdkit_parse_size(value);
+    if (limit == -1)
+        return -1;
+    if ((uint64_t)limit < DISK_LIMIT_MIN) {
+        nbdkit_error("limit=%s is too low: the least is limit=1M", value);
+        return -1;
+    }
+    options.limit = (uint64_t)limit;
+    return 0;
+}
+
+static int config_allocator(const char *value)
+{
+    char why[256];
+    if (disk_parse_allocator(value, &options, why, sizeof why) == 0)
+        return 0;
+    nbdkit_error("%s", why);
+    return -1;
+}
+
+static int memory_config(const char *key, const char *value)
+{
+    if (strcmp(key, "size") == 0)
+        return config_size(value);
+    if (strcmp(key, "limit") == 0)
+        return config_limit(value);
+    if (strcmp(key, "allocator") == 0)
+        return config_allocator(value);
+    nbdkit_error("unknown parameter '%s': size, limit and allocator are accepted", key);
+    return -1;
+}
+
+static int memory_config_complete(void)
+{
+    if (has_size)
+        return 0;
+    nbdkit_error("you must specify size=<SIZE> on the command line");
+    return -1;
+}
+
+#define memory_config_help                                                                       \
+    "size=<SIZE>    (required) Size of the disk, as 100M, 10G, ...\n"                            \
+    "limit=<SIZE>              Most memory to take (default: what the machine\n"                 \
+    "                          can give, less a reserve).\n"                                     \
+    "allocator=sparse[,mlock=true]|malloc[,mlock=true]|zstd[,level=1..19]\n"                     \
+    "                          How to keep the disk in memory (default: sparse)."
+
+static void memory_dump_plugin(void)
+{
+    printf("mlock=yes\n");
+    printf("zstd=yes\n");
+    printf("limit=yes\n");
+}
+
+/* Start and stop.  nbdkit forks between get_ready and after_fork: what can be refused is refused
+ * before, what does not survive comes after. */
+
+static int refuse_disk(int r)
+{
+    if (r == -ENOMEM && options.limit)
+        nbdkit_error("a disk of %llu bytes with allocator=malloc does not fit into limit=%llu",
+                     (unsigned long long)options.size, (unsigned long long)options.limit);
+    else if (r == -ENOMEM)
+        nbdkit_error(
+            "not enough memory for a disk of %llu bytes with this allocator: the machine "
+            "and its control group cannot give that much now",
+            (unsigned long long)options.size);
+    else if (r == -EPERM)
+        nbdkit_error("mlock=true: locking %llu bytes is not permitted: raise the limit on locked "
+                     "memory (ulimit -l, RLIMIT_MEMLOCK)",
+                     (unsigned long long)options.size);
+    else
+        return fail(r, "making the disk");
+    errno = -r;
+    return -1;
+}
+
+static int memory_get_ready(void)
+{
+    int r = disk_create(&options, &disk);
+    return r < 0 ? refuse_disk(r) : 0;
+}
+
+static int memory_after_fork(void)
+{
+    int r = disk_start(disk);
+    return r < 0 ? fail(r, "starting the disk") : 0;
+}
+
+static void memory_unload(void)
+{
+    disk_destroy(disk);
+}
+
+/* Connections: all alike. */
+
+static void *memory_open(int readonly)
+{
+    (void)readonly;
+    return NBDKIT_HANDLE_NOT_NEEDED;
+}
+
+static int64_t memory_get_size(void *handle)
+{
+    (void)handle;
+    return (int64_t)disk_size(disk);
+}
+
+static int memory_block_size(void *handle, uint32_t *minimum, uint32_t *preferred,
+                             uint32_t *maximum)
+{
+    (void)handle;
+    *minimum = 1;
+    *preferred = disk_page_size(disk);
+    *maximum = UINT32_MAX;
+    return 0;
+}
+
+/* Flushed and forced is what memory always is, to all clients at once. */
+
+static int memory_can_multi_conn(void *handle)
+{
+    (void)handle;
+    return 1;
+}
+
+static int memory_can_fua(void *handle)
+{
+    (void)handle;
+    return NBDKIT_FUA_NATIVE;
+}
+
+static int memory_can_cache(void *handle)
+{
+    (void)handle;
+    return NBDKIT_CACHE_NATIVE;
+}
+
+static int memory_can_fast_zero(void *handle)
+{
+    (void)handle;
+    return 1;
+}
+
+static int memory_flush(void *handle, uint32_t flags)
+{
+    (void)handle;
+    (void)flags;
+    return 0;
+}
+
+static int memory_cache(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    (void)handle;
+    (void)count;
+    (void)offset;
+    (void)flags;
+    return 0;
+}
+
+/* Requests. */
+
+static int memory_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    (void)handle;
+    (void)flags;
+    int r = disk_read(disk, offset, count, buf);
+    return r < 0 ? fail(r, "read") : 0;
+}
+
+static int memory_pwrite(void *handle, const void *buf, uint32_t count, uint64_t offset,
+                         uint32_t flags)
+{
+    (void)handle;
+    (void)flags;
+    int r = disk_write(disk, offset, count, buf);
+    return r < 0 ? fail(r, "write") : 0;
+}
+
+/* nbdkit tells NBD's NO_HOLE by leaving out MAY_TRIM. */
+static int memory_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    (void)handle;
+    int r = disk_zero(disk, offset, count, flags & NBDKIT_FLAG_MAY_TRIM ? 0 : DISK_NO_HOLE);
+    return r < 0 ? fail(r, "zero") : 0;
+}
+
+static int memory_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+    (void)handle;
+    (void)flags;
+    int r = disk_trim(disk, offset, count);
+    return r < 0 ? fail(r, "trim") : 0;
+}
+
+struct extents_target {
+    struct nbdkit_extents *extents;
+    bool one;
+};
+
+#define STOP 1 /* not an error: no more extents are wanted */
+
+static int add_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
+{
+    const struct extents_target *target = opaque;
+    uint32_t type = hole ? NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO : 0;
+    if (nbdkit_add_extent(target->extents, offset, count, type) == -1)
+        return -errno;
+    return target->one ? STOP : 0;
+}
+
+/* disk_extents clips to the request; nbdkit 1.32 aborts on an extent that reaches beyond it. */
+static int memory_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
+                          struct nbdkit_extents *extents)
+{
+    (void)handle;
+    struct extents_target target = {extents, flags & NBDKIT_FLAG_REQ_ONE};
+    int r = disk_extents(disk, offset, count, add_extent, &target);
+    return r < 0 ? fail(r, "extents") : 0;
+}
+
+static struct nbdkit_plugin plugin = {
+    .name = "memory",
+    .longname = "nbdram memory plugin",
+    .version = NBDRAM_VERSION,
+    .description = "a RAM disk, all of it in memory and lost when nbdkit ends",
+    .magic_config_key = "size",
+    .config = memory_config,
+    .config_complete = memory_config_complete,
+    .config_help = memory_config_help,
+    .dump_plugin = memory_dump_plugin,
+    .get_ready = memory_get_ready,
+    .after_fork = memory_after_fork,
+    .unload = memory_unload,
+    .open = memory_open,
+    .get_size = memory_get_size,
+    .block_size = memory_block_size,
+    .can_multi_conn = memory_can_multi_conn,
+    .can_fua = memory_can_fua,
+    .can_cache = memory_can_cache,
+    .can_fast_zero = memory_can_fast_zero,
+    .pread = memory_pread,
+    .pwrite = memory_pwrite,
+    .zero = memory_zero,
+    .trim = memory_trim,
+    .extents = memory_extents,
+    .cache = memory_cache,
+    .flush = memory_flush,
+    .errno_is_preserved = 1,
+};
+
+NBDKIT_REGISTER_PLUGIN(plugin)
