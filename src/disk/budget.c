@@ -87,3 +87,11 @@ uint64_t budget_total(const struct budget *budget)
     uint64_t used = atomic_load_explicit(&budget->used, memory_order_relaxed);
     return room < UINT64_MAX - used ? room + used : UINT64_MAX;
 }
+
+uint64_t budget_ceiling(const struct budget *budget)
+{
+    struct os_memory_room room;
+    if (budget->limit)
+        return budget->limit;
+    return os_memory_room(budget->root, &room) == 0 ? room.total : INT64_MAX;
+}

@@ -37,7 +37,8 @@ void budget_init(struct budget *budget, uint64_t limit, bool keepback, const cha
 int budget_take(struct budget *budget, uint64_t n, bool may_keepback);
 void budget_give(struct budget *budget, uint64_t n);
 
-/* The most that could be taken in all, from nothing, as things are now. */
+/* The most that could be taken in all, from nothing: as things are now, and at the very best. */
 uint64_t budget_total(const struct budget *budget);
+uint64_t budget_ceiling(const struct budget *budget);
 
 #endif

@@ -6,8 +6,8 @@
  * nothing can fail later, and no request ever waits for the kernel.  There is nothing to look up
  * and nothing to lock; a request is one memcpy.
  *
- * Memory locks do not survive a fork, and nbdkit forks between create and start.  So that a lock
- * that is refused is told before, create locks once to see.
+ * Memory locks do not survive a fork, and nbdkit forks between create and start: create only asks
+ * whether locking will be allowed.
  */
 
 #include <errno.h>
@@ -45,14 +45,8 @@ static int map(struct flat *flat)
     flat->base = base;
     r = os_memory_commit(base, flat->length);
     if (r == 0 && flat->locked)
-        r = os_memory_lock(base, flat->length);
+        r = os_memory_may_lock(base, flat->length);
     return r;
-}
-
-/* What mlock answers depends on whether there is no limit to speak of, or one that is too low. */
-static int lock_error(int r)
-{
-    return r == -ENOMEM || r == -EAGAIN ? -EPERM : r;
 }
 
 static int create(const struct disk_options *options, struct budget *budget, void **state)
@@ -75,7 +69,7 @@ static int create(const struct disk_options *options, struct budget *budget, voi
         r = map(flat);
     if (r < 0) {
         destroy(flat);
-        return options->mlock ? lock_error(r) : r;
+        return r;
     }
     *state = flat;
     return 0;
@@ -87,7 +81,7 @@ static int start(void *state)
     if (flat->length == 0)
         return 0;
     if (flat->locked)
-        return lock_error(os_memory_lock(flat->base, flat->length));
+        return os_memory_lock(flat->base, flat->length);
     return os_memory_populate(flat->base, flat->length);
 }
 

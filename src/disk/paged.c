@@ -649,7 +649,7 @@ static void destroy(void *state)
  * it can hold, since pages that wait for a grace period stand beside their successors. */
 static uint64_t capacity(const struct paged *paged, size_t chunk)
 {
-    uint64_t most = min(budget_total(paged->budget), (uint64_t)1 << 52);
+    uint64_t most = min(budget_ceiling(paged->budget), (uint64_t)1 << 52);
     uint64_t size = min(paged->size, most); /* so that the sum cannot wrap */
     return min(most, 2 * size + 16 * (uint64_t)chunk);
 }
@@ -667,6 +667,8 @@ static int make_parts(struct paged *paged, const struct disk_options *options)
     uint64_t pages =
         (paged->size >> paged->page_shift) + (paged->size % paged_page_size(paged) != 0);
     int r = pool_create(&pool, &paged->frames);
+    if (r == 0 && options->mlock)
+        r = pool_may_lock(&paged->frames, paged->size);
     if (r == 0)
         r = table_create(&paged->table, pages, &pool);
     if (r == 0 && options->allocator == DISK_ZSTD)

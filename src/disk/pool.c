@@ -463,8 +463,8 @@ static int reserve(struct pool *pool)
     struct pool_inside *in = pool->inside;
     size_t chunk = in->options.chunk;
     uint64_t count = in->options.capacity / chunk + (in->options.capacity % chunk != 0);
-    if (count > SIZE_MAX / 2 / chunk)
-        count = SIZE_MAX / 2 / chunk;
+    if (count > SIZE_MAX / 8 / chunk) /* 32 bits: four pools and the program have to fit */
+        count = SIZE_MAX / 8 / chunk;
     for (; count > 0; count /= 2) {
         void *base;
         if (os_memory_reserve((size_t)count * chunk, chunk, true, &base) == 0) {
@@ -544,4 +544,13 @@ void pool_destroy(struct pool *pool)
         os_memory_unreserve(pool->base, in->chunk_count * in->options.chunk);
     free(in);
     *pool = (struct pool){0};
+}
+
+int pool_may_lock(const struct pool *pool, uint64_t bytes)
+{
+    const struct pool_inside *in = pool->inside;
+    uint64_t chunks = bytes / in->options.chunk + (bytes % in->options.chunk != 0);
+    if (chunks > in->chunk_count)
+        chunks = in->chunk_count;
+    return os_memory_may_lock(pool->base, (size_t)chunks * in->options.chunk);
 }

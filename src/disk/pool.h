@@ -49,6 +49,9 @@ struct pool {
 int pool_create(const struct pool_options *options, struct pool *pool);
 void pool_destroy(struct pool *pool); /* a pool of all zeroes is accepted */
 
+/* Whether the process may lock that many bytes of the pool: 0 or -EPERM. */
+int pool_may_lock(const struct pool *pool, uint64_t bytes);
+
 /* Take a cell: 0; -ENOSPC if the budget or the address space is used up; -ENOMEM if the system
  * refuses. */
 int pool_take(struct pool *pool, uint64_t *cell);

@@ -40,6 +40,9 @@ int os_memory_populate(void *base, size_t length);
 /* Keep a committed range in memory, faulting in what is not.  Not inherited by fork.
  * -EPERM or -ENOMEM if RLIMIT_MEMLOCK is too low. */
 int os_memory_lock(void *base, size_t length);
-int os_memory_unlock(void *base, size_t length);
+
+/* Whether os_memory_lock could be allowed for the whole of a reserved range.  Locks nothing.  0
+ * or -EPERM. */
+int os_memory_may_lock(void *base, size_t length);
 
 #endif
