@@ -101,6 +101,29 @@ static void advance(struct request *request, uint64_t n)
         request->from += n;
 }
 
+/* Pages side by side often have frames side by side: how many of slot[0..span), the first of
+ * which holds `word`, can be copied as one.  One copy of 64 KiB takes 3/4 of the time of 16 of 4
+ * KiB. */
+static uint64_t frames_in_a_row(slot_t *slot, uint64_t span, uint64_t word, bool to_write)
+{
+    uint64_t n = 1;
+    for (; n < span; n++) {
+        uint64_t next = slot_load(&slot[n]);
+        if (entry_number(next) != entry_number(word) + n ||
+            !(to_write ? entry_writable(next) : entry_kind(next) == ENTRY_FRAME))
+            break;
+    }
+    return n;
+}
+
+/* The part of the request that lies in its first n pages. */
+static size_t part_of_pages(const struct paged *paged, const struct request *request, uint64_t n)
+{
+    size_t at, size = paged_page_size(paged);
+    part_of_page(paged, request, &at);
+    return min(n * size - at, request->count);
+}
+
 static bool must_leave(const struct request *request, uint64_t started_at)
 {
     return request->offset - started_at >= SECTION_BYTES || request->left.count + 2 > LEFT_MAX;
@@ -238,6 +261,26 @@ static bool is_zero_to_hole(struct paged *paged, const struct request *request)
            !table_find(&paged->table, page_of(paged, request->offset), &span);
 }
 
+/* The first of slot[0..span), and those that go along with it.  Advances. */
+static int put_pages(struct paged *paged, slot_t *slot, uint64_t span, struct request *request)
+{
+    size_t at, n = part_of_page(paged, request, &at);
+    slot_t *page = table_resolve_thawed(&paged->table, slot);
+    uint64_t word = slot_load(page);
+    int r = 0;
+    if (request->provide) {
+        r = provide_page(paged, page, request);
+    } else if (page == slot && entry_writable(word)) {
+        n = part_of_pages(paged, request, frames_in_a_row(slot, span, word, true));
+        bytes_store((char *)paged_frame(paged, word) + at, request->from, n);
+    } else {
+        r = write_page(paged, page, request);
+    }
+    if (r == 0)
+        advance(request, n);
+    return r;
+}
+
 /* In a section: go on with a write or a provide until it is done, or must leave. */
 static int put_some(struct paged *paged, struct request *request)
 {
@@ -254,14 +297,15 @@ static int put_some(struct paged *paged, struct request *request)
                            pages_left(paged, request), &slot, &span);
         if (r < 0)
             return r;
-        for (; span-- && request->count && !must_leave(request, started_at); slot++) {
-            slot_t *page = table_resolve_thawed(&paged->table, slot);
-            r = request->provide ? provide_page(paged, page, request)
-                                 : write_page(paged, page, request);
-            if (r < 0)
-                return r;
-            advance(request, part_of_page(paged, request, &at));
+        while (r == 0 && span && request->count && !must_leave(request, started_at)) {
+            uint64_t page = page_of(paged, request->offset);
+            r = put_pages(paged, slot, span, request);
+            uint64_t done = min(page_of(paged, request->offset) - page, span);
+            slot += done;
+            span -= done;
         }
+        if (r < 0)
+            return r;
     }
     return 0;
 }
@@ -317,17 +361,9 @@ static int paged_write(void *state, uint64_t offset, size_t count, const void *b
 
 /* Reading. */
 
-static int read_page(struct paged *paged, uint64_t word, const struct request *request)
+static int read_blob(struct paged *paged, uint64_t word, const struct request *request)
 {
     size_t at, n = part_of_page(paged, request, &at);
-    if (entry_kind(word) == ENTRY_FRAME) {
-        bytes_load(request->to, (const char *)paged_frame(paged, word) + at, n);
-        return 0;
-    }
-    if (word == 0) {
-        memset(request->to, 0, n);
-        return 0;
-    }
     if (n == paged_page_size(paged))
         return squeeze_inflate(paged->squeeze, word, request->to);
     char page[PAGE_SIZE_MAX];
@@ -336,29 +372,47 @@ static int read_page(struct paged *paged, uint64_t word, const struct request *r
     return r;
 }
 
+/* The first of slot[0..span), and those that go along with it.  Advances. */
+static int read_pages(struct paged *paged, slot_t *slot, uint64_t span, struct request *request)
+{
+    size_t at, n = part_of_page(paged, request, &at);
+    slot_t *page = table_resolve(&paged->table, slot);
+    uint64_t word = slot_load(page);
+    int r = 0;
+    if (entry_kind(word) == ENTRY_FRAME) {
+        if (page == slot)
+            n = part_of_pages(paged, request, frames_in_a_row(slot, span, word, false));
+        bytes_load(request->to, (const char *)paged_frame(paged, word) + at, n);
+    } else if (entry_kind(word) == ENTRY_BLOB) {
+        r = read_blob(paged, word, request);
+    } else {
+        memset(request->to, 0, n);
+    }
+    if (r == 0)
+        advance(request, n);
+    return r;
+}
+
+static void read_hole(struct paged *paged, uint64_t span, struct request *request)
+{
+    size_t n = part_of_pages(paged, request, min(span, pages_left(paged, request)));
+    memset(request->to, 0, n);
+    advance(request, n);
+}
+
 static int read_some(struct paged *paged, struct request *request)
 {
     uint64_t started_at = request->offset;
-    while (request->count && !must_leave(request, started_at)) {
-        uint64_t span, page = page_of(paged, request->offset);
-        slot_t *slot = table_find(&paged->table, page, &span);
-        if (!slot) {
-            uint64_t pages = min(span, pages_left(paged, request));
-            uint64_t end = (page + pages) << paged->page_shift;
-            uint64_t n = min(end - request->offset, request->count);
-            memset(request->to, 0, n);
-            advance(request, n);
-            continue;
-        }
-        for (; span-- && request->count; slot++) {
-            size_t at;
-            int r = read_page(paged, slot_load(table_resolve(&paged->table, slot)), request);
-            if (r < 0)
-                return r;
-            advance(request, part_of_page(paged, request, &at));
-        }
+    int r = 0;
+    while (r == 0 && request->count && !must_leave(request, started_at)) {
+        uint64_t span;
+        slot_t *slot = table_find(&paged->table, page_of(paged, request->offset), &span);
+        if (slot)
+            r = read_pages(paged, slot, span, request);
+        else
+            read_hole(paged, span, request);
     }
-    return 0;
+    return r;
 }
 
 static int paged_read(void *state, uint64_t offset, size_t count, void *buf)

@@ -41,8 +41,8 @@
 #include "os/memory.h"
 #include "os/thread.h"
 
-#define MAGAZINE_CELLS 32
-#define MAGAZINE_BYTES ((size_t)128 << 10) /* that a full magazine may hold back from others */
+#define MAGAZINE_CELLS 64
+#define MAGAZINE_BYTES ((size_t)256 << 10) /* that a full magazine may hold back from others */
 #define SLACK ((uint64_t)2 << 20)
 
 enum list { PARTIAL, HOLLOW, VACANT, FULL, LISTS };
@@ -479,8 +479,7 @@ static int reserve(struct pool *pool)
 static int make_magazines(struct pool_inside *in)
 {
     size_t cell = in->options.cell;
-    size_t most =
-        in->options.chunk / 16 < MAGAZINE_BYTES ? in->options.chunk / 16 : MAGAZINE_BYTES;
+    size_t most = in->options.chunk / 8 < MAGAZINE_BYTES ? in->options.chunk / 8 : MAGAZINE_BYTES;
     in->magazine_cells = most / cell > MAGAZINE_CELLS ? MAGAZINE_CELLS : (unsigned)(most / cell);
     unsigned count = os_cpu_count();
     in->magazines = aligned_alloc(_Alignof(struct magazine), count * sizeof *in->magazines);
