@@ -84,6 +84,11 @@ static inline uint64_t entry_thawed(uint64_t word)
     return word & ~ENTRY_FROZEN;
 }
 
+static inline uint64_t entry_young(uint64_t word)
+{
+    return entry_thawed(entry_aged(word, 0));
+}
+
 /* A frame that a writer may write into as it is: neither frozen, nor aged. */
 static inline bool entry_writable(uint64_t word)
 {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* paged - a disk kept in pages: what paged.c (requests) and squeeze.c (compression) share
+/* paged - a disk kept in pages: what its parts share
  *
  * The page table leads to frames, and with the zstd allocator to blobs.  The rules that make this
- * safe without a lock stand at the top of paged.c.
+ * safe without a lock stand at the top of paged.c; paged_read.c, paged_write.c and paged_zero.c
+ * do the requests, squeeze.c the compression.
  */
 
 #ifndef NBDRAM_DISK_PAGED_H
@@ -53,6 +54,13 @@ static inline void left_flush(struct paged *paged, struct left *left)
     reclaim_add(&paged->reclaim, left->things, left->count);
     left->count = 0;
 }
+
+/* A frame that waits to be squeezed may have become one, or ceased to be one. */
+void paged_count_hot(struct paged *paged, bool before, bool after);
+
+/* Outside of a section: try to find memory, harder with each attempt, from 0 on.  False: there is
+ * none. */
+bool paged_make_room(struct paged *paged, unsigned attempt);
 
 /* Swap the word of a page that has a frame and keeps it. */
 bool paged_swap(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t desired);
