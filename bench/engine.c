@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* engine - nanoseconds per operation of the engine alone
+ *
+ *     engine [-s SECONDS] [-m MIB] [-t THREADS] [ALLOCATOR...]
+ *
+ * No socket, no NBD: what a change in disk/ does to disk/.  For each allocator and for one and
+ * THREADS (the processors) threads, one row: wall time, times threads, per operation, so a column
+ * that reads the same in both rows scales perfectly.  ALLOCATOR is as on nbdkit's command line.
+ *
+ * The jobs of a row run one after another on one disk of MIB (256), SECONDS (0.5) each; "fill"
+ * starts on an empty disk and ends when it is full, the others go on in its data.  Content is
+ * random letters out of sixteen, so it compresses two to one.  "trim" is a trim of a page and the
+ * write that puts it back.
+ */
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "disk/disk.h"
+#include "places.h"
+
+enum { CONTENT = 1 << 20, BLOCK_MAX = 256 << 10, THREADS_MAX = 64, LOOK_AT_CLOCK_EVERY = 16 };
+
+enum op { OP_READ, OP_WRITE, OP_TRIM };
+
+struct job {
+    const char *name;
+    enum op op;
+    uint32_t block;
+    bool is_random;
+    bool is_first; /* on an empty disk, and once over it */
+};
+
+static const struct job jobs[] = {
+    {"fill 4k", OP_WRITE, 4096, true, true},
+    {"fill 256k", OP_WRITE, 256 << 10, false, true},
+    {"write 4k", OP_WRITE, 4096, true, false},
+    {"read 4k", OP_READ, 4096, true, false},
+    {"write 256k", OP_WRITE, 256 << 10, false, false},
+    {"read 256k", OP_READ, 256 << 10, false, false},
+    {"trim 4k", OP_TRIM, 4096, true, false},
+};
+enum { JOBS = sizeof jobs / sizeof jobs[0] };
+
+struct worker {
+    pthread_t thread;
+    struct disk *disk;
+    const struct job *job;
+    uint64_t first, blocks; /* its share of the disk's blocks */
+    uint64_t done;
+    double deadline;
+};
+
+static char content[CONTENT + BLOCK_MAX];
+
+static _Noreturn void die(const char *what, int error) {
+    fprintf(stderr, "engine: %s: %s\n", what, strerror(error));
+    exit(EXIT_FAILURE);
+}
+
+static double now(void) {
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void make_content(void) {
+    for (size_t i = 0; i < sizeof content; i++)
+        content[i] = (char)('a' + place(i, 40) % 16);
+}
+
+static int do_one(struct disk *disk, const struct job *job, uint64_t offset, uint64_t i,
+                  char *buf) {
+    const char *from = content + i * 64 % CONTENT;
+    int error;
+
+    switch (job->op) {
+    case OP_READ:
+        return disk_read(disk, offset, job->block, buf);
+    case OP_WRITE:
+        return disk_write(disk, offset, job->block, from);
+    case OP_TRIM:
+        error = disk_trim(disk, offset, job->block);
+        return error ? error : disk_write(disk, offset, job->block, from);
+    }
+    return -EINVAL;
+}
+
+/* Blocks of a share come in places' order, or one after another, and round again. */
+static void *work(void *opaque) {
+    struct worker *w = opaque;
+    const unsigned bits = place_bits(w->blocks);
+    const uint64_t once_over = w->job->is_random ? UINT64_C(1) << bits : w->blocks;
+    char *buf = malloc(BLOCK_MAX);
+
+    if (!buf)
+        die("buffer", ENOMEM);
+    for (uint64_t i = 0; !w->job->is_first || i < once_over; i++) {
+        uint64_t block = w->job->is_random ? place(i, bits) : i % w->blocks;
+        int error;
+
+        if (!w->job->is_first && i % LOOK_AT_CLOCK_EVERY == 0 && now() > w->deadline)
+            break;
+        if (block >= w->blocks) /* only where the share is no power of two */
+            continue;
+        error = do_one(w->disk, w->job, (w->first + block) * w->job->block, i, buf);
+        if (error)
+            die(w->job->name, -error);
+        w->done++;
+    }
+    free(buf);
+    return NULL;
+}
+
+static double ns_per_op(struct disk *disk, const struct job *job, unsigned threads,
+                        double seconds) {
+    struct worker workers[THREADS_MAX];
+    const uint64_t share = disk_size(disk) / job->block / threads;
+    const double start = now();
+    uint64_t done = 0;
+
+    for (unsigned t = 0; t < threads; t++) {
+        workers[t] = (struct worker){.disk = disk,
+                                     .job = job,
+                                     .first = t * share,
+                                     .blocks = share,
+                                     .deadline = start + seconds};
+        int error = pthread_create(&workers[t].thread, NULL, work, &workers[t]);
+        if (error)
+            die("thread", error);
+    }
+    for (unsigned t = 0; t < threads; t++) {
+        pthread_join(workers[t].thread, NULL);
+        done += workers[t].done;
+    }
+    return (now() - start) * 1e9 * threads / (double)(done ? done : 1);
+}
+
+static struct disk *new_disk(const struct disk_options *options) {
+    struct disk *disk;
+    int error = disk_create(options, &disk);
+
+    if (!error)
+        error = disk_start(disk);
+    if (error)
+        die("disk", -error);
+    return disk;
+}
+
+static void print_row(const char *allocator, const struct disk_options *options, unsigned threads,
+                      double seconds) {
+    struct disk *disk = NULL;
+
+    printf("%-10s %7u", allocator, threads);
+    for (size_t i = 0; i < JOBS; i++) {
+        if (jobs[i].is_first) {
+            disk_destroy(disk);
+            disk = new_disk(options);
+        }
+        printf(" %10.0f", ns_per_op(disk, &jobs[i], threads, seconds));
+        fflush(stdout);
+    }
+    putchar('\n');
+    disk_destroy(disk);
+}
+
+static void print_header(void) {
+    printf("%-10s %7s", "ns per op", "threads");
+    for (size_t i = 0; i < JOBS; i++)
+        printf(" %10s", jobs[i].name);
+    putchar('\n');
+}
+
+static void print_allocator(const char *allocator, uint64_t size, unsigned threads,
+                            double seconds) {
+    struct disk_options options = {.size = size, .level = DISK_LEVEL_DEFAULT};
+    char why[200];
+
+    if (disk_parse_allocator(allocator, &options, why, sizeof why) < 0) {
+        fprintf(stderr, "engine: %s\n", why);
+        exit(EXIT_FAILURE);
+    }
+    print_row(allocator, &options, 1, seconds);
+    if (threads > 1)
+        print_row(allocator, &options, threads, seconds);
+}
+
+int main(int argc, char **argv) {
+    static const char *const all[] = {"sparse", "malloc", "zstd"};
+    long threads = sysconf(_SC_NPROCESSORS_ONLN);
+    uint64_t size = UINT64_C(256) << 20;
+    double seconds = 0.5;
+    int c;
+
+    while ((c = getopt(argc, argv, "s:m:t:")) != -1) {
+        if (c == 's')
+            seconds = strtod(optarg, NULL);
+        else if (c == 'm')
+            size = strtoull(optarg, NULL, 10) << 20;
+        else if (c == 't')
+            threads = strtol(optarg, NULL, 10);
+        else
+            return EXIT_FAILURE;
+    }
+    if (threads < 1 || threads > THREADS_MAX || size / BLOCK_MAX < (uint64_t)threads) {
+        fprintf(stderr, "engine: threads are 1 to %d, and each needs a part of the disk\n",
+                THREADS_MAX);
+        return EXIT_FAILURE;
+    }
+
+    make_content();
+    print_header();
+    for (int i = optind; i < argc; i++)
+        print_allocator(argv[i], size, (unsigned)threads, seconds);
+    for (size_t i = 0; optind == argc && i < sizeof all / sizeof all[0]; i++)
+        print_allocator(all[i], size, (unsigned)threads, seconds);
+    return EXIT_SUCCESS;
+}

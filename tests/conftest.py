@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fixtures shared by the protocol and interoperability tests."""
+
+import os
+import random
+
+import pytest
+
+import harness
+
+SEED = os.environ.get("NBDRAM_SEED") or str(random.SystemRandom().getrandbits(32))
+
+
+def pytest_report_header():
+    return [f"plugin: {harness.PLUGIN}", f"NBDRAM_SEED={SEED}"]
+
+
+@pytest.fixture
+def rng(request):
+    """Random numbers that depend on the seed and the test, not on the order of tests."""
+    return random.Random(f"{SEED} {request.node.name}")
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """serve("1G", "allocator=zstd", flags=("-r",)) -> harness.Server, stopped at the end."""
+    harness.adopt_orphans()
+    servers = []
+
+    def start(*params, **options):
+        server = harness.Server(tmp_path / f"nbdkit{len(servers)}", params, **options)
+        servers.append(server)
+        return server
+
+    yield start
+    failures = []
+    for server in reversed(servers):  # a later one may be a client of an earlier one
+        try:
+            server.stop()
+        except BaseException as failure:  # pytest.fail's class is no Exception
+            failures.append(failure)
+    if failures:
+        raise failures[0]

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""nbdcopy, nbdinfo and nbdfuse as clients."""
+
+import os
+import select
+import subprocess
+
+import pytest
+
+from harness import (
+    ALLOCATORS,
+    HANG_SECONDS,
+    KIB,
+    MIB,
+    THIN_ALLOCATORS,
+    data_bytes,
+    disk_map,
+    need,
+    run,
+)
+
+all_allocators = pytest.mark.parametrize("allocator", ALLOCATORS)
+thin_allocators = pytest.mark.parametrize("allocator", THIN_ALLOCATORS)
+
+
+def write_sparse_file(path, rng, size):
+    """A file with 1 MiB of noise at every 8 MiB, and holes between."""
+    with path.open("wb") as file:
+        file.truncate(size)
+        for at in range(0, size, 8 * MIB):
+            file.seek(at)
+            file.write(rng.randbytes(min(MIB, size - at)))
+
+
+@all_allocators
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--connections=4", "--requests=64"),
+        ("--connections=1", "--requests=1", "--threads=1"),
+        ("--synchronous",),
+        ("--no-extents", "--request-size=4096"),
+        ("--allocated", "--flush"),
+        ("--destination-is-zero",),
+    ],
+    ids=lambda options: "".join(options),
+)
+def test_nbdcopy_in_and_out(serve, rng, tmp_path, allocator, options):
+    need("nbdcopy")
+    source, back = tmp_path / "source", tmp_path / "back"
+    write_sparse_file(source, rng, 24 * MIB + 513)
+    uri = serve(str(24 * MIB + 513), f"allocator={allocator}").uri
+    run("nbdcopy", *options, source, uri)
+    run("nbdcopy", *options, uri, back)
+    run("cmp", source, back)
+
+
+@all_allocators
+def test_nbdcopy_from_disk_to_disk(serve, ext4_image, tmp_path, allocator):
+    need("nbdcopy")
+    size = str(ext4_image.stat().st_size)
+    first = serve(size, f"allocator={allocator}").uri
+    second = serve(size).uri
+    back = tmp_path / "back"
+    run("nbdcopy", "--connections=4", ext4_image, first)
+    run("nbdcopy", "--connections=4", first, second)
+    run("nbdcopy", "--connections=4", second, back)
+    run("cmp", ext4_image, back)
+
+
+@thin_allocators
+def test_nbdcopy_keeps_holes(serve, rng, tmp_path, allocator):
+    need("nbdcopy", "nbdinfo")
+    source = tmp_path / "source"
+    write_sparse_file(source, rng, 64 * MIB)
+    server = serve("64M", f"allocator={allocator}")
+    run("nbdcopy", source, server.uri)
+    totals = run("nbdinfo", "--map", "--totals", server.uri).stdout
+    bytes_of = {
+        words[-1]: int(words[0]) for words in map(str.split, totals.splitlines())
+    }
+    assert bytes_of == {"data": 8 * MIB, "hole,zero": 56 * MIB}
+
+
+@thin_allocators
+def test_nbdcopy_makes_holes_of_zeroes(serve, rng, allocator, tmp_path):
+    """Over old data, and from a source that stores its zeroes."""
+    need("nbdcopy")
+    server = serve("16M", f"allocator={allocator}")
+    handle = server.connect()
+    handle.pwrite(rng.randbytes(16 * MIB), 0)
+    source = tmp_path / "source"
+    source.write_bytes(bytes(6 * MIB) + rng.randbytes(MIB) + bytes(9 * MIB))
+    run("nbdcopy", source, server.uri)
+    assert data_bytes(handle) == MIB
+
+
+def test_nbdinfo_map_agrees_with_libnbd(serve, rng):
+    need("nbdinfo")
+    server = serve("1T")
+    handle = server.connect()
+    for _ in range(200):
+        handle.pwrite(rng.randbytes(4 * KIB), rng.randrange(1 << 28) * 4 * KIB)
+    rows = [line.split() for line in run("nbdinfo", "--map", server.uri).stdout.splitlines()]
+    told = []
+    for _, length, state, *_ in rows:
+        # nbdinfo does not join what one answer ended and the next begins.
+        if told and told[-1][1] == int(state):
+            told[-1] = (told[-1][0] + int(length), int(state))
+        else:
+            told.append((int(length), int(state)))
+    assert told == disk_map(handle)
+
+
+@all_allocators
+def test_nbdinfo_shows_the_export(serve, allocator):
+    need("nbdinfo")
+    text = run("nbdinfo", serve("1G", f"allocator={allocator}").uri).stdout
+    assert "export-size: 1073741824" in text
+    assert "can_multi_conn: true" in text
+    assert "can_fast_zero: true" in text
+
+
+@all_allocators
+def test_nbdfuse_mounts_the_disk(serve, rng, tmp_path, allocator):
+    need("nbdfuse")
+    unmount = ("umount",) if os.geteuid() == 0 else ("fusermount3", "-u")
+    need(unmount[0])
+    server = serve("8M", f"allocator={allocator}")
+    mountpoint, pid_fifo = tmp_path / "mount", tmp_path / "pid"
+    mountpoint.mkdir()
+    os.mkfifo(pid_fifo)
+    fifo = os.open(pid_fifo, os.O_RDWR | os.O_NONBLOCK)
+    nbdfuse = subprocess.Popen(
+        ["nbdfuse", "-P", pid_fifo, mountpoint, server.uri], stderr=subprocess.PIPE
+    )
+    ended = os.pidfd_open(nbdfuse.pid)
+    try:
+        ready, _, _ = select.select([fifo, ended], [], [], HANG_SECONDS)
+        if fifo not in ready:
+            nbdfuse.kill()
+            pytest.skip(f"nbdfuse cannot mount here: {nbdfuse.stderr.read(500)}")
+        data = rng.randbytes(3 * MIB + 1)
+        with (mountpoint / "nbd").open("r+b") as file:
+            file.seek(1000)
+            file.write(data)
+        assert server.connect().pread(len(data), 1000) == data
+        assert (mountpoint / "nbd").read_bytes()[1000 : 1000 + len(data)] == data
+    finally:
+        run(*unmount, mountpoint, check=False)
+        nbdfuse.kill()
+        nbdfuse.communicate()
+        os.close(ended)
+        os.close(fifo)

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* limit=: a full disk says "no space", keeps what it acknowledged, goes on serving, and takes
+ * new data as soon as old data is trimmed. */
+
+#include "support/support.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SIZE (1 * TiB)
+#define LIMIT (16 * MiB)
+
+/* The unit in which these tests write.  What a block holds follows from its number, so that
+ * nothing needs to be remembered but which blocks were acknowledged. */
+#define BLOCK ((size_t)64 << 10)
+#define BLOCKS_MAX (8 * LIMIT / BLOCK)
+
+enum content { RANDOM, TEXT };
+
+static void block_make(uint64_t number, enum content content, uint8_t *buf)
+{
+    struct prng prng;
+    prng_init(&prng, test_seed(), number);
+    if (content == TEXT)
+        fill_text(&prng, buf, BLOCK);
+    else
+        fill_random(&prng, buf, BLOCK);
+}
+
+static int block_write(struct disk *disk, uint64_t number, enum content content)
+{
+    uint8_t buf[BLOCK];
+    block_make(number, content, buf);
+    return disk_write(disk, number * BLOCK, BLOCK, buf);
+}
+
+static bool block_is_there(struct disk *disk, uint64_t number, enum content content)
+{
+    uint8_t wanted[BLOCK], found[BLOCK];
+    block_make(number, content, wanted);
+    return disk_read(disk, number * BLOCK, BLOCK, found) == 0 &&
+           memcmp(wanted, found, BLOCK) == 0;
+}
+
+/* Write blocks from number on until one is refused; tells how many were acknowledged. */
+static uint64_t fill(struct disk *disk, uint64_t number, enum content content)
+{
+    uint64_t n = 0;
+    int err = 0;
+    while (n < BLOCKS_MAX && (err = block_write(disk, number + n, content)) == 0)
+        n++;
+    if (n == BLOCKS_MAX)
+        fail_msg("%s took %llu MiB of data with a limit of %llu MiB",
+                 content == TEXT ? "text" : "random", (unsigned long long)(n * BLOCK / MiB),
+                 (unsigned long long)(LIMIT / MiB));
+    assert_int_equal(err, -ENOSPC);
+    return n;
+}
+
+static void assert_blocks(struct disk *disk, uint64_t number, uint64_t n, enum content content)
+{
+    for (uint64_t i = number; i < number + n; i++)
+        if (!block_is_there(disk, i, content))
+            fail_msg("block %llu was acknowledged and is not there", (unsigned long long)i);
+}
+
+static void assert_within_limit(struct disk *disk)
+{
+    struct disk_stats stats = stats_of(disk);
+    assert_int_equal(stats.limit, LIMIT);
+    assert_true(stats.memory <= LIMIT);
+}
+
+static void full_disk_keeps_what_it_has(void **state)
+{
+    struct disk *disk = disk_made(allocator_of(state), SIZE, LIMIT);
+    uint64_t n = fill(disk, 0, RANDOM);
+    assert_true(n * BLOCK > LIMIT * 3 / 4);
+    assert_true(n * BLOCK <= LIMIT);
+    assert_within_limit(disk);
+    assert_blocks(disk, 0, n, RANDOM);
+
+    /* It does not change its mind, and saying no costs nothing. */
+    for (uint64_t i = 0; i < 200; i++) {
+        uint8_t buf[BLOCK];
+        block_make(i, RANDOM, buf);
+        assert_int_equal(disk_write(disk, SIZE / 2 + i * 7 * MiB, BLOCK, buf), -ENOSPC);
+        assert_int_equal(disk_zero(disk, SIZE / 4 + i * MiB, MiB, DISK_NO_HOLE), -ENOSPC);
+        assert_int_equal(disk_zero(disk, SIZE / 4 + i * MiB, MiB, 0), 0);
+    }
+    assert_within_limit(disk);
+    assert_blocks(disk, 0, n, RANDOM);
+    assert_int_equal(disk_settle(disk), 0);
+    assert_within_limit(disk);
+    assert_blocks(disk, 0, n, RANDOM);
+    disk_destroy(disk);
+}
+
+/* A range that was reported as allocated must not fail later for lack of memory. */
+static void full_disk_is_overwritten(void **state)
+{
+    struct disk *disk = disk_made(allocator_of(state), SIZE, LIMIT);
+    uint64_t n = fill(disk, 0, RANDOM);
+    uint8_t buf[BLOCK];
+    for (unsigned round = 0; round < 3; round++) {
+        for (uint64_t i = 0; i < n; i++) {
+            block_make(i + 1000000 * round, round == 1 ? TEXT : RANDOM, buf);
+            assert_int_equal(disk_write(disk, i * BLOCK, BLOCK, buf), 0);
+            assert_int_equal(disk_write(disk, i * BLOCK + 777, 99, buf + 777), 0);
+        }
+        assert_int_equal(disk_settle(disk), 0);
+    }
+    for (uint64_t i = 0; i < n; i++) {
+        uint8_t back[BLOCK];
+        block_make(i + 2000000, RANDOM, buf);
+        assert_int_equal(disk_read(disk, i * BLOCK, BLOCK, back), 0);
+        assert_memory_equal(buf, back, BLOCK);
+    }
+    disk_destroy(disk);
+}
+
+/* Trim, then write, without waiting for anything in between.  What was trimmed can be had again,
+ * elsewhere too; a sixteenth is granted to the index and to what housekeeping holds. */
+static void trimmed_room_is_had_again(void **state)
+{
+    struct disk *disk = disk_made(allocator_of(state), SIZE, LIMIT);
+    uint64_t first = 0, n = fill(disk, first, RANDOM);
+    for (unsigned round = 0; round < 20; round++) {
+        uint64_t gone = round % 4 == 3 ? n : n / 2;
+        uint64_t stays = n - gone;
+        assert_int_equal(disk_trim(disk, (first + stays) * BLOCK, gone * BLOCK), 0);
+        uint64_t next = first + (round % 2 ? 3 : 1) * BLOCKS_MAX;
+        uint64_t again = 0;
+        while (again < gone && block_write(disk, next + again, RANDOM) == 0)
+            again++;
+        if (again < gone - gone / 16 - 1)
+            fail_msg("round %u: %llu blocks were trimmed, and %llu taken again", round,
+                     (unsigned long long)gone, (unsigned long long)again);
+        assert_within_limit(disk);
+        assert_blocks(disk, first, stays, RANDOM);
+        assert_blocks(disk, next, again, RANDOM);
+
+        /* Only one piece is kept for the next round, filled up again. */
+        assert_int_equal(disk_trim(disk, first * BLOCK, n * BLOCK), 0);
+        first = next;
+        n = again + fill(disk, next + again, RANDOM);
+    }
+    disk_destroy(disk);
+}
+
+/* Room is had again page by page as well: a page out, another one in, a full disk's worth. */
+static void full_disk_swaps_pages(void **state)
+{
+    struct disk *disk = disk_made(allocator_of(state), SIZE, LIMIT);
+    uint64_t n = fill(disk, 0, RANDOM);
+    uint64_t refused = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        assert_int_equal(disk_trim(disk, i * BLOCK, BLOCK), 0);
+        int err = block_write(disk, BLOCKS_MAX + i, RANDOM);
+        assert_true(err == 0 || err == -ENOSPC);
+        refused += err != 0;
+    }
+    assert_true(refused <= n / 16 + 1);
+    assert_within_limit(disk);
+    disk_destroy(disk);
+}
+
+/* Reserved with NO_HOLE, a range can be written when nothing else can: also what does not
+ * compress, and after the squeezer has had its time. */
+static void reserved_range_can_be_written(void **state)
+{
+    struct disk *disk = disk_made(allocator_of(state), SIZE, LIMIT);
+    uint64_t reserved = 4 * MiB / BLOCK, elsewhere = SIZE / 2 / BLOCK;
+    assert_int_equal(disk_zero(disk, 0, reserved * BLOCK, DISK_NO_HOLE), 0);
+    assert_int_equal(disk_settle(disk), 0);
+    uint64_t n = fill(disk, elsewhere, RANDOM);
+    assert_int_equal(disk_settle(disk), 0);
+    n += fill(disk, elsewhere + n, RANDOM);
+    for (uint64_t i = 0; i < reserved; i++)
+        assert_int_equal(block_write(disk, i, RANDOM), 0);
+    assert_blocks(disk, 0, reserved, RANDOM);
+    assert_blocks(disk, elsewhere, n, RANDOM);
+    assert_within_limit(disk);
+    disk_destroy(disk);
+}
+
+/* A reservation that cannot be fulfilled is refused, soon, even one of 2^63 bytes. */
+static void reservation_too_large(void **state)
+{
+    struct disk *disk = disk_made(allocator_of(state), DISK_SIZE_MAX, LIMIT);
+    assert_int_equal(block_write(disk, 5, RANDOM), 0);
+    assert_int_equal(disk_zero(disk, 6 * BLOCK, DISK_SIZE_MAX - 6 * BLOCK, DISK_NO_HOLE),
+                     -ENOSPC);
+    assert_within_limit(disk);
+    assert_blocks(disk, 5, 1, RANDOM);
+    assert_int_equal(disk_trim(disk, 6 * BLOCK, DISK_SIZE_MAX - 6 * BLOCK), 0);
+    assert_int_equal(block_write(disk, 77, RANDOM), 0);
+    assert_blocks(disk, 77, 1, RANDOM);
+    disk_destroy(disk);
+}
+
+/* The index counts too: pages as far apart as can be need more of it than of themselves. */
+static void scattered_pages_count_their_index(void **state)
+{
+    struct disk *disk = disk_made(allocator_of(state), DISK_SIZE_MAX, LIMIT);
+    uint64_t page = disk_page_size(disk), n = 0;
+    uint8_t buf[4096], back[4096];
+    struct prng places, content;
+    prng_init(&places, test_seed(), 1);
+    prng_init(&content, test_seed(), 2);
+    int err = 0;
+    while (err == 0 && n < 10 * LIMIT / page) {
+        uint64_t at = prng_below(&places, DISK_SIZE_MAX / page) * page;
+        fill_random(&content, buf, sizeof buf);
+        err = disk_write(disk, at, sizeof buf, buf);
+        n += err == 0;
+    }
+    assert_int_equal(err, -ENOSPC);
+    assert_within_limit(disk);
+    assert_true(n > LIMIT / page / 8);
+    prng_init(&places, test_seed(), 1);
+    prng_init(&content, test_seed(), 2);
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t at = prng_below(&places, DISK_SIZE_MAX / page) * page;
+        fill_random(&content, buf, sizeof buf);
+        assert_int_equal(disk_read(disk, at, sizeof back, back), 0);
+        assert_memory_equal(buf, back, sizeof buf);
+    }
+    disk_destroy(disk);
+}
+
+/* zstd. */
+
+static void more_than_the_limit_is_stored(void **state)
+{
+    (void)state;
+    struct disk *disk = disk_made(DISK_ZSTD, SIZE, LIMIT);
+    uint64_t n = fill(disk, 0, TEXT);
+    if (n * BLOCK <= LIMIT + LIMIT / 2)
+        fail_msg("only %llu MiB of text fit into %llu MiB", (unsigned long long)(n * BLOCK / MiB),
+                 (unsigned long long)(LIMIT / MiB));
+    assert_within_limit(disk);
+    assert_blocks(disk, 0, n, TEXT);
+    assert_int_equal(disk_settle(disk), 0);
+    assert_within_limit(disk);
+    assert_blocks(disk, 0, n, TEXT);
+
+    /* Overwriting with what does not compress needs room that may not be there; a refusal is
+     * legal, and a block that was refused holds, byte by byte, old or new. */
+    uint8_t old[BLOCK], new[BLOCK], found[BLOCK];
+    for (uint64_t i = 0; i < n; i += 3) {
+        block_make(i, TEXT, old);
+        block_make(i, RANDOM, new);
+        int err = disk_write(disk, i * BLOCK, BLOCK, new);
+        assert_true(err == 0 || err == -ENOSPC);
+        assert_int_equal(disk_read(disk, i * BLOCK, BLOCK, found), 0);
+        for (size_t at = 0; at < BLOCK; at++)
+            assert_true(found[at] == new[at] || (err != 0 && found[at] == old[at]));
+    }
+    for (uint64_t i = 0; i < n; i++)
+        if (i % 3 != 0)
+            assert_blocks(disk, i, 1, TEXT);
+    assert_within_limit(disk);
+    disk_destroy(disk);
+}
+
+/* malloc. */
+
+static void array_larger_than_the_limit(void **state)
+{
+    (void)state;
+    struct disk_options options = {.size = LIMIT + 4096,
+                                   .limit = LIMIT,
+                                   .allocator = DISK_MALLOC,
+                                   .level = DISK_LEVEL_DEFAULT};
+    struct disk *disk = NULL;
+    assert_int_equal(disk_create(&options, &disk), -ENOMEM);
+    options.size = DISK_SIZE_MAX;
+    assert_int_equal(disk_create(&options, &disk), -ENOMEM);
+    options.limit = 0; /* nor has any machine that much */
+    assert_int_equal(disk_create(&options, &disk), -ENOMEM);
+
+    disk = disk_made(DISK_MALLOC, LIMIT / 2, LIMIT);
+    for (unsigned round = 0; round < 3; round++) {
+        for (uint64_t i = 0; i < LIMIT / 2 / BLOCK; i++)
+            assert_int_equal(block_write(disk, i, round == 1 ? TEXT : RANDOM), 0);
+        assert_blocks(disk, 0, LIMIT / 2 / BLOCK, round == 1 ? TEXT : RANDOM);
+    }
+    assert_int_equal(disk_trim(disk, 0, LIMIT / 2), 0);
+    assert_int_equal(block_write(disk, 3, RANDOM), 0);
+    assert_within_limit(disk);
+    disk_destroy(disk);
+}
+
+/* Several at once. */
+
+#define FILLERS 4
+
+struct filler {
+    struct disk *disk;
+    pthread_t thread;
+    uint64_t first, n;
+    enum content content;
+    int err;
+    bool intact;
+};
+
+static void *fill_in_thread(void *opaque)
+{
+    struct filler *filler = opaque;
+    while (filler->n < BLOCKS_MAX && filler->err == 0) {
+        filler->err = block_write(filler->disk, filler->first + filler->n, filler->content);
+        filler->n += filler->err == 0;
+    }
+    filler->intact = true;
+    for (uint64_t i = 0; i < filler->n; i++)
+        if (!block_is_there(filler->disk, filler->first + i, filler->content))
+            filler->intact = false;
+    return NULL;
+}
+
+static uint64_t fill_together(struct disk *disk, struct filler *fillers, enum content content)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < FILLERS; i++) {
+        fillers[i] =
+            (struct filler){.disk = disk, .first = (i + 1) * BLOCKS_MAX, .content = content};
+        assert_int_equal(pthread_create(&fillers[i].thread, NULL, fill_in_thread, &fillers[i]),
+                         0);
+    }
+    for (unsigned i = 0; i < FILLERS; i++) {
+        pthread_join(fillers[i].thread, NULL);
+        sum += fillers[i].n;
+    }
+    return sum;
+}
+
+static void several_fill_at_once(void **state)
+{
+    enum disk_allocator allocator = allocator_of(state);
+    enum content content = allocator == DISK_ZSTD ? TEXT : RANDOM;
+    struct disk *disk = disk_made(allocator, SIZE, LIMIT);
+    struct filler fillers[FILLERS];
+    unsigned rounds = content == TEXT ? 2 : 5; /* compression takes its time */
+    for (unsigned round = 0; round < rounds; round++) {
+        uint64_t sum = fill_together(disk, fillers, content);
+        assert_true(sum * BLOCK > LIMIT * 3 / 4);
+        assert_within_limit(disk);
+        for (unsigned i = 0; i < FILLERS; i++) {
+            assert_int_equal(fillers[i].err, -ENOSPC);
+            assert_true(fillers[i].intact);
+            assert_blocks(disk, fillers[i].first, fillers[i].n, content);
+        }
+        assert_int_equal(disk_trim(disk, 0, SIZE), 0);
+    }
+    disk_destroy(disk);
+}
+
+#define TEST_OF_PAGED(function) TEST_OF(function, DISK_SPARSE), TEST_OF(function, DISK_ZSTD)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST_OF_PAGED(full_disk_keeps_what_it_has),
+        TEST_OF(full_disk_is_overwritten, DISK_SPARSE),
+        TEST_OF_PAGED(trimmed_room_is_had_again),
+        TEST_OF_PAGED(full_disk_swaps_pages),
+        TEST_OF_PAGED(reserved_range_can_be_written),
+        TEST_OF_PAGED(reservation_too_large),
+        TEST_OF_PAGED(scattered_pages_count_their_index),
+        cmocka_unit_test(more_than_the_limit_is_stored),
+        cmocka_unit_test(array_larger_than_the_limit),
+        TEST_OF_PAGED(several_fill_at_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* disk_parse_allocator: names are compared whole, what is not understood is refused, and the
+ * refusal says what would have been accepted. */
+
+#include "support/support.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+/* Options as nobody would make them, so that what parsing changes shows. */
+static const struct disk_options odd = {
+    .size = 12345,
+    .limit = 67 * MiB,
+    .allocator = DISK_MALLOC,
+    .mlock = true,
+    .level = 11,
+};
+
+static void assert_same_options(const struct disk_options *a, const struct disk_options *b)
+{
+    assert_int_equal(a->size, b->size);
+    assert_int_equal(a->limit, b->limit);
+    assert_int_equal(a->allocator, b->allocator);
+    assert_int_equal(a->mlock, b->mlock);
+    assert_int_equal(a->level, b->level);
+}
+
+static void parses(const char *text, enum disk_allocator allocator, bool mlock, int level)
+{
+    struct disk_options options = odd;
+    char why[256] = "";
+    int err = disk_parse_allocator(text, &options, why, sizeof why);
+    if (err != 0)
+        fail_msg("'%s': %d, %s", text, err, why);
+    assert_int_equal(options.allocator, allocator);
+    assert_int_equal(options.mlock, mlock);
+    if (allocator == DISK_ZSTD)
+        assert_int_equal(options.level, level);
+    assert_int_equal(options.size, odd.size);
+    assert_int_equal(options.limit, odd.limit);
+
+    struct disk *disk = NULL;
+    if (mlock) /* what the machine allows to be locked is not parsing's concern */
+        return;
+    assert_int_equal(disk_create(&options, &disk), 0);
+    disk_destroy(disk);
+}
+
+static void names(void **state)
+{
+    (void)state;
+    parses("sparse", DISK_SPARSE, false, 0);
+    parses("malloc", DISK_MALLOC, false, 0);
+    parses("zstd", DISK_ZSTD, false, DISK_LEVEL_DEFAULT);
+}
+
+static void booleans(void **state)
+{
+    (void)state;
+    static const char *const yes[] = {"1", "true", "t", "yes", "y",    "on",  "TRUE",
+                                      "T", "YES",  "Y", "ON",  "True", "yEs", "oN"};
+    static const char *const no[] = {"0", "false", "f", "no",  "n",     "off", "FALSE",
+                                     "F", "NO",    "N", "OFF", "False", "nO",  "oFf"};
+    char text[64];
+    for (size_t i = 0; i < COUNT(yes); i++) {
+        snprintf(text, sizeof text, "malloc,mlock=%s", yes[i]);
+        parses(text, DISK_MALLOC, true, 0);
+        snprintf(text, sizeof text, "sparse,mlock=%s", yes[i]);
+        parses(text, DISK_SPARSE, true, 0);
+    }
+    for (size_t i = 0; i < COUNT(no); i++) {
+        snprintf(text, sizeof text, "malloc,mlock=%s", no[i]);
+        parses(text, DISK_MALLOC, false, 0);
+        snprintf(text, sizeof text, "sparse,mlock=%s", no[i]);
+        parses(text, DISK_SPARSE, false, 0);
+    }
+}
+
+static void levels(void **state)
+{
+    (void)state;
+    for (int level = DISK_LEVEL_MIN; level <= DISK_LEVEL_MAX; level++) {
+        char text[32];
+        snprintf(text, sizeof text, "zstd,level=%d", level);
+        parses(text, DISK_ZSTD, false, level);
+    }
+}
+
+static void last_one_wins(void **state)
+{
+    (void)state;
+    parses("malloc,mlock=true,mlock=false", DISK_MALLOC, false, 0);
+    parses("malloc,mlock=off,mlock=on", DISK_MALLOC, true, 0);
+    parses("zstd,level=3,level=19,level=7", DISK_ZSTD, false, 7);
+}
+
+/* Refused, and why contains each of the words that tell a person what to type. */
+static void refused(const char *text, const char *const *words)
+{
+    struct disk_options options = odd;
+    char why[256];
+    memset(why, '#', sizeof why);
+    int err = disk_parse_allocator(text, &options, why, sizeof why);
+    if (err != -EINVAL)
+        fail_msg("'%s': %d instead of -EINVAL", text, err);
+    assert_same_options(&options, &odd);
+    assert_non_null(memchr(why, '\0', sizeof why));
+    assert_null(strchr(why, '\n'));
+    for (; *words != NULL; words++)
+        if (strstr(why, *words) == NULL)
+            fail_msg("'%s' is refused with '%s', which does not name '%s'", text, why, *words);
+}
+
+static void unknown_names(void **state)
+{
+    (void)state;
+    static const char *const accepted[] = {"sparse", "malloc", "zstd", NULL};
+    static const char *const texts[] = {
+        "",        "s",     "spars", "sparsely", "m",        "mallo",        "mallocs",
+        "z",       "zstd1", "zst",   " sparse",  "sparse ",  "Sparse",       "MALLOC",
+        "ram",     ",",     "=",     ",zstd",    "sparse=1", "zstd level=3", "malloc;mlock=true",
+        "sparse\n"};
+    for (size_t i = 0; i < COUNT(texts); i++)
+        refused(texts[i], accepted);
+}
+
+static void unknown_settings(void **state)
+{
+    (void)state;
+    static const char *const nothing[] = {NULL};
+    static const char *const texts[] = {
+        /* empty ones */
+        "sparse,", "malloc,", "zstd,", "malloc,,mlock=true", "zstd,,level=3",
+        "malloc,mlock=true,", "zstd,level=3,", "malloc,,",
+        /* those of another allocator */
+        "sparse,level=3", "malloc,level=3", "zstd,mlock=true", "zstd,mlock=false",
+        /* not whole, or too long, or of no such name */
+        "malloc,m=true", "malloc,mloc=true", "malloc,mlocks=true", "malloc,Mlock=true",
+        "malloc,mlock", "zstd,l=3", "zstd,leve=3", "zstd,levels=3", "zstd,level", "zstd,3",
+        "sparse,true", "sparse,sparse", "malloc,=true", "zstd,=", "malloc, mlock=true",
+        "malloc,mlock =true", "zstd,level=3;level=4"};
+    for (size_t i = 0; i < COUNT(texts); i++)
+        refused(texts[i], nothing);
+}
+
+static void bad_booleans(void **state)
+{
+    (void)state;
+    static const char *const accepted[] = {"mlock", NULL};
+    static const char *const values[] = {"",   "maybe",   "2",     "10",    "-1",    "01",
+                                         "tr", "truex",   " true", "true ", "yess",  "o",
+                                         "of", "enabled", "=true", "null",  "true\n"};
+    for (size_t i = 0; i < COUNT(values); i++) {
+        char text[64];
+        snprintf(text, sizeof text, "malloc,mlock=%s", values[i]);
+        refused(text, accepted);
+        snprintf(text, sizeof text, "sparse,mlock=%s", values[i]);
+        refused(text, accepted);
+    }
+}
+
+static void bad_levels(void **state)
+{
+    (void)state;
+    static const char *const accepted[] = {"level", "19", NULL};
+    static const char *const values[] = {"",
+                                         "0",
+                                         "20",
+                                         "-1",
+                                         "-3",
+                                         "3x",
+                                         "x3",
+                                         "3.",
+                                         "1.5",
+                                         "0x3",
+                                         " 3",
+                                         "3 ",
+                                         "+3",
+                                         "100000000000000000000000",
+                                         "4294967299",
+                                         "18446744073709551619",
+                                         "-4294967293",
+                                         "three"};
+    for (size_t i = 0; i < COUNT(values); i++) {
+        char text[64];
+        snprintf(text, sizeof text, "zstd,level=%s", values[i]);
+        refused(text, accepted);
+    }
+}
+
+/* A bad setting after a good one, or before: nothing of the good one may stay. */
+static void all_or_nothing(void **state)
+{
+    (void)state;
+    static const char *const nothing[] = {NULL};
+    refused("malloc,mlock=false,mlock=maybe", nothing);
+    refused("malloc,mlock=maybe,mlock=false", nothing);
+    refused("sparse,mlock=false,level=3", nothing);
+    refused("zstd,level=4,level=0", nothing);
+    refused("zstd,level=0,level=4", nothing);
+}
+
+/* Whatever a person types, why is terminated and its bounds are kept. */
+static void short_why(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"", "nosuch", "malloc,mlock=maybe", "zstd,level=99",
+                                        "sparse,level=3"};
+    for (size_t i = 0; i < COUNT(texts); i++) {
+        for (size_t size = 0; size <= 64; size++) {
+            struct disk_options options = odd;
+            char why[80];
+            memset(why, '#', sizeof why);
+            assert_int_equal(disk_parse_allocator(texts[i], &options, why, size), -EINVAL);
+            assert_same_options(&options, &odd);
+            if (size > 0)
+                assert_non_null(memchr(why, '\0', size));
+            for (size_t at = size; at < sizeof why; at++)
+                assert_int_equal(why[at], '#');
+        }
+    }
+}
+
+static void long_text(void **state)
+{
+    (void)state;
+    static char text[70000];
+    static const char *const starts[] = {"", "sparse", "malloc,mlock=", "zstd,level=", "zstd,"};
+    for (size_t i = 0; i < COUNT(starts); i++) {
+        memset(text, '1', sizeof text - 1);
+        memcpy(text, starts[i], strlen(starts[i]));
+        struct disk_options options = odd;
+        char why[100];
+        assert_int_equal(disk_parse_allocator(text, &options, why, sizeof why), -EINVAL);
+        assert_non_null(memchr(why, '\0', sizeof why));
+        assert_same_options(&options, &odd);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names),          cmocka_unit_test(booleans),
+        cmocka_unit_test(levels),         cmocka_unit_test(last_one_wins),
+        cmocka_unit_test(unknown_names),  cmocka_unit_test(unknown_settings),
+        cmocka_unit_test(bad_booleans),   cmocka_unit_test(bad_levels),
+        cmocka_unit_test(all_or_nothing), cmocka_unit_test(short_why),
+        cmocka_unit_test(long_text),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
