@@ -62,7 +62,7 @@ def need(*programs):
 def need_true_memory_figures():
     """Skip the test if a preloaded library changes what memory figures mean."""
     if PRELOAD:
-        pytest.skip("NBDRAM_PRELOAD: the process's size says nothing")
+        pytest.skip("NBDRAM_PRELOAD: memory figures are not the plugin's alone")
 
 
 def nbdkit_environment():
@@ -152,7 +152,7 @@ class Server:
         # Open for writing too: without a writer the FIFO would be at its end.
         fifo = os.open(pid_fifo, os.O_RDWR | os.O_NONBLOCK)
         command = [*prefix, "nbdkit", "-U", self.socket, "-P", pid_fifo, *flags]
-        command += [] if background else ["-f"]
+        command += [] if background else ["-f", "--exit-with-parent"]
         command += [plugin, *params]
         try:
             with open(self._errors_path, "w") as errors:

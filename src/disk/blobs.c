@@ -33,6 +33,7 @@ int blobs_create(struct blobs *blobs, const struct pool_options *options)
     struct pool_options segments = *options;
     segments.cell = options->chunk;
     segments.keepback = true; /* a blob is stored in order to free a frame */
+    segments.huge = false;    /* what is not filled shall not be resident */
     memset(blobs, 0, sizeof *blobs);
     int r = pool_create(&segments, &blobs->segments);
     if (r < 0)

@@ -26,7 +26,7 @@ void budget_init(struct budget *budget, uint64_t limit, bool keepback, const cha
     budget->root = root;
     budget->reserve = 0;
     if (limit == 0 && os_memory_room(root, &room) == 0)
-        budget->reserve = clamp(room.total / 16, 64 * MIB, 1024 * MIB);
+        budget->reserve = clamp(room.total / 16, 32 * MIB, 1024 * MIB);
     budget->keepback = !keepback ? 0 : limit ? limit / 16 : budget->reserve / 4;
 }
 

@@ -4,7 +4,7 @@
  *
  * Every growth asks first, so that a full machine is an answer, "no space", and not the kernel's
  * killer.  With a limit, the limit is what counts; without one, what the machine and its control
- * groups can give while a reserve stays free (1/16 of it, at least 64 MiB and at most 1 GiB),
+ * groups can give while a reserve stays free (1/16 of it, at least 32 MiB and at most 1 GiB),
  * asked again as memory is taken.
  *
  * A part of the room, the keepback, is left to those who take memory in order to free more: it

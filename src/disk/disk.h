@@ -32,13 +32,13 @@ struct disk;
 enum disk_allocator {
     DISK_SPARSE, /* pages of 4 KiB, there when written, gone when trimmed */
     DISK_MALLOC, /* one flat array, all of it there from the start */
-    DISK_ZSTD,   /* pages of 16 KiB; those that nobody writes are compressed */
+    DISK_ZSTD,   /* pages of 32 KiB; those that nobody writes are compressed */
 };
 
 #define DISK_SIZE_MAX ((uint64_t)INT64_MAX) /* NBD's own: offsets are signed in its clients */
 #define DISK_LEVEL_MIN 1
 #define DISK_LEVEL_MAX 19
-#define DISK_LEVEL_DEFAULT 3
+#define DISK_LEVEL_DEFAULT 4 /* on 32 KiB as fast as 3, and 1 % smaller */
 #define DISK_LIMIT_MIN ((uint64_t)1 << 20)
 
 struct disk_options {

@@ -50,7 +50,7 @@
 #include "os/memory.h"
 
 #define SPARSE_PAGE_SHIFT 12
-#define ZSTD_PAGE_SHIFT 14
+#define ZSTD_PAGE_SHIFT 15
 
 /* Words. */
 
@@ -82,8 +82,9 @@ static void drop(void *opaque, uint64_t word)
 }
 
 /* Give all that is free, wherever it is, to whoever needs it. */
-static void shrink(struct paged *paged)
+static void shrink(void *opaque)
 {
+    struct paged *paged = opaque;
     pool_shrink(&paged->frames);
     pool_shrink(&paged->table.nodes);
     pool_shrink(&paged->table.lones);
@@ -196,6 +197,7 @@ static int make_parts(struct paged *paged, const struct disk_options *options)
         .cell = paged_page_size(paged),
         .chunk = chunk,
         .capacity = capacity(paged, chunk),
+        .huge = true,
         .locked = options->mlock,
         .budget = paged->budget,
     };
@@ -219,7 +221,7 @@ static int create(const struct disk_options *options, struct budget *budget, voi
     paged->size = options->size;
     paged->budget = budget;
     paged->page_shift = options->allocator == DISK_ZSTD ? ZSTD_PAGE_SHIFT : SPARSE_PAGE_SHIFT;
-    reclaim_create(&paged->reclaim, finish, paged);
+    reclaim_create(&paged->reclaim, finish, shrink, paged);
     int r = make_parts(paged, options);
     if (r < 0) {
         destroy(paged);

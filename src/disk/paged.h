@@ -24,7 +24,7 @@ struct paged {
     struct squeeze *squeeze; /* NULL: sparse */
 };
 
-#define PAGE_SIZE_MAX ((size_t)16 << 10)
+#define PAGE_SIZE_MAX ((size_t)32 << 10)
 
 static inline size_t paged_page_size(const struct paged *paged)
 {

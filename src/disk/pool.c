@@ -22,7 +22,7 @@
  * because khugepaged fills the gaps of a range in which as little as one page is present
  * (max_ptes_none), and would take back in minutes what TRIM has given.
  *
- * Giving back sweeps the chunks when more is free than 1/8 of what is resident and SLACK, and
+ * Giving back sweeps the chunks when more is free than 1/32 of what is resident and SLACK, and
  * stops at half of that, so that a disk that shrinks and grows again does not fault at every
  * step.  Small cells can be free without a granule to give: what a sweep leaves over does not
  * start another.
@@ -294,7 +294,7 @@ static void discard_locked(struct pool *pool, struct chunk *chunk, uint32_t firs
     struct pool_inside *in = pool->inside;
     char *base = chunk_base(pool, chunk) + (size_t)first * in->granule;
     uint32_t cells = n * in->cells_per_granule;
-    if (n < in->granules_per_chunk && !chunk->split) {
+    if (in->options.huge && n < in->granules_per_chunk && !chunk->split) {
         os_memory_huge(chunk_base(pool, chunk), in->options.chunk, false);
         chunk->split = true;
     }
@@ -362,7 +362,7 @@ static void give_batch(struct pool *pool, unsigned n, const uint64_t *cells)
         list_sort(in, chunk);
     }
     in->free += n;
-    uint64_t slack = in->resident / 8 + (SLACK >> pool->cell_shift);
+    uint64_t slack = in->resident / 32 + (SLACK >> pool->cell_shift);
     bool too_much = in->free - in->leftover > slack;
     pthread_mutex_unlock(&in->lock);
     if (too_much)
@@ -467,7 +467,8 @@ static int reserve(struct pool *pool)
         count = SIZE_MAX / 8 / chunk;
     for (; count > 0; count /= 2) {
         void *base;
-        if (os_memory_reserve((size_t)count * chunk, chunk, true, &base) == 0) {
+        if (os_memory_reserve((size_t)count * chunk, chunk, in->options.huge, &base) == 0) {
+            os_memory_huge(base, chunk, false); /* a small disk shall stay small */
             pool->base = base;
             in->chunk_count = count;
             return 0;

@@ -33,6 +33,7 @@ struct pool_options {
     size_t cell;       /* bytes, a power of two */
     size_t chunk;      /* bytes, a power of two, at least cell and the system's page */
     uint64_t capacity; /* bytes that the pool could ever be asked for; a wish, see pool_create */
+    bool huge;         /* huge pages: for what is read and written all over */
     bool locked;       /* keep all of it in memory */
     bool keepback;     /* may dip into the budget's keepback */
     struct budget *budget;

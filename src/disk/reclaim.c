@@ -11,6 +11,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "disk/rcu.h"
 #include "os/thread.h"
@@ -31,14 +32,19 @@ struct reclaim_batch {
     struct pending things[BATCH_THINGS];
 };
 
-void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, void *opaque)
+void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_idle_fn *idle, void *opaque)
 {
+    pthread_condattr_t monotonic;
     memset(reclaim, 0, sizeof *reclaim);
     reclaim->fn = fn;
+    reclaim->idle = idle;
     reclaim->opaque = opaque;
     pthread_mutex_init(&reclaim->running, NULL);
     pthread_mutex_init(&reclaim->lock, NULL);
-    pthread_cond_init(&reclaim->wake, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&reclaim->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
 }
 
 static bool note(struct reclaim *reclaim, const struct pending *pending)
@@ -108,19 +114,37 @@ void reclaim_run(struct reclaim *reclaim)
         ;
 }
 
+/* False if there was nothing to wait for within a second. */
+static bool wait_a_second_locked(struct reclaim *reclaim)
+{
+    struct timespec until;
+    int r = 0;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec++;
+    while (r == 0 && !reclaim->waiting && !reclaim->stop)
+        r = pthread_cond_timedwait(&reclaim->wake, &reclaim->lock, &until);
+    return reclaim->waiting || reclaim->stop;
+}
+
 static void *thread_main(void *arg)
 {
     struct reclaim *reclaim = arg;
-    for (;;) {
-        pthread_mutex_lock(&reclaim->lock);
-        while (!reclaim->waiting && !reclaim->stop)
-            pthread_cond_wait(&reclaim->wake, &reclaim->lock);
-        bool stop = reclaim->stop;
+    bool was_idle = true;
+    pthread_mutex_lock(&reclaim->lock);
+    while (!reclaim->stop) {
+        if (was_idle)
+            while (!reclaim->waiting && !reclaim->stop)
+                pthread_cond_wait(&reclaim->wake, &reclaim->lock);
+        was_idle = !wait_a_second_locked(reclaim);
         pthread_mutex_unlock(&reclaim->lock);
-        if (stop)
-            return NULL;
-        one_round(reclaim);
+        if (was_idle)
+            reclaim->idle(reclaim->opaque);
+        else
+            one_round(reclaim);
+        pthread_mutex_lock(&reclaim->lock);
     }
+    pthread_mutex_unlock(&reclaim->lock);
+    return NULL;
 }
 
 int reclaim_start(struct reclaim *reclaim)

@@ -27,8 +27,12 @@ struct pending {
 /* Called once for each thing, outside of a section, from any thread.  It may hand in more. */
 typedef void reclaim_fn(void *opaque, const struct pending *pending);
 
+/* Called by the thread when nothing was handed in for a second, once until something is. */
+typedef void reclaim_idle_fn(void *opaque);
+
 struct reclaim {
     reclaim_fn *fn;
+    reclaim_idle_fn *idle;
     void *opaque;
 
     pthread_mutex_t running; /* held for a whole round; before lock */
@@ -40,7 +44,7 @@ struct reclaim {
     pthread_t thread;
 };
 
-void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, void *opaque);
+void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_idle_fn *idle, void *opaque);
 
 /* Start the thread.  Before that things just wait, for reclaim_run. */
 int reclaim_start(struct reclaim *reclaim);

@@ -7,7 +7,7 @@
  * somebody waits for room.  After a grace period the frozen pages are ripe, and every thread
  * works on those:
  *
- *     hot frame --sweep--> frozen --grace period--> ripe --pack--> blob      it shrank by 1/8
+ *     hot frame --sweep--> frozen --grace period--> ripe --pack--> blob      it shrank by 1/32
  *         ^                  |                              +----> hole      all zeroes
  *         '---- written -----'                              '----> INERT     it did not shrink
  *
@@ -149,7 +149,7 @@ static enum outcome squeeze_page(struct squeeze *squeeze, slot_t *slot, uint64_t
         paged_make_hole(paged, slot, page, word, left);
         return left->count > 0 ? SQUEEZED : LOST;
     }
-    long n = codec_pack(squeeze->codec, copy, size, packed, size - size / 8);
+    long n = codec_pack(squeeze->codec, copy, size, packed, size - size / 32);
     if (n > 0)
         return swap_in_blob(squeeze, slot, page, word, packed, (size_t)n, left);
     unsigned age = n == 0 ? ENTRY_AGE_INERT : 0;

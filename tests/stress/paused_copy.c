@@ -255,6 +255,47 @@ static void frozen_thawed_and_frozen_again(void **state)
     stage_free(&stage);
 }
 
+/* Rule 3, for the index.  A page goes, and what led to it (and to nothing else) is to go as well;
+ * but a writer is on the way through it, to the same page or to its neighbour.  With a reader
+ * that holds up the grace period, the writer sets out only after that has begun. */
+static void index_emptied_beside_a_writer(void **state)
+{
+    struct stage stage;
+    stage_make(&stage, allocator_of(state));
+    put(&stage, ELSEWHERE * stage.page, stage.page, 0x33);
+    for (uint64_t round = 0; round < rounds(); round++) {
+        static struct copy reader, writer;
+        struct settling settling;
+        uint64_t victim = VICTIM * stage.page, gone = victim;
+        bool late = round % 2, neighbour = round % 4 >= 2;
+        if (neighbour) { /* both were there, so that they have a node in common */
+            gone += stage.page;
+            put(&stage, victim, 1, 0x11);
+        }
+        put(&stage, gone, 1, 0x11);
+        if (neighbour)
+            assert_int_equal(disk_trim(stage.disk, victim, stage.page), 0);
+        copy_start(&reader, stage.disk, false, ELSEWHERE * stage.page, 100, 50, 0);
+        if (!late)
+            copy_start(&writer, stage.disk, true, victim + 500, 100, 1, 0x22);
+        assert_int_equal(disk_trim(stage.disk, gone, stage.page), 0);
+        settling_start(&settling, stage.disk);
+        if (late)
+            copy_start(&writer, stage.disk, true, victim + 500, 100, 1, 0x22);
+        copy_end(&reader);
+        let_others_run();
+        copy_end(&writer);
+        settling_end(&settling);
+        if (late || neighbour) /* else the trim took the page, and the write is among its bytes */
+            assert_bytes(&stage, victim + 500, 100, 0x22);
+        assert_int_equal(disk_trim(stage.disk, victim, 2 * stage.page), 0);
+        assert_int_equal(disk_settle(stage.disk), 0);
+        pause_free(&reader.pause);
+        pause_free(&writer.pause);
+    }
+    stage_free(&stage);
+}
+
 /* Rule 1.  A writer is about to turn a hole into a page (or has just done so) when another one
  * puts his bytes there and is told that they are. */
 static void hole_filled_beside_a_writer(void **state)
@@ -405,6 +446,7 @@ int main(void)
         TEST_OF_PAGED(page_emptied_beside_a_writer),
         TEST_OF(page_compressed_beside_a_writer, DISK_ZSTD),
         TEST_OF_PAGED(frozen_thawed_and_frozen_again),
+        TEST_OF_PAGED(index_emptied_beside_a_writer),
         TEST_OF_PAGED(hole_filled_beside_a_writer),
         TEST_OF(compressed_page_written_by_two, DISK_ZSTD),
         TEST_OF_PAGED(page_trimmed_beside_a_writer),

@@ -22,12 +22,15 @@ static size_t open_size(void)
     return page > PAUSE_OPEN ? page : PAUSE_OPEN;
 }
 
+/* The border is noted first: a test that failed may leave us behind, and another one use the same
+ * pause again. */
 static void wait_and_open(struct pause *pause)
 {
+    uint8_t *border = pause->border;
     atomic_store(&pause->reached, true);
     for (unsigned n = 0; n < pause->patience && !atomic_load(&pause->released); n++)
         sched_yield();
-    mprotect(pause->border, PAUSE_SHUT, PROT_READ | PROT_WRITE);
+    mprotect(border, PAUSE_SHUT, PROT_READ | PROT_WRITE);
 }
 
 /* The signal comes from the very instruction that touched the buffer, so it may do what that

