@@ -32,8 +32,7 @@ int blobs_create(struct blobs *blobs, const struct pool_options *options)
 {
     struct pool_options segments = *options;
     segments.cell = options->chunk;
-    segments.keepback = true; /* a blob is stored in order to free a frame */
-    segments.huge = false;    /* what is not filled shall not be resident */
+    segments.huge = false; /* what is not filled shall not be resident */
     memset(blobs, 0, sizeof *blobs);
     int r = pool_create(&segments, &blobs->segments);
     if (r < 0)
@@ -110,7 +109,7 @@ static void let_go_locked(struct blobs *blobs, uint64_t number)
 static int open_segment_locked(struct blobs *blobs)
 {
     uint64_t number;
-    int r = pool_take(&blobs->segments, &number);
+    int r = pool_take(&blobs->segments, BUDGET_PACK, &number);
     if (r < 0)
         return r;
     r = table_grow_locked(blobs, number);

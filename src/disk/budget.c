@@ -67,9 +67,9 @@ static int take_from_machine(struct budget *budget, uint64_t n, uint64_t keepbac
     return 0;
 }
 
-int budget_take(struct budget *budget, uint64_t n, bool may_keepback)
+int budget_take(struct budget *budget, uint64_t n, enum budget_purpose purpose)
 {
-    uint64_t keepback = may_keepback ? 0 : budget->keepback;
+    uint64_t keepback = budget->keepback / 2 * (uint64_t)(BUDGET_PACK - purpose);
     return budget->limit ? take_from_limit(budget, n, keepback)
                          : take_from_machine(budget, n, keepback);
 }

@@ -7,8 +7,9 @@
  * groups can give while a reserve stays free (1/16 of it, at least 32 MiB and at most 1 GiB),
  * asked again as memory is taken.
  *
- * A part of the room, the keepback, is left to those who take memory in order to free more: it
- * is where the compressed form of a page goes while the page itself is still there.
+ * Where pages are compressed, a part of the room, the keepback, is not for new pages: half of it
+ * is for inflating pages that are stored already, so that they can be written again, and all of
+ * it for packing, which takes memory in order to free more.
  *
  * Any thread may call; nothing here waits.
  */
@@ -20,10 +21,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum budget_purpose { BUDGET_GROW, BUDGET_INFLATE, BUDGET_PACK };
+
 struct budget {
     _Atomic uint64_t used;  /* bytes taken */
     uint64_t limit;         /* bytes; 0: ask the machine */
-    uint64_t keepback;      /* bytes that only budget_take with may_keepback gets */
+    uint64_t keepback;      /* bytes, see above */
     uint64_t reserve;       /* bytes of the machine's memory left free, if it is asked */
     _Atomic int64_t credit; /* bytes that may be taken before the machine is asked again */
     const char *root;       /* as in os_memory_room */
@@ -34,7 +37,7 @@ struct budget {
 void budget_init(struct budget *budget, uint64_t limit, bool keepback, const char *root);
 
 /* Ask for n more bytes: 0 or -ENOSPC. */
-int budget_take(struct budget *budget, uint64_t n, bool may_keepback);
+int budget_take(struct budget *budget, uint64_t n, enum budget_purpose purpose);
 void budget_give(struct budget *budget, uint64_t n);
 
 /* The most that could be taken in all, from nothing: as things are now, and at the very best. */

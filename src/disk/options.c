@@ -50,6 +50,15 @@ static bool parse_bool(const struct word *word, bool *value)
     return false;
 }
 
+/* A bare "mlock" turns it on: the stock plugin takes that, too. */
+static bool parse_switch(const struct word *word, bool *value)
+{
+    if (word->at)
+        return parse_bool(word, value);
+    *value = true;
+    return true;
+}
+
 static bool parse_level(const struct word *word, int *level)
 {
     int n = 0;
@@ -106,10 +115,9 @@ static int parse_parameter(const struct word *word, size_t name, struct disk_opt
     copy[word->length] = '\0';
     rest = copy;
     next_word(&rest, '=', &key);
-    bool has_value = rest != NULL;
-    value = (struct word){has_value ? rest : "", has_value ? strlen(rest) : 0};
+    value = (struct word){rest, rest ? strlen(rest) : 0};
     if (names[name].takes_mlock && is(&key, "mlock"))
-        return parse_bool(&value, &options->mlock)
+        return parse_switch(&value, &options->mlock)
                    ? 0
                    : refuse(why, "allocator=%s: '%s' is not accepted: mlock=true or mlock=false",
                             names[name].name, copy);

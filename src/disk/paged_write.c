@@ -35,7 +35,7 @@ int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct re
 {
     uint64_t cell;
     size_t at, n = request_part(paged, request, &at);
-    int r = pool_take(&paged->frames, &cell);
+    int r = pool_take(&paged->frames, *word ? BUDGET_INFLATE : BUDGET_GROW, &cell);
     if (r < 0)
         return r;
     uint64_t made = entry_make(ENTRY_FRAME, cell) | (request->provide ? ENTRY_PINNED : 0);

@@ -190,12 +190,12 @@ static void granules_count_in(struct pool_inside *in, struct chunk *chunk, uint3
 
 /* Growing: each of these makes cells free, or says why not.  The pool's lock is held. */
 
-static int grow_hollow_locked(struct pool_inside *in)
+static int grow_hollow_locked(struct pool_inside *in, enum budget_purpose purpose)
 {
     struct chunk *chunk = in->lists[HOLLOW];
     if (!chunk)
         return -ENOSPC;
-    int r = budget_take(in->options.budget, in->granule, in->options.keepback);
+    int r = budget_take(in->options.budget, in->granule, purpose);
     if (r < 0)
         return r;
     const uint64_t *absent = absent_bits(in, chunk);
@@ -226,10 +226,10 @@ static int commit_fresh_locked(struct pool *pool)
     return 0;
 }
 
-static int grow_chunk_locked(struct pool *pool)
+static int grow_chunk_locked(struct pool *pool, enum budget_purpose purpose)
 {
     struct pool_inside *in = pool->inside;
-    int r = budget_take(in->options.budget, in->options.chunk, in->options.keepback);
+    int r = budget_take(in->options.budget, in->options.chunk, purpose);
     if (r < 0)
         return r;
     if (!in->lists[VACANT]) {
@@ -270,15 +270,16 @@ static unsigned take_from_chunk_locked(struct pool_inside *in, struct chunk *chu
     return n;
 }
 
-static int take_batch(struct pool *pool, unsigned n, uint64_t *cells, unsigned *taken)
+static int take_batch(struct pool *pool, enum budget_purpose purpose, unsigned n, uint64_t *cells,
+                      unsigned *taken)
 {
     struct pool_inside *in = pool->inside;
     pthread_mutex_lock(&in->lock);
     int r = 0;
     if (!in->lists[PARTIAL]) {
-        r = grow_hollow_locked(in);
+        r = grow_hollow_locked(in, purpose);
         if (r < 0)
-            r = grow_chunk_locked(pool);
+            r = grow_chunk_locked(pool, purpose);
     }
     if (r == 0)
         *taken = take_from_chunk_locked(in, in->lists[PARTIAL], n, cells);
@@ -393,17 +394,18 @@ static int take_from_others(struct pool *pool, uint64_t *cell)
     return -ENOSPC;
 }
 
-int pool_take(struct pool *pool, uint64_t *cell)
+int pool_take(struct pool *pool, enum budget_purpose purpose, uint64_t *cell)
 {
     struct pool_inside *in = pool->inside;
     struct magazine *magazine = magazine_here(in);
     unsigned one;
     int r = 0;
     if (in->magazine_cells == 0)
-        return take_batch(pool, 1, cell, &one);
+        return take_batch(pool, purpose, 1, cell, &one);
     pthread_mutex_lock(&magazine->lock);
     if (magazine->count == 0)
-        r = take_batch(pool, (in->magazine_cells + 1) / 2, magazine->cells, &magazine->count);
+        r = take_batch(pool, purpose, (in->magazine_cells + 1) / 2, magazine->cells,
+                       &magazine->count);
     if (r == 0)
         *cell = magazine->cells[--magazine->count];
     pthread_mutex_unlock(&magazine->lock);

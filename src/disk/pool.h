@@ -35,7 +35,6 @@ struct pool_options {
     uint64_t capacity; /* bytes that the pool could ever be asked for; a wish, see pool_create */
     bool huge;         /* huge pages: for what is read and written all over */
     bool locked;       /* keep all of it in memory */
-    bool keepback;     /* may dip into the budget's keepback */
     struct budget *budget;
 };
 
@@ -55,7 +54,7 @@ int pool_may_lock(const struct pool *pool, uint64_t bytes);
 
 /* Take a cell: 0; -ENOSPC if the budget or the address space is used up; -ENOMEM if the system
  * refuses. */
-int pool_take(struct pool *pool, uint64_t *cell);
+int pool_take(struct pool *pool, enum budget_purpose purpose, uint64_t *cell);
 
 /* Give a cell back: nobody may use it any more. */
 void pool_give(struct pool *pool, uint64_t cell);

@@ -420,9 +420,13 @@ static bool demand(struct squeeze *squeeze, bool one_is_enough)
     return any;
 }
 
+/* If blobs found no room just now, they will not find any before the next round. */
 bool squeeze_make_room(struct squeeze *squeeze)
 {
-    return hot_now(squeeze) > 0 && demand(squeeze, true);
+    pthread_mutex_lock(&squeeze->lock);
+    bool hopeless = squeeze->blocked && !is_time_locked(squeeze);
+    pthread_mutex_unlock(&squeeze->lock);
+    return hot_now(squeeze) > 0 && !hopeless && demand(squeeze, true);
 }
 
 /* Squeezing leaves frames to reclaim, reclaiming leaves blobs to tidy, and that more to reclaim.

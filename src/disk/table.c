@@ -135,7 +135,7 @@ slot_t *table_find(struct table *table, uint64_t page, uint64_t *span)
 static int make_node(struct table *table, slot_t *slot, uint64_t *word, unsigned level)
 {
     uint64_t cell;
-    int r = pool_take(&table->nodes, &cell);
+    int r = pool_take(&table->nodes, BUDGET_GROW, &cell);
     if (r < 0)
         return r;
     uint64_t made = entry_make(ENTRY_NODE, cell);
@@ -154,7 +154,7 @@ static int make_node(struct table *table, slot_t *slot, uint64_t *word, unsigned
 static int make_lone(struct table *table, slot_t *slot, uint64_t *word, uint64_t page)
 {
     uint64_t cell;
-    int r = pool_take(&table->lones, &cell);
+    int r = pool_take(&table->lones, BUDGET_GROW, &cell);
     if (r < 0)
         return r;
     uint64_t made = entry_make(ENTRY_LONE, cell);

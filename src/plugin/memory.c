@@ -19,11 +19,27 @@ static struct disk_options options = {.level = DISK_LEVEL_DEFAULT};
 static bool has_size;
 static struct disk *disk; /* one: every client sees the same */
 
+/* What the engine's errors mean to whoever reads the log. */
+static const char *meaning(int r)
+{
+    switch (r) {
+    case -ENOSPC:
+        return "no space: the disk may not take more memory";
+    case -ENOMEM:
+        return "the system has no memory left";
+    case -EPERM:
+        return "not permitted: raise the limit on locked memory (ulimit -l, RLIMIT_MEMLOCK)";
+    case -EINVAL:
+        return "not within the disk";
+    default:
+        return "failed";
+    }
+}
+
 /* A negative errno to what nbdkit wants: a message, errno, and -1. */
 static int fail(int r, const char *what)
 {
-    errno = -r;
-    nbdkit_error("%s: %m", what);
+    nbdkit_error("%s: %s", what, meaning(r));
     errno = -r;
     return -1;
 }
@@ -109,10 +125,6 @@ static int refuse_disk(int r)
             "not enough memory for a disk of %llu bytes with this allocator: the machine "
             "and its control group cannot give that much now",
             (unsigned long long)options.size);
-    else if (r == -EPERM)
-        nbdkit_error("mlock=true: locking %llu bytes is not permitted: raise the limit on locked "
-                     "memory (ulimit -l, RLIMIT_MEMLOCK)",
-                     (unsigned long long)options.size);
     else
         return fail(r, "making the disk");
     errno = -r;

@@ -604,7 +604,7 @@ static void pages_cleared_piecemeal_become_holes(void **state)
 /* A page that was found empty, or compressed, can be written like any other. */
 static void holes_and_pages_alternate(void **state)
 {
-    struct disk *disk = disk_made(allocator_of(state), 64 * KiB, 0);
+    struct disk *disk = disk_made(allocator_of(state), 128 * KiB, 0);
     uint64_t page = disk_page_size(disk);
     for (unsigned round = 1; round <= 60; round++) {
         uint64_t at = round % 3 * page + round * 61 % page;
@@ -614,7 +614,7 @@ static void holes_and_pages_alternate(void **state)
         assert_int_equal(read_byte(disk, at), round);
         clear(disk, round % 4 < 2, at, 1);
         assert_int_equal(disk_settle(disk), 0);
-        assert_true(all_hole(disk, 0, 64 * KiB));
+        assert_true(all_hole(disk, 0, 128 * KiB));
     }
     disk_destroy(disk);
 }
