@@ -6,6 +6,7 @@
  * Invariants, at all times but inside a function that holds the lock:
  *
  *  1. A cell is in use, or free (its bit is set), or in a magazine, or absent (its granule is).
+ * What is being given back counts as in use.
  *  2. free + absent * cells_per_granule + used + in magazines = cells_per_chunk.
  *  3. A chunk stands on exactly one list:
  *         partial   free > 0
@@ -175,16 +176,23 @@ static void list_sort(struct pool_inside *in, struct chunk *chunk)
     }
 }
 
-/* Make n granules of a chunk, from first on, resident or absent. */
-static void granules_count_in(struct pool_inside *in, struct chunk *chunk, uint32_t first,
-                              uint32_t n)
+static void count_free_locked(struct pool_inside *in, int64_t change)
+{
+    in->free += (uint64_t)change;
+    if (in->leftover > in->free)
+        in->leftover = in->free;
+}
+
+/* Make n absent granules of a chunk, from first on, resident and free. */
+static void granules_count_in_locked(struct pool_inside *in, struct chunk *chunk, uint32_t first,
+                                     uint32_t n)
 {
     uint32_t cells = n * in->cells_per_granule;
     bits_set(absent_bits(in, chunk), first, n, false);
     bits_set(free_bits(in, chunk), (size_t)first * in->cells_per_granule, cells, true);
     chunk->absent -= n;
     chunk->free += cells;
-    in->free += cells;
+    count_free_locked(in, cells);
     in->resident += cells;
 }
 
@@ -202,8 +210,8 @@ static int grow_hollow_locked(struct pool_inside *in, enum budget_purpose purpos
     size_t word = 0;
     while (!absent[word])
         word++;
-    granules_count_in(in, chunk, (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(absent[word]),
-                      1);
+    granules_count_in_locked(in, chunk,
+                             (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(absent[word]), 1);
     list_sort(in, chunk);
     return 0;
 }
@@ -243,7 +251,7 @@ static int grow_chunk_locked(struct pool *pool, enum budget_purpose purpose)
     if (chunk->split)
         os_memory_huge(chunk_base(pool, chunk), in->options.chunk, true);
     chunk->split = false;
-    granules_count_in(in, chunk, 0, in->granules_per_chunk);
+    granules_count_in_locked(in, chunk, 0, in->granules_per_chunk);
     list_sort(in, chunk);
     return 0;
 }
@@ -263,9 +271,7 @@ static unsigned take_from_chunk_locked(struct pool_inside *in, struct chunk *chu
             cells[--left] = first + word * 64 + (unsigned)__builtin_ctzll(bits[word]);
     }
     chunk->free -= n;
-    in->free -= n;
-    if (in->leftover > in->free)
-        in->leftover = in->free;
+    count_free_locked(in, -(int64_t)n);
     list_sort(in, chunk);
     return n;
 }
@@ -289,27 +295,41 @@ static int take_batch(struct pool *pool, enum budget_purpose purpose, unsigned n
 
 /* Shrinking. */
 
-/* Give one run of granules back.  If the system will not have it, it stays as it is. */
+/* Make n granules from first on free, or somebody's; they are resident. */
+static void granules_set_free_locked(struct pool_inside *in, struct chunk *chunk, uint32_t first,
+                                     uint32_t n, bool value)
+{
+    uint32_t cells = n * in->cells_per_granule;
+    bits_set(free_bits(in, chunk), (size_t)first * in->cells_per_granule, cells, value);
+    chunk->free += value ? cells : -cells;
+    count_free_locked(in, value ? (int64_t)cells : -(int64_t)cells);
+    list_sort(in, chunk);
+}
+
+/* Give one run of free granules back.  The system takes its time, so the lock is released
+ * meanwhile; the granules are ours until then.  What the system will not have becomes free again.
+ */
 static void discard_locked(struct pool *pool, struct chunk *chunk, uint32_t first, uint32_t n)
 {
     struct pool_inside *in = pool->inside;
-    char *base = chunk_base(pool, chunk) + (size_t)first * in->granule;
-    uint32_t cells = n * in->cells_per_granule;
-    if (in->options.huge && n < in->granules_per_chunk && !chunk->split) {
-        os_memory_huge(chunk_base(pool, chunk), in->options.chunk, false);
-        chunk->split = true;
-    }
-    if (os_memory_discard(base, (size_t)n * in->granule) < 0)
+    char *base = chunk_base(pool, chunk);
+    bool split = in->options.huge && n < in->granules_per_chunk && !chunk->split;
+    chunk->split |= split;
+    granules_set_free_locked(in, chunk, first, n, false);
+    pthread_mutex_unlock(&in->lock);
+    if (split)
+        os_memory_huge(base, in->options.chunk, false);
+    int r = os_memory_discard(base + (size_t)first * in->granule, (size_t)n * in->granule);
+    pthread_mutex_lock(&in->lock);
+    if (r < 0) {
+        granules_set_free_locked(in, chunk, first, n, true);
         return;
-    bits_set(free_bits(in, chunk), (size_t)first * in->cells_per_granule, cells, false);
+    }
     bits_set(absent_bits(in, chunk), first, n, true);
     chunk->absent += n;
-    chunk->free -= cells;
-    in->free -= cells;
-    in->resident -= cells;
-    if (in->leftover > in->free)
-        in->leftover = in->free;
+    in->resident -= n * in->cells_per_granule;
     budget_give(in->options.budget, (uint64_t)n * in->granule);
+    list_sort(in, chunk);
 }
 
 static bool granule_is_free(const struct pool_inside *in, const struct chunk *chunk, uint32_t at)
@@ -329,7 +349,6 @@ static void shrink_chunk_locked(struct pool *pool, struct chunk *chunk)
             discard_locked(pool, chunk, first, end - first);
         first = end;
     }
-    list_sort(in, chunk);
 }
 
 /* Give back until at most keep cells are free, the emptiest chunks first. */
@@ -339,10 +358,9 @@ static void shrink_to(struct pool *pool, uint64_t keep)
     pthread_mutex_lock(&in->lock);
     for (unsigned emptiness = 4; emptiness-- && in->free > keep;) {
         uint32_t least = in->cells_per_chunk / 4 * emptiness; /* three quarters, a half, ... */
-        struct chunk *next;
-        for (struct chunk *chunk = in->lists[PARTIAL]; chunk && in->free > keep; chunk = next) {
-            next = chunk->next;
-            if (chunk->free + chunk->absent * in->cells_per_granule >= least)
+        for (uint64_t i = 0; i < in->fresh && in->free > keep; i++) {
+            struct chunk *chunk = &in->chunks[i];
+            if (chunk->free && chunk->free + chunk->absent * in->cells_per_granule >= least)
                 shrink_chunk_locked(pool, chunk);
         }
     }
@@ -362,7 +380,7 @@ static void give_batch(struct pool *pool, unsigned n, const uint64_t *cells)
         chunk->free++;
         list_sort(in, chunk);
     }
-    in->free += n;
+    count_free_locked(in, n);
     uint64_t slack = in->resident / 32 + (SLACK >> pool->cell_shift);
     bool too_much = in->free - in->leftover > slack;
     pthread_mutex_unlock(&in->lock);
