@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* The budget, and the machine it asks: made-up machines, as trees of files below a directory. */
+
+#include "support/support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "disk/budget.h"
+#include "os/machine.h"
+
+static char root[] = "/tmp/nbdram-budget.XXXXXX";
+
+static int make_root(void **state)
+{
+    (void)state;
+    memcpy(strrchr(root, '.') + 1, "XXXXXX", 6);
+    return mkdtemp(root) ? 0 : -1;
+}
+
+static int remove_root(void **state)
+{
+    char command[128];
+    (void)state;
+    snprintf(command, sizeof command, "rm -r '%s'", root);
+    return system(command);
+}
+
+/* Write a file of the made-up machine, and the directories on the way. */
+static void file(const char *path, const char *text)
+{
+    char whole[256];
+    snprintf(whole, sizeof whole, "%s%s", root, path);
+    for (char *slash = strchr(whole + strlen(root) + 1, '/'); slash;
+         slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        mkdir(whole, 0777);
+        *slash = '/';
+    }
+    FILE *out = fopen(whole, "w");
+    assert_non_null(out);
+    fputs(text, out);
+    assert_int_equal(fclose(out), 0);
+}
+
+static void machine_of_16_gib(void)
+{
+    file("/proc/meminfo",
+         "MemTotal:       16777216 kB\nMemFree:  1 kB\nMemAvailable:    8388608 kB\n");
+}
+
+static struct os_memory_room room_now(void)
+{
+    struct os_memory_room room;
+    assert_int_equal(os_memory_room(root, &room), 0);
+    return room;
+}
+
+static void machine_without_groups(void **state)
+{
+    (void)state;
+    machine_of_16_gib();
+    assert_int_equal(room_now().total, 16 * GiB);
+    assert_int_equal(room_now().available, 8 * GiB);
+}
+
+static void machine_that_does_not_tell(void **state)
+{
+    struct os_memory_room room;
+    (void)state;
+    assert_int_equal(os_memory_room(root, &room), -ENOENT);
+}
+
+/* Version 2: the tightest group above the process counts, and page cache does not. */
+static void groups_version_2(void **state)
+{
+    (void)state;
+    machine_of_16_gib();
+    file("/proc/self/cgroup", "0::/outer/inner\n");
+    file("/sys/fs/cgroup/outer/memory.max", "1073741824\n");
+    file("/sys/fs/cgroup/outer/memory.current", "805306368\n");
+    file("/sys/fs/cgroup/outer/memory.stat", "anon 1\ninactive_file 268435456\n");
+    file("/sys/fs/cgroup/outer/inner/memory.max", "max\n");
+    file("/sys/fs/cgroup/outer/inner/memory.current", "4096\n");
+    assert_int_equal(room_now().total, 1 * GiB);
+    assert_int_equal(room_now().available, 512 * MiB);
+}
+
+static void groups_version_1(void **state)
+{
+    (void)state;
+    machine_of_16_gib();
+    file("/proc/self/cgroup", "5:cpu,cpuacct:/elsewhere\n4:memory:/ours\n0::/\n");
+    file("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+    file("/sys/fs/cgroup/memory/memory.usage_in_bytes", "4096\n");
+    file("/sys/fs/cgroup/memory/ours/memory.limit_in_bytes", "2147483648\n");
+    file("/sys/fs/cgroup/memory/ours/memory.usage_in_bytes", "1073741824\n");
+    file("/sys/fs/cgroup/memory/ours/memory.stat", "inactive_file 7\ntotal_inactive_file 4096\n");
+    assert_int_equal(room_now().total, 2 * GiB);
+    assert_int_equal(room_now().available, 1 * GiB + 4096);
+}
+
+/* In a container the path that the process is told may not exist where it looks. */
+static void group_seen_from_inside(void **state)
+{
+    (void)state;
+    machine_of_16_gib();
+    file("/proc/self/cgroup", "0::/machine.slice/container-7\n");
+    file("/sys/fs/cgroup/memory.max", "536870912\n");
+    file("/sys/fs/cgroup/memory.current", "0\n");
+    assert_int_equal(room_now().available, 512 * MiB);
+}
+
+static void limit_is_kept(void **state)
+{
+    struct budget budget;
+    (void)state;
+    budget_init(&budget, 100, false, root);
+    assert_int_equal(budget_take(&budget, 60, BUDGET_GROW), 0);
+    assert_int_equal(budget_take(&budget, 41, BUDGET_GROW), -ENOSPC);
+    assert_int_equal(budget_take(&budget, 40, BUDGET_GROW), 0);
+    assert_int_equal(budget_take(&budget, 1, BUDGET_PACK), -ENOSPC);
+    assert_int_equal(budget_take(&budget, UINT64_MAX, BUDGET_GROW), -ENOSPC);
+    budget_give(&budget, 100);
+    assert_int_equal(budget_take(&budget, 100, BUDGET_GROW), 0);
+}
+
+static void keepback_is_for_those_who_make_room(void **state)
+{
+    struct budget budget;
+    (void)state;
+    budget_init(&budget, 1600, true, root);
+    assert_int_equal(budget_take(&budget, 1500, BUDGET_GROW), 0);
+    assert_int_equal(budget_take(&budget, 1, BUDGET_GROW), -ENOSPC);
+    assert_int_equal(budget_take(&budget, 50, BUDGET_INFLATE), 0);
+    assert_int_equal(budget_take(&budget, 1, BUDGET_INFLATE), -ENOSPC);
+    assert_int_equal(budget_take(&budget, 50, BUDGET_PACK), 0);
+    assert_int_equal(budget_take(&budget, 1, BUDGET_PACK), -ENOSPC);
+}
+
+/* 16 GiB, 8 available: 1 GiB, a sixteenth, stays free.  What is taken is asked for again. */
+static void machine_is_asked_again(void **state)
+{
+    struct budget budget;
+    (void)state;
+    machine_of_16_gib();
+    budget_init(&budget, 0, false, root);
+    assert_int_equal(budget_take(&budget, 7 * GiB + 1, BUDGET_GROW), -ENOSPC);
+    assert_int_equal(budget_take(&budget, 3 * GiB, BUDGET_GROW), 0);
+    file("/proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 1048577 kB\n");
+    uint64_t taken = 0;
+    while (taken < 8 * GiB && budget_take(&budget, 2 * MiB, BUDGET_GROW) == 0)
+        taken += 2 * MiB;
+    assert_true(taken < 512 * MiB); /* a sixteenth of what it knew of */
+    file("/proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n");
+    assert_int_equal(budget_take(&budget, 2 * MiB, BUDGET_GROW), 0);
+}
+
+int main(void)
+{
+#define TEST_ON_A_MACHINE(function)                                                              \
+    cmocka_unit_test_setup_teardown(function, make_root, remove_root)
+    const struct CMUnitTest tests[] = {
+        TEST_ON_A_MACHINE(machine_without_groups),
+        TEST_ON_A_MACHINE(machine_that_does_not_tell),
+        TEST_ON_A_MACHINE(groups_version_2),
+        TEST_ON_A_MACHINE(groups_version_1),
+        TEST_ON_A_MACHINE(group_seen_from_inside),
+        cmocka_unit_test(limit_is_kept),
+        cmocka_unit_test(keepback_is_for_those_who_make_room),
+        TEST_ON_A_MACHINE(machine_is_asked_again),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
