@@ -179,11 +179,11 @@ bool blobs_drop(struct blobs *blobs, uint64_t number)
     return wasteful;
 }
 
-bool blobs_worst(struct blobs *blobs, uint64_t *number)
+bool blobs_worst(struct blobs *blobs, bool must, uint64_t *number)
 {
     uint64_t worst = 0, least = UINT64_MAX;
     pthread_mutex_lock(&blobs->lock);
-    if (is_wasteful_locked(blobs)) {
+    if (must || is_wasteful_locked(blobs)) {
         for (uint64_t i = 0; i < blobs->table_size; i++) {
             const struct segment *segment = &blobs->table[i];
             if (segment->in_use && i != blobs->open && segment->live < least) {
@@ -192,7 +192,7 @@ bool blobs_worst(struct blobs *blobs, uint64_t *number)
             }
         }
     }
-    bool found = least < blobs->segment_size;
+    bool found = least < (must ? blobs->segment_size / 8 * 7 : blobs->segment_size);
     if (found) {
         blobs->table[worst].held = true;
         *number = segment_start(blobs, worst);

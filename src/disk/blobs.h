@@ -55,9 +55,10 @@ const struct blob *blobs_at(const struct blobs *blobs, uint64_t number);
  */
 bool blobs_drop(struct blobs *blobs, uint64_t number);
 
-/* The segment most worth emptying, if that should be done: true, and in *number the place of its
- * first blob.  Only one thread may empty segments; blobs_next has to be called to the end. */
-bool blobs_worst(struct blobs *blobs, uint64_t *number);
+/* The segment most worth emptying, if that should be done, or if it must be and an eighth of the
+ * segment would be gained: true, and in *number the place of its first blob.  Only one thread may
+ * empty segments; blobs_next has to be called to the end. */
+bool blobs_worst(struct blobs *blobs, bool must, uint64_t *number);
 
 /* The next blob of the same segment; false at the end. */
 bool blobs_next(struct blobs *blobs, uint64_t *number);

@@ -164,7 +164,7 @@ static size_t chunk_size(uint64_t limit)
 {
     size_t chunk = (size_t)2 << 20;
     size_t least = os_page_size() > (64 << 10) ? os_page_size() : 64 << 10;
-    while (limit && chunk > least && limit / 32 < chunk)
+    while (limit && chunk > least && limit / 64 < chunk)
         chunk /= 2;
     return chunk;
 }

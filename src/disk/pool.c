@@ -17,9 +17,10 @@
  *  4. The budget was charged for every granule that is not absent.
  *
  * Taking prefers what costs least: a free cell, then an absent granule of a chunk in use, then a
- * vacant chunk, then a fresh one.
+ * vacant chunk, then a fresh one; and when the budget has no whole chunk left, one granule of
+ * that.
  *
- * A chunk from which single granules were given back is `split`: it is barred from huge pages,
+ * A chunk of which some granules are absent is `split`: it is barred from huge pages,
  * because khugepaged fills the gaps of a range in which as little as one page is present
  * (max_ptes_none), and would take back in minutes what TRIM has given.
  *
@@ -183,37 +184,52 @@ static void count_free_locked(struct pool_inside *in, int64_t change)
         in->leftover = in->free;
 }
 
-/* Make n absent granules of a chunk, from first on, resident and free. */
-static void granules_count_in_locked(struct pool_inside *in, struct chunk *chunk, uint32_t first,
-                                     uint32_t n)
+/* Growing: each of these makes cells free, or says why not.  The pool's lock is held. */
+
+/* A chunk of which only a part is charged must not be backed by a huge page. */
+static void split_locked(struct pool *pool, struct chunk *chunk)
 {
+    if (pool->inside->options.huge && !chunk->split)
+        os_memory_huge(chunk_base(pool, chunk), pool->inside->options.chunk, false);
+    chunk->split = true;
+}
+
+/* Make n absent granules of a chunk, from first on, resident and free, if the budget allows. */
+static int charge_locked(struct pool *pool, struct chunk *chunk, uint32_t first, uint32_t n,
+                         enum budget_purpose purpose)
+{
+    struct pool_inside *in = pool->inside;
+    uint64_t bytes = (uint64_t)n * in->granule;
     uint32_t cells = n * in->cells_per_granule;
+    int r = budget_take(in->options.budget, bytes, purpose);
+    if (r < 0)
+        return r;
+    char *base = chunk_base(pool, chunk) + (size_t)first * in->granule;
+    if (in->options.locked && os_memory_lock(base, (size_t)bytes) < 0) {
+        budget_give(in->options.budget, bytes);
+        return -ENOMEM;
+    }
     bits_set(absent_bits(in, chunk), first, n, false);
     bits_set(free_bits(in, chunk), (size_t)first * in->cells_per_granule, cells, true);
     chunk->absent -= n;
     chunk->free += cells;
     count_free_locked(in, cells);
     in->resident += cells;
-}
-
-/* Growing: each of these makes cells free, or says why not.  The pool's lock is held. */
-
-static int grow_hollow_locked(struct pool_inside *in, enum budget_purpose purpose)
-{
-    struct chunk *chunk = in->lists[HOLLOW];
-    if (!chunk)
-        return -ENOSPC;
-    int r = budget_take(in->options.budget, in->granule, purpose);
-    if (r < 0)
-        return r;
-    const uint64_t *absent = absent_bits(in, chunk);
-    size_t word = 0;
-    while (!absent[word])
-        word++;
-    granules_count_in_locked(in, chunk,
-                             (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(absent[word]), 1);
     list_sort(in, chunk);
     return 0;
+}
+
+/* One absent granule of a chunk. */
+static int grow_granule_locked(struct pool *pool, struct chunk *chunk,
+                               enum budget_purpose purpose)
+{
+    const uint64_t *absent = absent_bits(pool->inside, chunk);
+    uint32_t word = 0;
+    while (!absent[word])
+        word++;
+    split_locked(pool, chunk);
+    return charge_locked(pool, chunk, word * 64 + (uint32_t)__builtin_ctzll(absent[word]), 1,
+                         purpose);
 }
 
 static int commit_fresh_locked(struct pool *pool)
@@ -222,10 +238,7 @@ static int commit_fresh_locked(struct pool *pool)
     if (in->fresh == in->chunk_count)
         return -ENOSPC;
     struct chunk *chunk = &in->chunks[in->fresh];
-    int r = os_memory_commit(chunk_base(pool, chunk), in->options.chunk);
-    if (r == 0 && in->options.locked)
-        r = os_memory_lock(chunk_base(pool, chunk), in->options.chunk);
-    if (r < 0)
+    if (os_memory_commit(chunk_base(pool, chunk), in->options.chunk) < 0)
         return -ENOMEM;
     in->fresh++;
     chunk->absent = in->granules_per_chunk;
@@ -234,26 +247,30 @@ static int commit_fresh_locked(struct pool *pool)
     return 0;
 }
 
-static int grow_chunk_locked(struct pool *pool, enum budget_purpose purpose)
+/* A whole chunk, vacant or fresh. */
+static int grow_chunk_locked(struct pool *pool, struct chunk *chunk, enum budget_purpose purpose)
 {
     struct pool_inside *in = pool->inside;
-    int r = budget_take(in->options.budget, in->options.chunk, purpose);
-    if (r < 0)
-        return r;
-    if (!in->lists[VACANT]) {
-        r = commit_fresh_locked(pool);
-        if (r < 0) {
-            budget_give(in->options.budget, in->options.chunk);
-            return r;
-        }
-    }
-    struct chunk *chunk = in->lists[VACANT];
-    if (chunk->split)
+    if (in->options.huge && chunk->split)
         os_memory_huge(chunk_base(pool, chunk), in->options.chunk, true);
     chunk->split = false;
-    granules_count_in_locked(in, chunk, 0, in->granules_per_chunk);
-    list_sort(in, chunk);
-    return 0;
+    return charge_locked(pool, chunk, 0, in->granules_per_chunk, purpose);
+}
+
+/* Make cells free, the cheapest way there is; at the end of the budget, granule by granule. */
+static int grow_locked(struct pool *pool, enum budget_purpose purpose)
+{
+    struct pool_inside *in = pool->inside;
+    int r = 0;
+    if (in->lists[HOLLOW])
+        return grow_granule_locked(pool, in->lists[HOLLOW], purpose);
+    if (!in->lists[VACANT])
+        r = commit_fresh_locked(pool);
+    if (r == 0)
+        r = grow_chunk_locked(pool, in->lists[VACANT], purpose);
+    if (r == -ENOSPC && in->lists[VACANT])
+        r = grow_granule_locked(pool, in->lists[VACANT], purpose);
+    return r;
 }
 
 /* Move up to n free cells of one chunk into cells, the lowest last: a magazine hands out its last
@@ -282,11 +299,8 @@ static int take_batch(struct pool *pool, enum budget_purpose purpose, unsigned n
     struct pool_inside *in = pool->inside;
     pthread_mutex_lock(&in->lock);
     int r = 0;
-    if (!in->lists[PARTIAL]) {
-        r = grow_hollow_locked(in, purpose);
-        if (r < 0)
-            r = grow_chunk_locked(pool, purpose);
-    }
+    if (!in->lists[PARTIAL])
+        r = grow_locked(pool, purpose);
     if (r == 0)
         *taken = take_from_chunk_locked(in, in->lists[PARTIAL], n, cells);
     pthread_mutex_unlock(&in->lock);
@@ -313,12 +327,10 @@ static void discard_locked(struct pool *pool, struct chunk *chunk, uint32_t firs
 {
     struct pool_inside *in = pool->inside;
     char *base = chunk_base(pool, chunk);
-    bool split = in->options.huge && n < in->granules_per_chunk && !chunk->split;
-    chunk->split |= split;
+    if (n < in->granules_per_chunk)
+        split_locked(pool, chunk);
     granules_set_free_locked(in, chunk, first, n, false);
     pthread_mutex_unlock(&in->lock);
-    if (split)
-        os_memory_huge(base, in->options.chunk, false);
     int r = os_memory_discard(base + (size_t)first * in->granule, (size_t)n * in->granule);
     pthread_mutex_lock(&in->lock);
     if (r < 0) {

@@ -319,25 +319,35 @@ static int move_blob(struct squeeze *squeeze, uint64_t number)
     return r;
 }
 
-/* Empty the worst segments until the log is tidy, or has no room to move.  Each is only gone
- * after a grace period, and must be before the next is chosen.  Releases the lock, and takes it
- * again. */
-static void tidy_locked(struct squeeze *squeeze)
+/* Empty the worst segment.  False if there is none, or no room to move its blobs to.  It is gone
+ * only after a grace period, and must be before the next is chosen. */
+static bool empty_segment(struct squeeze *squeeze, bool must)
 {
     uint64_t number;
     int r = 0;
+    if (!blobs_worst(&squeeze->blobs, must, &number))
+        return false;
+    do
+        r = r < 0 ? r : move_blob(squeeze, number);
+    while (blobs_next(&squeeze->blobs, &number));
+    reclaim_run(&squeeze->paged->reclaim);
+    return r == 0;
+}
+
+/* Empty segments until the log is tidy, or if there must be room, one.  Releases the lock, and
+ * takes it again.  False if nothing was gained. */
+static bool tidy_locked(struct squeeze *squeeze, bool must)
+{
     squeeze->tidying = true;
     atomic_store_explicit(&squeeze->untidy, false, memory_order_relaxed);
     pthread_mutex_unlock(&squeeze->lock);
-    while (r == 0 && blobs_worst(&squeeze->blobs, &number)) {
-        do
-            r = r < 0 ? r : move_blob(squeeze, number);
-        while (blobs_next(&squeeze->blobs, &number));
-        reclaim_run(&squeeze->paged->reclaim);
-    }
+    bool gained = empty_segment(squeeze, must);
+    while (gained && !must && empty_segment(squeeze, must))
+        ;
     pthread_mutex_lock(&squeeze->lock);
     squeeze->tidying = false;
     pthread_cond_broadcast(&squeeze->progress);
+    return gained;
 }
 
 static bool should_tidy_locked(struct squeeze *squeeze)
@@ -366,7 +376,7 @@ static void *thread_main(void *arg)
         else if (should_sweep_locked(squeeze))
             sweep_locked(squeeze);
         else if (should_tidy_locked(squeeze))
-            tidy_locked(squeeze);
+            tidy_locked(squeeze, false);
         else
             sleep_locked(squeeze);
     }
@@ -420,13 +430,21 @@ static bool demand(struct squeeze *squeeze, bool one_is_enough)
     return any;
 }
 
-/* If blobs found no room just now, they will not find any before the next round. */
+/* If blobs found no room just now, they will not find any before the next round; but there may be
+ * some between those that live. */
 bool squeeze_make_room(struct squeeze *squeeze)
 {
     pthread_mutex_lock(&squeeze->lock);
     bool hopeless = squeeze->blocked && !is_time_locked(squeeze);
     pthread_mutex_unlock(&squeeze->lock);
-    return hot_now(squeeze) > 0 && !hopeless && demand(squeeze, true);
+    if (hot_now(squeeze) > 0 && !hopeless && demand(squeeze, true))
+        return true;
+    pthread_mutex_lock(&squeeze->lock);
+    while (squeeze->tidying)
+        pthread_cond_wait(&squeeze->progress, &squeeze->lock);
+    bool gained = tidy_locked(squeeze, true);
+    pthread_mutex_unlock(&squeeze->lock);
+    return gained;
 }
 
 /* Squeezing leaves frames to reclaim, reclaiming leaves blobs to tidy, and that more to reclaim.

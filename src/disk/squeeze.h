@@ -39,7 +39,8 @@ void squeeze_drop(struct squeeze *squeeze, uint64_t word);
 /* After a write: if writers have outrun the threads, do some of their work. */
 void squeeze_help(struct squeeze *squeeze);
 
-/* Wait until at least one more frame has been squeezed; false if there is none left to try. */
+/* Wait until at least one more frame has been squeezed, or a segment of blobs emptied; false if
+ * there is nothing to be gained. */
 bool squeeze_make_room(struct squeeze *squeeze);
 
 /* Wait until all that can be squeezed is, whether cold or not. */

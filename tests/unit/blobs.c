@@ -64,12 +64,12 @@ static void emptied_segments_go_back(void **state)
         memset(bytes, (int)i, sizeof bytes);
         assert_int_equal(blobs_store(&blobs, i, bytes, sizeof bytes, &numbers[i]), 0);
     }
-    assert_false(blobs_worst(&blobs, &number));
+    assert_false(blobs_worst(&blobs, false, &number));
     for (unsigned i = 0; i < BLOBS; i++)
         if (i % 10 != 0)
             wasteful = blobs_drop(&blobs, numbers[i]);
     assert_true(wasteful);
-    while (blobs_worst(&blobs, &number)) {
+    while (blobs_worst(&blobs, false, &number)) {
         do {
             const struct blob *blob = blobs_at(&blobs, number);
             uint64_t page = blob->page, moved;

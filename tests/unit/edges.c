@@ -210,8 +210,9 @@ static void assert_holds_all_its_bytes(struct disk *disk)
 static void sizes(void **state)
 {
     enum disk_allocator allocator = allocator_of(state);
-    static const uint64_t small[] = {0,     1,     511,   512,   4095,   4096,   4097,
-                                     16383, 16384, 16385, 65537, 262143, 262144, 262145};
+    static const uint64_t small[] = {0,     1,     511,    512,    4095,  4096,
+                                     4097,  16383, 16384,  16385,  32767, 32768,
+                                     32769, 65537, 262143, 262144, 262145};
     for (size_t i = 0; i < COUNT(small); i++) {
         uint64_t size = small[i];
         struct disk *disk = disk_made(allocator, size, 0);

@@ -268,6 +268,28 @@ static void more_than_the_limit_is_stored(void **state)
 
 /* malloc. */
 
+/* All is compressed, and there is no frame left: what is kept back lets each page be inflated, written
+ * in part, and compressed again. */
+static void compressed_pages_can_be_written_in_part(void **state)
+{
+    (void)state;
+    struct disk *disk = disk_made(DISK_ZSTD, SIZE, LIMIT);
+    uint64_t n = fill(disk, 0, TEXT);
+    assert_int_equal(disk_settle(disk), 0);
+    n += fill(disk, n, TEXT);
+    uint8_t expected[BLOCK], found[BLOCK];
+    for (uint64_t i = 0; i < n; i++)
+        assert_int_equal(disk_write(disk, i * BLOCK + 100, 4, "else"), 0);
+    assert_within_limit(disk);
+    for (uint64_t i = 0; i < n; i++) {
+        block_make(i, TEXT, expected);
+        memcpy(expected + 100, "else", 4);
+        assert_int_equal(disk_read(disk, i * BLOCK, BLOCK, found), 0);
+        assert_memory_equal(found, expected, BLOCK);
+    }
+    disk_destroy(disk);
+}
+
 static void array_larger_than_the_limit(void **state)
 {
     (void)state;
@@ -371,6 +393,7 @@ int main(void)
         TEST_OF_PAGED(reservation_too_large),
         TEST_OF_PAGED(scattered_pages_count_their_index),
         cmocka_unit_test(more_than_the_limit_is_stored),
+        cmocka_unit_test(compressed_pages_can_be_written_in_part),
         cmocka_unit_test(array_larger_than_the_limit),
         TEST_OF_PAGED(several_fill_at_once),
     };

@@ -139,9 +139,9 @@ static void unknown_settings(void **state)
         "sparse,level=3", "malloc,level=3", "zstd,mlock=true", "zstd,mlock=false",
         /* not whole, or too long, or of no such name */
         "malloc,m=true", "malloc,mloc=true", "malloc,mlocks=true", "malloc,Mlock=true",
-        "zstd,l=3", "zstd,leve=3", "zstd,levels=3", "zstd,level", "zstd,3",
-        "sparse,true", "sparse,sparse", "malloc,=true", "zstd,=", "malloc, mlock=true",
-        "malloc,mlock =true", "zstd,level=3;level=4"};
+        "zstd,l=3", "zstd,leve=3", "zstd,levels=3", "zstd,level", "zstd,3", "sparse,true",
+        "sparse,sparse", "malloc,=true", "zstd,=", "malloc, mlock=true", "malloc,mlock =true",
+        "zstd,level=3;level=4"};
     for (size_t i = 0; i < COUNT(texts); i++)
         refused(texts[i], nothing);
 }
