@@ -25,6 +25,7 @@ check-cross: check-i386 check-s390x
 bench:
 	scripts/setup build bench
 	scripts/configure build
+	ninja -C build nbdkit-memory-plugin.so bench-programs
 	bench/run
 
 install: build

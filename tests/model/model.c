@@ -444,8 +444,8 @@ static void small_disk(void **state)
 /* Windows around the places where a table of fan-out 2, 4, ... begins a new node of any level,
  * the two ends, and anywhere. */
 enum { WINDOWS = 300 };
-#define WINDOW_SIZE (48 * KiB)
-#define WINDOW_GAP (64 * KiB)
+#define WINDOW_ALIGN (64 * KiB) /* at least a page */
+#define WINDOW_SIZE (2 * WINDOW_ALIGN)
 
 static int in_order(const void *a, const void *b)
 {
@@ -457,16 +457,17 @@ static void make_windows(struct model *m)
 {
     uint64_t bases[WINDOWS];
     size_t n = 0;
+    assert_true(m->page <= WINDOW_ALIGN);
     bases[n++] = 0;
-    bases[n++] = (DISK_SIZE_MAX - WINDOW_SIZE) / m->page * m->page;
-    for (unsigned shift = 17; shift < 63; shift++)
-        bases[n++] = ((uint64_t)1 << shift) - 32 * KiB;
+    bases[n++] = (DISK_SIZE_MAX - WINDOW_SIZE) / WINDOW_ALIGN * WINDOW_ALIGN;
+    for (unsigned shift = 18; shift < 63; shift++)
+        bases[n++] = ((uint64_t)1 << shift) - WINDOW_ALIGN;
     while (n < WINDOWS) {
         uint64_t base = prng_below(&m->prng, DISK_SIZE_MAX >> prng_below(&m->prng, 40));
         if (prng_one_in(&m->prng, 2)) /* beside another one */
             base = bases[prng_below(&m->prng, n)] + 2 * MiB * prng_below(&m->prng, 200);
         if (base < DISK_SIZE_MAX - MiB)
-            bases[n++] = base / (16 * KiB) * (16 * KiB);
+            bases[n++] = base / WINDOW_ALIGN * WINDOW_ALIGN;
     }
     qsort(bases, n, sizeof *bases, in_order);
     m->windows = must_have(calloc(WINDOWS, sizeof *m->windows));
@@ -476,7 +477,7 @@ static void make_windows(struct model *m)
         if (bases[i] < free_from)
             continue;
         window_make(m, bases[i], left < 2 * WINDOW_SIZE ? left : WINDOW_SIZE);
-        free_from = bases[i] + WINDOW_SIZE + WINDOW_GAP;
+        free_from = bases[i] + WINDOW_SIZE + WINDOW_ALIGN;
     }
 }
 

@@ -195,11 +195,13 @@ static bool check_cell(struct worker *w, uint64_t page, unsigned group)
     return false;
 }
 
-/* Hold up the next copy at the border of the buffer, for a time that is short most often. */
+/* Hold up the next copy at the border of the buffer: most often for less than a grace period
+ * takes by itself, now and then for longer. */
 static void pause_some_time(struct worker *w)
 {
-    unsigned most = prng_one_in(&w->prng, 8) ? 60 : 6;
-    pause_arm(&w->pause, 1 + (unsigned)prng_below(&w->prng, most));
+    uint64_t dice = prng_below(&w->prng, 200);
+    uint64_t most_us = dice == 0 ? 20000 : dice < 10 ? 1000 : 20;
+    pause_arm(&w->pause, prng_below(&w->prng, most_us));
 }
 
 /* All own cells of a page in one read, now and then held up half-way: that holds up every grace
@@ -502,10 +504,10 @@ static struct shape shapes[] = {
     /* On a few pages every other write meets a freeze. */
     {"sparse, 2 pages", DISK_SPARSE, 2, 0, 0, 4, 1, 0, 6},
     {"sparse, 16 pages", DISK_SPARSE, 16, 0, 0, 6, 2, 1, 6},
-    {"sparse, 8 pages apart", DISK_SPARSE, 8, 10000, 0, 2, 1, 0, 6},
+    {"sparse, 8 pages apart", DISK_SPARSE, 8, 10000, 0, 3, 1, 0, 6},
     {"zstd, 2 pages", DISK_ZSTD, 2, 0, 0, 4, 1, 0, 8},
     {"zstd, 16 pages", DISK_ZSTD, 16, 0, 0, 6, 2, 1, 12},
-    {"zstd, 8 pages apart", DISK_ZSTD, 8, 10000, 0, 2, 1, 0, 12},
+    {"zstd, 8 pages apart", DISK_ZSTD, 8, 10000, 0, 3, 1, 0, 8},
     /* 32 MiB in half of that: compression is not a choice, and "no space" is an answer. */
     {"zstd, 2048 pages, limited", DISK_ZSTD, 2048, 0, 16 * MiB, 6, 0, 1, 120},
     {"sparse, 2048 pages, limited", DISK_SPARSE, 2048, 0, 4 * MiB, 6, 0, 1, 120},

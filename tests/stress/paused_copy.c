@@ -7,8 +7,8 @@
  * buffer (support/pause.h), in the middle of a page, while the test's thread trims, clears,
  * settles and writes; then it goes on, and it is looked at who lost what.
  *
- * Nothing here is judged by time.  Where a thing must not happen while the copy is held up, it is
- * given some thousand turns to happen in; a correct disk then spends them all.
+ * Nothing here is judged by time.  Where a thing must not happen while a copy is held up, it is
+ * given some time to happen in; on a disk that is right, that time goes by.
  *
  * Seen to catch, each time, within its first rounds: no grace period (-DNBDRAM_BREAK_GRACE), by
  * the tests of rules 2 and 3; no generations (-DNBDRAM_BREAK_GENERATION), by
@@ -25,11 +25,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    ROUNDS = 40,
-    TURNS = 2000,       /* to let others do what they must not */
-    PATIENCE = 1000000, /* a copy is released by the test, if that does not fail */
-};
+enum { ROUNDS = 8, PATIENCE_US = 10 * 1000 * 1000 };
+
+/* For others to do what they must not.  A grace period is over when liburcu looks again, twice:
+ * that is every 10 ms. */
+#define TURN_US 40000
 
 #define SIZE (64 * MiB)
 #define VICTIM 3      /* the page in question */
@@ -65,8 +65,7 @@ static uint64_t rounds(void)
 
 static void let_others_run(void)
 {
-    for (int i = 0; i < TURNS; i++)
-        sched_yield();
+    pause_here(TURN_US);
 }
 
 /* A call that is held up after `open` bytes.  They are static below: a test that fails leaves one
@@ -106,7 +105,7 @@ static void copy_start(struct copy *copy, struct disk *disk, bool writes, uint64
     pause_make(&copy->pause);
     copy->buf = copy->pause.border - open;
     memset(copy->buf, byte, count);
-    pause_arm(&copy->pause, PATIENCE);
+    pause_arm(&copy->pause, PATIENCE_US);
     assert_int_equal(pthread_create(&copy->thread, NULL, copy_main, copy), 0);
     while (!pause_is_reached(&copy->pause) && !atomic_load(&copy->over))
         sched_yield();
@@ -220,6 +219,38 @@ static void page_compressed_beside_a_writer(void **state)
     stage_free(&stage);
 }
 
+/* Rule 3.  Pages side by side may be copied as one; the second of these is frozen when the writer
+ * sets out, which a reader elsewhere keeps up for so long. */
+static void frozen_page_in_a_long_write(void **state)
+{
+    for (uint64_t round = 0; round < rounds(); round++) {
+        struct stage stage; /* a new one: its memory lies in order, too */
+        stage_make(&stage, allocator_of(state));
+        uint64_t victim = VICTIM * stage.page, second = victim + stage.page;
+        static struct copy reader, writer;
+        struct settling settling;
+        put(&stage, ELSEWHERE * stage.page, stage.page, 0x33);
+        put(&stage, victim, 3 * stage.page, 0x11);
+        copy_start(&reader, stage.disk, false, ELSEWHERE * stage.page, 100, 50, 0);
+        if (round % 2) { /* all zero; else zstd may still want to compress it */
+            assert_int_equal(disk_zero(stage.disk, second, 100, 0), 0);
+            assert_int_equal(disk_zero(stage.disk, second + 100, stage.page - 100, 0), 0);
+        }
+        settling_start(&settling, stage.disk);
+        copy_start(&writer, stage.disk, true, second - 200, 1000, 50, 0x22);
+        copy_end(&reader);
+        let_others_run();
+        copy_end(&writer);
+        settling_end(&settling);
+        assert_bytes(&stage, second - 200, 1000, 0x22);
+        assert_bytes(&stage, victim, 100, 0x11);
+        assert_bytes(&stage, second + 800, stage.page - 800, round % 2 ? 0 : 0x11);
+        pause_free(&reader.pause);
+        pause_free(&writer.pause);
+        stage_free(&stage);
+    }
+}
+
 /* Rule 3, the generation.  A reader elsewhere holds up the grace period of the first freeze; the
  * page is thawed by a write, which is undone, and frozen again while another writer, who saw it
  * thawed, is in the middle of it.  Then the first grace period ends.  It is the second freeze
@@ -255,42 +286,75 @@ static void frozen_thawed_and_frozen_again(void **state)
     stage_free(&stage);
 }
 
-/* Rule 3, for the index.  A page goes, and what led to it (and to nothing else) is to go as well;
- * but a writer is on the way through it, to the same page or to its neighbour.  With a reader
- * that holds up the grace period, the writer sets out only after that has begun. */
+/* Readers elsewhere, each of which starts before the last one ends: grace periods then end one by
+ * one, with each step of the relay. */
+struct relay {
+    struct copy readers[2];
+    unsigned step;
+};
+
+static void relay_start(struct relay *relay, struct stage *stage)
+{
+    relay->step = 0;
+    copy_start(&relay->readers[0], stage->disk, false, ELSEWHERE * stage->page, 100, 50, 0);
+}
+
+static void relay_end(struct relay *relay)
+{
+    struct copy *last = &relay->readers[relay->step % 2];
+    copy_end(last);
+    pause_free(&last->pause);
+}
+
+static void relay_step(struct relay *relay, struct stage *stage)
+{
+    copy_start(&relay->readers[(relay->step + 1) % 2], stage->disk, false,
+               ELSEWHERE * stage->page, 100, 50, 0);
+    relay_end(relay);
+    relay->step++;
+    let_others_run();
+}
+
+/* Rule 3, for the index.  A page goes, by a trim or piece by piece, and what led to it and to
+ * nothing else is to go as well; but a writer is on the way through that, to the same page or to
+ * its neighbour.  He sets out before all this, or after any of the grace periods that it takes.
+ */
 static void index_emptied_beside_a_writer(void **state)
 {
+    enum { STEPS = 4, CASES = 4 * (STEPS + 1) };
     struct stage stage;
     stage_make(&stage, allocator_of(state));
     put(&stage, ELSEWHERE * stage.page, stage.page, 0x33);
-    for (uint64_t round = 0; round < rounds(); round++) {
-        static struct copy reader, writer;
-        struct settling settling;
-        uint64_t victim = VICTIM * stage.page, gone = victim;
-        bool late = round % 2, neighbour = round % 4 >= 2;
-        if (neighbour) { /* both were there, so that they have a node in common */
-            gone += stage.page;
-            put(&stage, victim, 1, 0x11);
-        }
-        put(&stage, gone, 1, 0x11);
+    for (uint64_t n = 0; n < CASES && n < 2 * rounds(); n++) {
+        static struct relay relay;
+        static struct copy writer;
+        uint64_t pick = rounds() < ROUNDS ? prng_below(&stage.prng, CASES) : n;
+        bool piecemeal = pick % 2, neighbour = pick / 2 % 2;
+        unsigned sets_out = (unsigned)(pick / 4);
+        uint64_t victim = (VICTIM + 16 * n) * stage.page, gone = victim + neighbour * stage.page;
+        put(&stage, gone, 1, 0x11); /* first, and so alone for a moment */
+        put(&stage, victim, 1, 0x11);
         if (neighbour)
             assert_int_equal(disk_trim(stage.disk, victim, stage.page), 0);
-        copy_start(&reader, stage.disk, false, ELSEWHERE * stage.page, 100, 50, 0);
-        if (!late)
+        assert_int_equal(disk_settle(stage.disk), 0);
+        relay_start(&relay, &stage);
+        if (piecemeal)
+            assert_int_equal(disk_zero(stage.disk, gone, 1, 0), 0);
+        else
+            assert_int_equal(disk_trim(stage.disk, gone, stage.page), 0);
+        for (unsigned step = 0; step < STEPS; step++) {
+            if (step == sets_out)
+                copy_start(&writer, stage.disk, true, victim + 500, 100, 1, 0x22);
+            relay_step(&relay, &stage);
+        }
+        if (sets_out >= STEPS)
             copy_start(&writer, stage.disk, true, victim + 500, 100, 1, 0x22);
-        assert_int_equal(disk_trim(stage.disk, gone, stage.page), 0);
-        settling_start(&settling, stage.disk);
-        if (late)
-            copy_start(&writer, stage.disk, true, victim + 500, 100, 1, 0x22);
-        copy_end(&reader);
+        relay_end(&relay);
         let_others_run();
         copy_end(&writer);
-        settling_end(&settling);
-        if (late || neighbour) /* else the trim took the page, and the write is among its bytes */
-            assert_bytes(&stage, victim + 500, 100, 0x22);
-        assert_int_equal(disk_trim(stage.disk, victim, 2 * stage.page), 0);
+        assert_bytes(&stage, victim + 500, 100, 0x22);
         assert_int_equal(disk_settle(stage.disk), 0);
-        pause_free(&reader.pause);
+        assert_bytes(&stage, victim + 500, 100, 0x22);
         pause_free(&writer.pause);
     }
     stage_free(&stage);
@@ -445,6 +509,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST_OF_PAGED(page_emptied_beside_a_writer),
         TEST_OF(page_compressed_beside_a_writer, DISK_ZSTD),
+        TEST_OF_PAGED(frozen_page_in_a_long_write),
         TEST_OF_PAGED(frozen_thawed_and_frozen_again),
         TEST_OF_PAGED(index_emptied_beside_a_writer),
         TEST_OF_PAGED(hole_filled_beside_a_writer),

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "support/support.h"
@@ -22,13 +23,28 @@ static size_t open_size(void)
     return page > PAUSE_OPEN ? page : PAUSE_OPEN;
 }
 
+static uint64_t now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+void pause_here(uint64_t us)
+{
+    uint64_t end = now_us() + us;
+    while (now_us() < end)
+        sched_yield();
+}
+
 /* The border is noted first: a test that failed may leave us behind, and another one use the same
  * pause again. */
 static void wait_and_open(struct pause *pause)
 {
     uint8_t *border = pause->border;
     atomic_store(&pause->reached, true);
-    for (unsigned n = 0; n < pause->patience && !atomic_load(&pause->released); n++)
+    uint64_t end = now_us() + pause->patience_us;
+    while (!atomic_load(&pause->released) && now_us() < end)
         sched_yield();
     mprotect(border, PAUSE_SHUT, PROT_READ | PROT_WRITE);
 }
@@ -73,7 +89,7 @@ void pause_make(struct pause *pause)
                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(base, MAP_FAILED);
     pause->border = base + open_size();
-    pause->patience = 0;
+    pause->patience_us = 0;
     atomic_init(&pause->reached, false);
     atomic_init(&pause->released, true);
     int i = 0;
@@ -91,9 +107,9 @@ void pause_free(struct pause *pause)
     munmap(pause->border - open_size(), open_size() + PAUSE_SHUT);
 }
 
-void pause_arm(struct pause *pause, unsigned patience)
+void pause_arm(struct pause *pause, uint64_t patience_us)
 {
-    pause->patience = patience;
+    pause->patience_us = patience_us;
     atomic_store(&pause->reached, false);
     atomic_store(&pause->released, false);
     mprotect(pause->border, PAUSE_SHUT, PROT_NONE);

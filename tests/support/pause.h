@@ -28,7 +28,7 @@
 
 struct pause {
     uint8_t *border;
-    unsigned patience; /* after so many yields it opens by itself */
+    uint64_t patience_us; /* after so long it opens by itself */
     atomic_bool reached, released;
 };
 
@@ -36,12 +36,15 @@ struct pause {
 void pause_make(struct pause *pause);
 void pause_free(struct pause *pause);
 
-/* Shut it; what it holds stays.  Whoever touches it waits for pause_release, but gives way to
- * others no more than `patience` times. */
-void pause_arm(struct pause *pause, unsigned patience);
+/* Shut it; what it holds stays.  Whoever touches it gives way to others until pause_release, or
+ * for patience_us microseconds at the most. */
+void pause_arm(struct pause *pause, uint64_t patience_us);
 
 /* Open it, if nobody has reached it. */
 void pause_disarm(struct pause *pause);
+
+/* Give way to other threads for so long. */
+void pause_here(uint64_t us);
 
 bool pause_is_reached(struct pause *pause);
 void pause_release(struct pause *pause);

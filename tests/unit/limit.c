@@ -268,8 +268,8 @@ static void more_than_the_limit_is_stored(void **state)
 
 /* malloc. */
 
-/* All is compressed, and there is no frame left: what is kept back lets each page be inflated, written
- * in part, and compressed again. */
+/* All is compressed, and there is no frame left: what is kept back lets each page be inflated,
+ * written in part, and compressed again. */
 static void compressed_pages_can_be_written_in_part(void **state)
 {
     (void)state;
