@@ -316,46 +316,61 @@ static void relay_step(struct relay *relay, struct stage *stage)
 }
 
 /* Rule 3, for the index.  A page goes, by a trim or piece by piece, and what led to it and to
- * nothing else is to go as well; but a writer is on the way through that, to the same page or to
- * its neighbour.  He sets out before all this, or after any of the grace periods that it takes.
- */
+ * nothing else is to go as well; but a writer is on the way through that.  He sets out at once,
+ * or after any of the grace periods that it takes. */
+enum company {
+    ALONE,     /* the page that goes is the one that is written */
+    NEIGHBOUR, /* that is written, another one goes, and both had a node in common */
+    WITNESS,   /* as ALONE, and the neighbour, which came later, stays */
+    COMPANIES
+};
+
+static void empty_index_beside_a_writer(struct stage *stage, uint64_t victim, bool piecemeal,
+                                        enum company company, unsigned sets_out, unsigned steps)
+{
+    static struct relay relay;
+    static struct copy writer;
+    uint64_t gone = company == NEIGHBOUR ? victim + stage->page : victim;
+    put(stage, gone, 1, 0x11);
+    if (company == WITNESS)
+        put(stage, victim + stage->page, 1, 0x44);
+    if (company == NEIGHBOUR) {
+        put(stage, victim, 1, 0x11);
+        assert_int_equal(disk_trim(stage->disk, victim, stage->page), 0);
+    }
+    assert_int_equal(disk_settle(stage->disk), 0);
+    relay_start(&relay, stage);
+    if (piecemeal)
+        assert_int_equal(disk_zero(stage->disk, gone, 1, 0), 0);
+    else
+        assert_int_equal(disk_trim(stage->disk, gone, stage->page), 0);
+    for (unsigned step = 0; step <= steps; step++) {
+        if (step == sets_out)
+            copy_start(&writer, stage->disk, true, victim + 500, 100, 1, 0x22);
+        if (step < steps)
+            relay_step(&relay, stage);
+    }
+    relay_end(&relay);
+    let_others_run();
+    copy_end(&writer);
+    assert_bytes(stage, victim + 500, 100, 0x22);
+    assert_int_equal(disk_settle(stage->disk), 0);
+    assert_bytes(stage, victim + 500, 100, 0x22);
+    pause_free(&writer.pause);
+}
+
 static void index_emptied_beside_a_writer(void **state)
 {
-    enum { STEPS = 4, CASES = 4 * (STEPS + 1) };
+    enum { STEPS = 3, CASES = 2 * COMPANIES * (STEPS + 1) };
     struct stage stage;
     stage_make(&stage, allocator_of(state));
     put(&stage, ELSEWHERE * stage.page, stage.page, 0x33);
-    for (uint64_t n = 0; n < CASES && n < 2 * rounds(); n++) {
-        static struct relay relay;
-        static struct copy writer;
-        uint64_t pick = rounds() < ROUNDS ? prng_below(&stage.prng, CASES) : n;
-        bool piecemeal = pick % 2, neighbour = pick / 2 % 2;
-        unsigned sets_out = (unsigned)(pick / 4);
-        uint64_t victim = (VICTIM + 16 * n) * stage.page, gone = victim + neighbour * stage.page;
-        put(&stage, gone, 1, 0x11); /* first, and so alone for a moment */
-        put(&stage, victim, 1, 0x11);
-        if (neighbour)
-            assert_int_equal(disk_trim(stage.disk, victim, stage.page), 0);
-        assert_int_equal(disk_settle(stage.disk), 0);
-        relay_start(&relay, &stage);
-        if (piecemeal)
-            assert_int_equal(disk_zero(stage.disk, gone, 1, 0), 0);
-        else
-            assert_int_equal(disk_trim(stage.disk, gone, stage.page), 0);
-        for (unsigned step = 0; step < STEPS; step++) {
-            if (step == sets_out)
-                copy_start(&writer, stage.disk, true, victim + 500, 100, 1, 0x22);
-            relay_step(&relay, &stage);
-        }
-        if (sets_out >= STEPS)
-            copy_start(&writer, stage.disk, true, victim + 500, 100, 1, 0x22);
-        relay_end(&relay);
-        let_others_run();
-        copy_end(&writer);
-        assert_bytes(&stage, victim + 500, 100, 0x22);
-        assert_int_equal(disk_settle(stage.disk), 0);
-        assert_bytes(&stage, victim + 500, 100, 0x22);
-        pause_free(&writer.pause);
+    uint64_t cases = rounds() < ROUNDS ? rounds() : CASES;
+    for (uint64_t n = 0; n < cases; n++) {
+        uint64_t pick = cases < CASES ? prng_below(&stage.prng, CASES) : n;
+        empty_index_beside_a_writer(&stage, (VICTIM + 16 * n) * stage.page, pick % 2,
+                                    (enum company)(pick / 2 % COMPANIES),
+                                    (unsigned)(pick / 2 / COMPANIES), STEPS);
     }
     stage_free(&stage);
 }
