@@ -22,7 +22,8 @@
  *     and the swap names the exact word: a frame all zero (scrub, below), a cold one (squeeze.c),
  * an empty node (table.c).  A writer that meets a frozen word thaws it before he writes.
  *  4. What a page held is let go (to reclaim) only after the swap that replaces it.
- *  5. A section never waits: no memory is a reason to leave it, make room outside, and come back.
+ *  5. A section waits for no other section, no grace period and no client: no memory is a reason
+ *     to leave it, make room outside, and come back.
  *  6. A frame is filled before it is swapped in: nobody sees what it held before.
  *
  * Who may run beside whom, on one page, all inside sections:
@@ -49,6 +50,7 @@
 #include "disk/squeeze.h"
 #include "os/memory.h"
 
+#define CALLERS 64 /* threads that may call without the RCU library having to find memory */
 #define SPARSE_PAGE_SHIFT 12
 #define ZSTD_PAGE_SHIFT 15
 
@@ -234,6 +236,7 @@ static int create(const struct disk_options *options, struct budget *budget, voi
 static int start(void *state)
 {
     struct paged *paged = state;
+    rcu_make_room(CALLERS);
     int r = reclaim_start(&paged->reclaim);
     if (r == 0 && paged->squeeze)
         r = squeeze_start(paged->squeeze);

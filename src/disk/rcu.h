@@ -4,7 +4,8 @@
  *
  * A thread inside a read section may follow numbers it finds in the page table: what leaves the
  * table meanwhile is not reused before every section that could have seen it has ended.  That is
- * a grace period.  A section must not wait for anything slow, and never for a grace period.
+ * a grace period.  A section must not wait for a client, for another section, or for a grace
+ * period.
  *
  * liburcu's "bp" flavour registers threads by itself, so any thread of the host will do.  The
  * thread sanitizer does not see through the library; it is told what a grace period means: all
@@ -14,6 +15,7 @@
 #ifndef NBDRAM_DISK_RCU_H
 #define NBDRAM_DISK_RCU_H
 
+#define _LGPL_SOURCE /* inline: our licence is compatible */
 #include <urcu/urcu-bp.h>
 
 #if defined __has_feature
@@ -54,5 +56,12 @@ static inline void rcu_wait(void)
     __tsan_acquire(&rcu_tsan_grace);
 #endif
 }
+
+/* Make room for that many threads.  The library takes memory when a thread first enters a
+ * section, and aborts if there is none: better now than in the middle of a request.  (Its
+ * thread-local variable would be another such case: meson.build has it allocated with the
+ * thread.)  Needs threads, so it is to be called after the last fork; if there are none to be
+ * had, nothing happens. */
+void rcu_make_room(unsigned threads);
 
 #endif

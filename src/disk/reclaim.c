@@ -16,10 +16,6 @@
 #include "disk/rcu.h"
 #include "os/thread.h"
 
-#ifdef NBDRAM_TSAN
-char rcu_tsan_grace;
-#endif
-
 #define BATCH_THINGS 168 /* a batch then takes 4 KiB */
 
 /* A page found all zero is one round, each level of nodes left empty by it another, and releasing
