@@ -8,6 +8,9 @@
  * A segment is walked from its start, blob by blob, to its end `used`; the header of a dead blob
  * stays, so the walk goes on.  Whether a blob is dead only the page table knows.
  *
+ * What counts as waste is what is dead, not the end of a segment into which the next blob did not
+ * fit: storing blobs again gains the one, never the other.
+ *
  * A segment may be walked while it is read, but must not be given back meanwhile: the one thread
  * that empties segments `holds` the one it is at.
  */
@@ -102,6 +105,7 @@ static void let_go_locked(struct blobs *blobs, uint64_t number)
     if (!segment->in_use || segment->live > 0 || segment->held || open)
         return;
     segment->in_use = false;
+    blobs->used -= segment->used;
     blobs->segment_count--;
     pool_give(&blobs->segments, number);
 }
@@ -142,6 +146,7 @@ static int append_locked(struct blobs *blobs, uint64_t page, size_t size, uint64
     *at(blobs, *number) = (struct blob){.page = page, .size = (uint32_t)size};
     segment->used += (uint32_t)takes;
     segment->live += (uint32_t)takes;
+    blobs->used += takes;
     blobs->live += takes;
     blobs->blob_count++;
     return 0;
@@ -161,7 +166,7 @@ int blobs_store(struct blobs *blobs, uint64_t page, const void *bytes, size_t si
 static bool is_wasteful_locked(const struct blobs *blobs)
 {
     uint64_t total = blobs->segment_count * blobs->segment_size;
-    return total - blobs->live > total / 16 + 2 * blobs->segment_size;
+    return blobs->used - blobs->live > total / 16 + 2 * blobs->segment_size;
 }
 
 bool blobs_drop(struct blobs *blobs, uint64_t number)
@@ -181,18 +186,19 @@ bool blobs_drop(struct blobs *blobs, uint64_t number)
 
 bool blobs_worst(struct blobs *blobs, bool must, uint64_t *number)
 {
-    uint64_t worst = 0, least = UINT64_MAX;
+    uint64_t worst = 0, most = 0;
     pthread_mutex_lock(&blobs->lock);
     if (must || is_wasteful_locked(blobs)) {
         for (uint64_t i = 0; i < blobs->table_size; i++) {
             const struct segment *segment = &blobs->table[i];
-            if (segment->in_use && i != blobs->open && segment->live < least) {
+            uint64_t dead = segment->used - segment->live;
+            if (segment->in_use && i != blobs->open && dead > most) {
                 worst = i;
-                least = segment->live;
+                most = dead;
             }
         }
     }
-    bool found = least < (must ? blobs->segment_size / 8 * 7 : blobs->segment_size);
+    bool found = most > (must ? blobs->segment_size / 8 : 0);
     if (found) {
         blobs->table[worst].held = true;
         *number = segment_start(blobs, worst);

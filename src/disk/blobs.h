@@ -38,7 +38,8 @@ struct blobs {
     uint64_t open;          /* the segment that is being filled */
     uint64_t segment_count; /* in use */
     uint64_t blob_count;
-    uint64_t live; /* bytes of all blobs, with what aligns them */
+    uint64_t used; /* bytes appended, in all segments in use */
+    uint64_t live; /* bytes of these that are not dropped */
 };
 
 /* options gives chunk, capacity and budget. */
@@ -55,9 +56,9 @@ const struct blob *blobs_at(const struct blobs *blobs, uint64_t number);
  */
 bool blobs_drop(struct blobs *blobs, uint64_t number);
 
-/* The segment most worth emptying, if that should be done, or if it must be and an eighth of the
- * segment would be gained: true, and in *number the place of its first blob.  Only one thread may
- * empty segments; blobs_next has to be called to the end. */
+/* The segment with most that is dead, if some should be emptied, or if one must be and an eighth
+ * of it is dead: true, and in *number the place of its first blob.  Only one thread may empty
+ * segments; blobs_next has to be called to the end. */
 bool blobs_worst(struct blobs *blobs, bool must, uint64_t *number);
 
 /* The next blob of the same segment; false at the end. */

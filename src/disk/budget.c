@@ -91,7 +91,8 @@ uint64_t budget_total(const struct budget *budget)
 uint64_t budget_ceiling(const struct budget *budget)
 {
     struct os_memory_room room;
-    if (budget->limit)
-        return budget->limit;
-    return os_memory_room(budget->root, &room) == 0 ? room.total : INT64_MAX;
+    uint64_t limit = budget->limit ? budget->limit : INT64_MAX;
+    if (os_memory_room(budget->root, &room) < 0)
+        return limit;
+    return room.total + room.swap < limit ? room.total + room.swap : limit;
 }

@@ -29,7 +29,7 @@
  * step.  Small cells can be free without a granule to give: what a sweep leaves over does not
  * start another.
  *
- * Locks: a magazine's, then the pool's.
+ * Locks: a magazine's, then the pool's.  Neither is held while the system takes memory back.
  */
 
 #include "disk/pool.h"
@@ -79,7 +79,9 @@ struct pool_inside {
     struct chunk *lists[LISTS];
     uint64_t fresh;          /* chunks from here on were never touched */
     uint64_t free, resident; /* cells: free ones outside of magazines, and all not absent */
-    uint64_t leftover;       /* free cells that the last sweep could not give back, at most */
+    unsigned discards;       /* runs of granules on their way back to the system */
+    pthread_cond_t discarded;
+    uint64_t leftover; /* free cells that the last sweep could not give back, at most */
 };
 
 /* Bitmaps. */
@@ -330,9 +332,12 @@ static void discard_locked(struct pool *pool, struct chunk *chunk, uint32_t firs
     if (n < in->granules_per_chunk)
         split_locked(pool, chunk);
     granules_set_free_locked(in, chunk, first, n, false);
+    in->discards++;
     pthread_mutex_unlock(&in->lock);
     int r = os_memory_discard(base + (size_t)first * in->granule, (size_t)n * in->granule);
     pthread_mutex_lock(&in->lock);
+    in->discards--;
+    pthread_cond_broadcast(&in->discarded);
     if (r < 0) {
         granules_set_free_locked(in, chunk, first, n, true);
         return;
@@ -450,14 +455,19 @@ void pool_give(struct pool *pool, uint64_t cell)
         give_batch(pool, 1, &cell);
         return;
     }
+    uint64_t full[MAGAZINE_CELLS];
+    unsigned count = 0;
     pthread_mutex_lock(&magazine->lock);
     if (magazine->count == in->magazine_cells) {
         unsigned stay = in->magazine_cells / 2;
-        give_batch(pool, magazine->count - stay, magazine->cells + stay);
+        count = magazine->count - stay;
+        memcpy(full, magazine->cells + stay, count * sizeof full[0]);
         magazine->count = stay;
     }
     magazine->cells[magazine->count++] = cell;
     pthread_mutex_unlock(&magazine->lock);
+    if (count)
+        give_batch(pool, count, full);
 }
 
 void pool_shrink(struct pool *pool)
@@ -465,12 +475,19 @@ void pool_shrink(struct pool *pool)
     struct pool_inside *in = pool->inside;
     for (unsigned i = 0; i < in->magazine_count; i++) {
         struct magazine *magazine = &in->magazines[i];
+        uint64_t full[MAGAZINE_CELLS];
         pthread_mutex_lock(&magazine->lock);
-        give_batch(pool, magazine->count, magazine->cells);
+        unsigned count = magazine->count;
+        memcpy(full, magazine->cells, count * sizeof full[0]);
         magazine->count = 0;
         pthread_mutex_unlock(&magazine->lock);
+        give_batch(pool, count, full);
     }
     shrink_to(pool, 0);
+    pthread_mutex_lock(&in->lock);
+    while (in->discards)
+        pthread_cond_wait(&in->discarded, &in->lock);
+    pthread_mutex_unlock(&in->lock);
 }
 
 uint64_t pool_cells_used(struct pool *pool)
@@ -544,6 +561,7 @@ int pool_create(const struct pool_options *options, struct pool *pool)
         return -ENOMEM;
     lay_out(in, options);
     pthread_mutex_init(&in->lock, NULL);
+    pthread_cond_init(&in->discarded, NULL);
     *pool = (struct pool){.cell_shift = (unsigned)__builtin_ctzll(options->cell), .inside = in};
     int r = reserve(pool);
     if (r == 0)
@@ -571,6 +589,7 @@ void pool_destroy(struct pool *pool)
     free(in->chunks);
     free(in->free_bits);
     free(in->absent_bits);
+    pthread_cond_destroy(&in->discarded);
     pthread_mutex_destroy(&in->lock);
     if (pool->base)
         os_memory_unreserve(pool->base, in->chunk_count * in->options.chunk);

@@ -64,7 +64,8 @@ static inline void *pool_at(const struct pool *pool, uint64_t cell)
     return pool->base + ((size_t)cell << pool->cell_shift);
 }
 
-/* Give all free memory back to the system, and to the budget, at once. */
+/* Give all free memory back to the system and to the budget: all that anybody is giving back is
+ * there when this returns. */
 void pool_shrink(struct pool *pool);
 
 uint64_t pool_cells_used(struct pool *pool);

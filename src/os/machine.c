@@ -114,11 +114,13 @@ static void ask_groups(struct os_memory_room *room, const char *root)
 
 int os_memory_room(const char *root, struct os_memory_room *room)
 {
-    uint64_t total_kib, available_kib;
+    uint64_t total_kib, available_kib, swap_kib = 0;
     if (!read_keyed(root, "/proc/meminfo", "", "MemTotal:", &total_kib) ||
         !read_keyed(root, "/proc/meminfo", "", "MemAvailable:", &available_kib))
         return -ENOENT;
+    read_keyed(root, "/proc/meminfo", "", "SwapTotal:", &swap_kib);
     room->total = total_kib * 1024;
+    room->swap = swap_kib * 1024;
     room->available = available_kib * 1024;
     ask_groups(room, root);
     return 0;

@@ -8,7 +8,8 @@
 #include <stdint.h>
 
 struct os_memory_room {
-    uint64_t total;     /* bytes that this process could ever have */
+    uint64_t total;     /* bytes of memory that this process could ever have */
+    uint64_t swap;      /* bytes of swap that the machine has */
     uint64_t available; /* bytes that it could still take without swapping or being killed */
 };
 

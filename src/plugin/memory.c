@@ -100,10 +100,11 @@ static int memory_config_complete(void)
 
 #define memory_config_help                                                                       \
     "size=<SIZE>    (required) Size of the disk, as 100M, 10G, ...\n"                            \
-    "limit=<SIZE>              Most memory to take (default: what the machine\n"                 \
-    "                          can give, less a reserve).\n"                                     \
+    "limit=<SIZE>              Most memory to take, at least 1M (default: what\n"                \
+    "                          the machine can give, less a reserve).\n"                         \
     "allocator=sparse[,mlock=true]|malloc[,mlock=true]|zstd[,level=1..19]\n"                     \
-    "                          How to keep the disk in memory (default: sparse)."
+    "                          How to keep the disk in memory (default: sparse;\n"               \
+    "                          of zstd, level=4)."
 
 static void memory_dump_plugin(void)
 {
@@ -117,8 +118,8 @@ static void memory_dump_plugin(void)
 
 static int refuse_disk(int r)
 {
-    if (r == -ENOMEM && options.limit)
-        nbdkit_error("a disk of %llu bytes with allocator=malloc does not fit into limit=%llu",
+    if (r == -ENOMEM && options.allocator == DISK_MALLOC && options.limit)
+        nbdkit_error("a disk of %llu bytes does not fit into limit=%llu with allocator=malloc",
                      (unsigned long long)options.size, (unsigned long long)options.limit);
     else if (r == -ENOMEM)
         nbdkit_error(

@@ -6,6 +6,7 @@
 #include "support/support.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -290,6 +291,102 @@ static void compressed_pages_can_be_written_in_part(void **state)
     disk_destroy(disk);
 }
 
+/* Blobs of which five fit into a segment and leave an eighth of it empty: no storing again gains
+ * that, neither for a writer who waits for room, nor for the threads that tidy. */
+static void ends_of_segments_are_not_waste(void **state)
+{
+    enum { NOISE = 24600, PAGE = 32 << 10 };
+    static uint8_t page[PAGE];
+    struct prng prng;
+    uint64_t n = 0;
+    (void)state;
+    struct disk *disk = disk_made(DISK_ZSTD, SIZE, 4 * MiB);
+    assert_int_equal(disk_page_size(disk), PAGE);
+    prng_init(&prng, test_seed(), 1);
+    fill_random(&prng, page, NOISE);
+    while (disk_write(disk, n * PAGE, PAGE, page) == 0) {
+        n++;
+        fill_random(&prng, page, NOISE);
+    }
+    assert_true(n * NOISE > 2 * MiB);
+    assert_int_equal(disk_settle(disk), 0);
+    assert_int_equal(disk_trim(disk, 0, 20 * PAGE), 0);
+    assert_int_equal(disk_settle(disk), 0);
+    assert_int_equal(disk_write(disk, 0, PAGE, page), 0);
+    disk_destroy(disk);
+}
+
+/* The limit is the user's, and may be far more than there is. */
+static void limit_beyond_the_machine(void **state)
+{
+    const struct disk_options options = {.size = DISK_SIZE_MAX,
+                                         .limit = (uint64_t)1 << 60,
+                                         .allocator = allocator_of(state),
+                                         .level = 1};
+    struct disk *disk;
+    assert_int_equal(disk_create(&options, &disk), 0);
+    assert_int_equal(disk_start(disk), 0);
+    assert_int_equal(disk_write(disk, DISK_SIZE_MAX - 5, 5, "hello"), 0);
+    disk_destroy(disk);
+}
+
+/* Full, some is trimmed, and several write half of that again, at once: none is refused because
+ * what was trimmed is just on its way, in somebody else's hands. */
+enum { REFILLERS = 8, TRIMMED = 64 }; /* pages */
+
+struct refill {
+    struct disk *disk;
+    uint64_t rounds;
+    pthread_barrier_t begin, end;
+    _Atomic unsigned next; /* page, in a round */
+    _Atomic unsigned refused;
+};
+
+static void *refill_in_thread(void *opaque)
+{
+    struct refill *refill = opaque;
+    uint8_t page[4096];
+    memset(page, 0x77, sizeof page);
+    for (uint64_t round = 0; round < refill->rounds; round++) {
+        pthread_barrier_wait(&refill->begin);
+        unsigned i;
+        while ((i = atomic_fetch_add(&refill->next, 1)) < TRIMMED / 2)
+            if (disk_write(refill->disk, i * sizeof page, sizeof page, page) != 0)
+                atomic_fetch_add(&refill->refused, 1);
+        pthread_barrier_wait(&refill->end);
+    }
+    return NULL;
+}
+
+static void trimmed_room_is_had_by_several(void **state)
+{
+    static uint8_t page[4096];
+    struct refill refill = {.rounds = test_ops(5000)};
+    pthread_t threads[REFILLERS];
+    uint64_t n = 0;
+    refill.disk = disk_made(allocator_of(state), SIZE, LIMIT);
+    memset(page, 0x55, sizeof page);
+    while (disk_write(refill.disk, n * sizeof page, sizeof page, page) == 0)
+        n++;
+    assert_true(n > 1024);
+    pthread_barrier_init(&refill.begin, NULL, REFILLERS + 1);
+    pthread_barrier_init(&refill.end, NULL, REFILLERS + 1);
+    for (unsigned i = 0; i < REFILLERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, refill_in_thread, &refill), 0);
+    for (uint64_t round = 0; round < refill.rounds; round++) {
+        for (uint64_t i = 0; i < TRIMMED; i++) /* the index may have taken the room of some */
+            (void)disk_write(refill.disk, i * sizeof page, sizeof page, page);
+        disk_trim(refill.disk, 0, TRIMMED * sizeof page);
+        atomic_store(&refill.next, 0);
+        pthread_barrier_wait(&refill.begin);
+        pthread_barrier_wait(&refill.end);
+    }
+    for (unsigned i = 0; i < REFILLERS; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(refill.refused, 0);
+    disk_destroy(refill.disk);
+}
+
 static void array_larger_than_the_limit(void **state)
 {
     (void)state;
@@ -394,6 +491,9 @@ int main(void)
         TEST_OF_PAGED(scattered_pages_count_their_index),
         cmocka_unit_test(more_than_the_limit_is_stored),
         cmocka_unit_test(compressed_pages_can_be_written_in_part),
+        cmocka_unit_test(ends_of_segments_are_not_waste),
+        TEST_OF_PAGED(limit_beyond_the_machine),
+        TEST_OF(trimmed_room_is_had_by_several, DISK_SPARSE),
         cmocka_unit_test(array_larger_than_the_limit),
         TEST_OF_PAGED(several_fill_at_once),
     };
