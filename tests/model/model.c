@@ -9,7 +9,7 @@
  * Of each page it is also known, sometimes, that it must be told as a hole or as data:
  *
  *     cleared as a whole        HOLE, until anything but zeroes is written to it
- *     zeroed with NO_HOLE       DATA, until it is trimmed or zeroed without
+ *     zeroed with NO_HOLE       DATA, until it is trimmed, or zeroed as a whole without
  *     anything else             either may be told; a hole has to be zero in the array
  *
  * When something is not as it should be, the last operations that touched the byte are printed.
@@ -116,8 +116,10 @@ static uint8_t known_after(uint8_t known, enum change change, bool whole)
         return DATA | WAS_RESERVED;
     case CHANGE_TRIM:
         return whole ? HOLE : known & ~DATA;
-    case CHANGE_CLEAR: /* of a page that was reserved it is not said whether it stays */
-        return whole && !(known & WAS_RESERVED) ? HOLE : known & ~DATA;
+    case CHANGE_CLEAR: /* of a whole page that was reserved it is not said whether it stays */
+        if (!whole)
+            return known;
+        return known & WAS_RESERVED ? known & ~DATA : HOLE;
     }
     return 0;
 }

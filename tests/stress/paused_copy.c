@@ -10,10 +10,14 @@
  * Nothing here is judged by time.  Where a thing must not happen while a copy is held up, it is
  * given some time to happen in; on a disk that is right, that time goes by.
  *
- * Seen to catch, each time, within its first rounds: no grace period (-DNBDRAM_BREAK_GRACE), by
- * the tests of rules 2 and 3; no generations (-DNBDRAM_BREAK_GENERATION), by
- * frozen_thawed_and_frozen_again; a frame swapped in before it is filled, by those of rules 1 and
- * 6; a writer who does not thaw, by those of rule 3.
+ * Seen to catch, in each of two runs or more, the engine being broken by:
+ *
+ *     no grace period (-DNBDRAM_BREAK_GRACE)    page_emptied, page_compressed, page_trimmed,
+ * frozen_thawed no generations (..._GENERATION)           frozen_thawed_and_frozen_again a writer
+ * who does not thaw the page       frozen_page_in_a_long_write, frozen_thawed or what leads to
+ * it, or a node taken      index_emptied_beside_a_writer away without looking whether it is empty
+ *     a frame swapped in before it is filled    readers_see_no_partial_page
+ *     a writer who does not mind having lost    an assertion of the engine
  */
 
 #include "support/pause.h"

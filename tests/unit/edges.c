@@ -543,6 +543,13 @@ static void no_hole_provides_memory(void **state)
     assert_true(all_data(disk, page, 4 * page));
     assert_reads_zero(disk, page, 4 * (size_t)page);
 
+    /* Written, and cleared in parts: that trims no page. */
+    write_byte(disk, 3 * page + 7, 0x77);
+    assert_int_equal(disk_zero(disk, 3 * page + 7, 1, 0), 0);
+    assert_int_equal(disk_zero(disk, 2 * page - 5, 10, 0), 0);
+    assert_int_equal(disk_settle(disk), 0);
+    assert_true(all_data(disk, page, 4 * page));
+
     assert_int_equal(disk_trim(disk, page, 4 * page), 0);
     assert_int_equal(disk_settle(disk), 0);
     assert_true(all_hole(disk, 0, 10 * page));
