@@ -65,8 +65,10 @@ static int read_some(struct paged *paged, struct request *request)
 int paged_read(void *state, uint64_t offset, size_t count, void *buf)
 {
     struct paged *paged = state;
-    struct request request = {.offset = offset, .count = count, .to = buf};
+    struct request request;
     int r = 0;
+    request_init(&request, offset, count);
+    request.to = buf;
     while (r == 0 && request.count) {
         rcu_enter();
         r = read_some(paged, &request);
@@ -133,8 +135,10 @@ static int extents_tell(struct extents *extents, unsigned keep, disk_extent_fn *
 
 int paged_extents(void *state, uint64_t offset, uint64_t count, disk_extent_fn *fn, void *opaque)
 {
-    struct request request = {.offset = offset, .count = count};
-    struct extents extents = {.count = 0};
+    struct request request;
+    struct extents extents;
+    request_init(&request, offset, count);
+    extents.count = 0;
     while (request.count) {
         rcu_enter();
         extents_gather(state, &request, &extents);

@@ -180,12 +180,16 @@ static int put(struct paged *paged, struct request *request)
 
 int paged_write(void *state, uint64_t offset, size_t count, const void *buf)
 {
-    struct request request = {.offset = offset, .count = count, .from = buf};
+    struct request request;
+    request_init(&request, offset, count);
+    request.from = buf;
     return put(state, &request);
 }
 
 int paged_provide(struct paged *paged, uint64_t offset, uint64_t count)
 {
-    struct request request = {.offset = offset, .count = count, .provide = true};
+    struct request request;
+    request_init(&request, offset, count);
+    request.provide = true;
     return put(paged, &request);
 }

@@ -111,7 +111,8 @@ static int zero_range(struct paged *paged, struct request *request)
 
 int paged_zero(void *state, uint64_t offset, uint64_t count, unsigned flags)
 {
-    struct request request = {.offset = offset, .count = count};
+    struct request request;
+    request_init(&request, offset, count);
     if (flags & DISK_NO_HOLE)
         return paged_provide(state, offset, count);
     return zero_range(state, &request);

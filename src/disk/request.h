@@ -25,6 +25,17 @@ struct request {
     struct left left;
 };
 
+/* Not an initializer: that would clear all of left.things, for each small request. */
+static inline void request_init(struct request *request, uint64_t offset, uint64_t count)
+{
+    request->offset = offset;
+    request->count = count;
+    request->to = NULL;
+    request->from = NULL;
+    request->provide = false;
+    request->left.count = 0;
+}
+
 static inline uint64_t least(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;

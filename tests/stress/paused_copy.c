@@ -10,14 +10,16 @@
  * Nothing here is judged by time.  Where a thing must not happen while a copy is held up, it is
  * given some time to happen in; on a disk that is right, that time goes by.
  *
- * Seen to catch, in each of two runs or more, the engine being broken by:
+ * Seen to catch, in each of two runs or more, an engine broken by:
  *
- *     no grace period (-DNBDRAM_BREAK_GRACE)    page_emptied, page_compressed, page_trimmed,
- * frozen_thawed no generations (..._GENERATION)           frozen_thawed_and_frozen_again a writer
- * who does not thaw the page       frozen_page_in_a_long_write, frozen_thawed or what leads to
- * it, or a node taken      index_emptied_beside_a_writer away without looking whether it is empty
- *     a frame swapped in before it is filled    readers_see_no_partial_page
- *     a writer who does not mind having lost    an assertion of the engine
+ *   - no grace period (-DNBDRAM_BREAK_GRACE): page_emptied_beside_a_writer, page_compressed_...,
+ *     page_trimmed_..., frozen_thawed_and_frozen_again;
+ *   - no generations (-DNBDRAM_BREAK_GENERATION): frozen_thawed_and_frozen_again;
+ *   - a writer who does not thaw the page: frozen_page_in_a_long_write, frozen_thawed_...;
+ *   - or not the node that leads to it, or a node that goes without being looked at once more:
+ *     index_emptied_beside_a_writer;
+ *   - a frame swapped in before it is filled: readers_see_no_partial_page;
+ *   - a writer who takes no notice of having lost: an assertion of the engine.
  */
 
 #include "support/pause.h"
