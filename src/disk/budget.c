@@ -27,7 +27,7 @@ void budget_init(struct budget *budget, uint64_t limit, bool keepback, const cha
     budget->reserve = 0;
     if (limit == 0 && os_memory_room(root, &room) == 0)
         budget->reserve = clamp(room.total / 16, 32 * MIB, 1024 * MIB);
-    budget->keepback = !keepback ? 0 : limit ? limit / 16 : budget->reserve / 4;
+    budget->keepback = !keepback ? 0 : limit ? limit / 8 : budget->reserve / 4;
 }
 
 /* What the machine can give beyond the reserve.  One that does not tell gives all it has. */
@@ -69,7 +69,9 @@ static int take_from_machine(struct budget *budget, uint64_t n, uint64_t keepbac
 
 int budget_take(struct budget *budget, uint64_t n, enum budget_purpose purpose)
 {
-    uint64_t keepback = budget->keepback / 2 * (uint64_t)(BUDGET_PACK - purpose);
+    static const unsigned quarters[] = {
+        [BUDGET_GROW] = 4, [BUDGET_INFLATE] = 3, [BUDGET_PACK] = 0};
+    uint64_t keepback = budget->keepback / 4 * quarters[purpose];
     return budget->limit ? take_from_limit(budget, n, keepback)
                          : take_from_machine(budget, n, keepback);
 }

@@ -7,9 +7,9 @@
  * groups can give while a reserve stays free (1/16 of it, at least 32 MiB and at most 1 GiB),
  * asked again as memory is taken.
  *
- * Where pages are compressed, a part of the room, the keepback, is not for new pages: half of it
- * is for inflating pages that are stored already, so that they can be written again, and all of
- * it for packing, which takes memory in order to free more.
+ * Where pages are compressed, a part of the room, the keepback, is not for new pages: a quarter
+ * of it is for inflating pages that are stored already, so that they can be written again, and
+ * all of it for packing, which takes memory in order to free more.
  *
  * Any thread may call; nothing here waits.
  */

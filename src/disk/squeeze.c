@@ -430,12 +430,13 @@ static bool demand(struct squeeze *squeeze, bool one_is_enough)
     return any;
 }
 
-/* If blobs found no room just now, they will not find any before the next round; but there may be
- * some between those that live. */
+/* If it is the machine that had no room for blobs just now, there will be none before the next
+ * round; but there may be some between those that live. */
 bool squeeze_make_room(struct squeeze *squeeze)
 {
     pthread_mutex_lock(&squeeze->lock);
-    bool hopeless = squeeze->blocked && !is_time_locked(squeeze);
+    bool hopeless =
+        squeeze->paged->budget->limit == 0 && squeeze->blocked && !is_time_locked(squeeze);
     pthread_mutex_unlock(&squeeze->lock);
     if (hot_now(squeeze) > 0 && !hopeless && demand(squeeze, true))
         return true;

@@ -134,11 +134,11 @@ static void keepback_is_for_those_who_make_room(void **state)
     struct budget budget;
     (void)state;
     budget_init(&budget, 1600, true, root);
-    assert_int_equal(budget_take(&budget, 1500, BUDGET_GROW), 0);
+    assert_int_equal(budget_take(&budget, 1400, BUDGET_GROW), 0);
     assert_int_equal(budget_take(&budget, 1, BUDGET_GROW), -ENOSPC);
     assert_int_equal(budget_take(&budget, 50, BUDGET_INFLATE), 0);
     assert_int_equal(budget_take(&budget, 1, BUDGET_INFLATE), -ENOSPC);
-    assert_int_equal(budget_take(&budget, 50, BUDGET_PACK), 0);
+    assert_int_equal(budget_take(&budget, 150, BUDGET_PACK), 0);
     assert_int_equal(budget_take(&budget, 1, BUDGET_PACK), -ENOSPC);
 }
 
