@@ -90,11 +90,13 @@ int disk_write(struct disk *disk, uint64_t offset, size_t count, const void *buf
 
 /* Make a range read as zeroes.  Whole pages are let go, and with them their memory, unless
  * DISK_NO_HOLE asks for memory to be provided instead, so that a later write of the range
- * cannot fail for lack of it: such pages stay until they are trimmed.  Errors as disk_write. */
+ * cannot fail for lack of it: such pages stay until they are trimmed, or zeroed whole without it.
+ * Errors as disk_write. */
 #define DISK_NO_HOLE 1u
 int disk_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags);
 
-/* As disk_zero, but never fails for lack of memory; a range not within the disk is -EINVAL.  The
+/* As disk_zero, but never fails for lack of memory: part of a compressed page may then stay as it
+ * was.  A range not within the disk is -EINVAL.  The
  * malloc allocator zeroes the range and keeps the memory. */
 int disk_trim(struct disk *disk, uint64_t offset, uint64_t count);
 
