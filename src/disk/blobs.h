@@ -52,7 +52,7 @@ int blobs_store(struct blobs *blobs, uint64_t page, const void *bytes, size_t si
 
 const struct blob *blobs_at(const struct blobs *blobs, uint64_t number);
 
-/* True if so much of the log is waste by now (1/16 and two segments) that some should be emptied.
+/* True if so much of the log is dead by now (1/16 and two segments) that some should be emptied.
  */
 bool blobs_drop(struct blobs *blobs, uint64_t number);
 
