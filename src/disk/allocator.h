@@ -20,6 +20,11 @@ struct allocator {
     void (*destroy)(void *state);
     int (*read)(void *state, uint64_t offset, size_t count, void *buf);
     int (*write)(void *state, uint64_t offset, size_t count, const void *buf);
+    void (*lend_begin)(void *state);
+    void (*lend_end)(void *state);
+    void (*lend)(void *state, uint64_t offset, size_t count, struct disk_piece *piece);
+    ssize_t (*fill)(void *state, uint64_t offset, size_t count, size_t *lent, disk_fill_fn *fn,
+                    void *opaque);
     int (*zero)(void *state, uint64_t offset, uint64_t count, unsigned flags);
     int (*trim)(void *state, uint64_t offset, uint64_t count);
     int (*extents)(void *state, uint64_t offset, uint64_t count, disk_extent_fn *fn,

@@ -94,6 +94,33 @@ int disk_write(struct disk *disk, uint64_t offset, size_t count, const void *buf
     return count ? disk->allocator->write(disk->state, offset, count, buf) : 0;
 }
 
+void disk_lend_begin(struct disk *disk)
+{
+    disk->allocator->lend_begin(disk->state);
+}
+
+void disk_lend_end(struct disk *disk)
+{
+    disk->allocator->lend_end(disk->state);
+}
+
+int disk_lend(struct disk *disk, uint64_t offset, size_t count, struct disk_piece *piece)
+{
+    if (count == 0 || is_outside(disk, offset, count))
+        return -EINVAL;
+    disk->allocator->lend(disk->state, offset, count, piece);
+    return 0;
+}
+
+ssize_t disk_fill(struct disk *disk, uint64_t offset, size_t count, size_t *lent,
+                  disk_fill_fn *fn, void *opaque)
+{
+    *lent = 0;
+    if (is_outside(disk, offset, count))
+        return -ENOSPC;
+    return count ? disk->allocator->fill(disk->state, offset, count, lent, fn, opaque) : 0;
+}
+
 int disk_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags)
 {
     if (is_outside(disk, offset, count))

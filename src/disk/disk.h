@@ -10,11 +10,11 @@
  * the range may hold the new bytes and the rest the old ones; nothing outside the range changes,
  * and what was acknowledged before is still there.
  *
- * THREADS.  disk_read, disk_write, disk_zero, disk_trim, disk_extents, disk_stats and disk_settle
- * may be called from any thread, at the same time, on the same bytes.  Requests that do not
- * overlap in time see each other's results; requests that do overlap, in time and in bytes, leave
- * in each byte what one of them put there.  disk_create, disk_start and disk_destroy have the
- * disk to themselves.
+ * THREADS.  disk_read, disk_write, disk_zero, disk_trim, disk_extents, disk_lend, disk_fill,
+ * disk_stats and disk_settle may be called from any thread, at the same time, on the same bytes.
+ * Requests that do not overlap in time see each other's results; requests that do overlap, in
+ * time and in bytes, leave in each byte what one of them put there.  disk_create, disk_start and
+ * disk_destroy have the disk to themselves.
  *
  * UNITS.  Everything is in bytes.  A range is (offset, count), half-open.
  */
@@ -25,6 +25,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
 
 struct disk;
 
@@ -61,6 +63,9 @@ struct disk_options {
 int disk_parse_allocator(const char *text, struct disk_options *options, char *why,
                          size_t why_size);
 
+/* BOOL alone.  0, or -EINVAL and *value is as it was. */
+int disk_parse_bool(const char *text, bool *value);
+
 /* Make a disk.  No thread is started, so the process may still fork.
  *
  * -EINVAL   an option is out of its range
@@ -68,6 +73,10 @@ int disk_parse_allocator(const char *text, struct disk_options *options, char *w
  *           any: not even the index's first piece could be had
  * -EPERM    the locked-memory limit (RLIMIT_MEMLOCK) does not allow mlock */
 int disk_create(const struct disk_options *options, struct disk **disk);
+
+/* What an error of disk_create or disk_start means to whoever asked for a disk with these options:
+ * one line in why (why_size bytes at most, always terminated). */
+void disk_explain(const struct disk_options *options, int error, char *why, size_t why_size);
 
 /* Start the threads that give memory back and compress, and lock memory if that was asked for:
  * neither survives a fork.  To be called once, after the last fork, before the first request.
@@ -87,6 +96,54 @@ uint32_t disk_page_size(const struct disk *disk);
  * values").  disk_write may also answer -ENOSPC when the memory it may take is used up. */
 int disk_read(struct disk *disk, uint64_t offset, size_t count, void *buf);
 int disk_write(struct disk *disk, uint64_t offset, size_t count, const void *buf);
+
+/* Loans: memory of the disk, lent to a call of the system that sends from it or receives into it,
+ * so that no byte is copied on its way.  A loan ends with the read section in which it was made.
+ * Memory that is taken away meanwhile waits for that, and so does whoever waits for memory: a
+ * section is to be short, and must not block.
+ *
+ * Sending.  Between disk_lend_begin and disk_lend_end the thread may call disk_lend and
+ * disk_read, and nothing else of the disk.
+ *
+ * disk_lend tells what stands at offset: of the range the longest part, from its beginning on,
+ * that is of one kind and, if it is data, in one piece in memory.  (A very long one may be told
+ * in several calls.)  -EINVAL: count is 0, or the range does not lie within the disk. */
+enum disk_piece_kind {
+    DISK_PIECE_DATA,   /* at base; others may change it while it is read, as with any read */
+    DISK_PIECE_HOLE,   /* zeroes; base is NULL */
+    DISK_PIECE_PACKED, /* compressed: get it with disk_read; base is NULL */
+};
+struct disk_piece {
+    enum disk_piece_kind kind;
+    const void *base; /* good until disk_lend_end */
+    size_t count;     /* bytes, never 0 */
+};
+void disk_lend_begin(struct disk *disk);
+void disk_lend_end(struct disk *disk);
+int disk_lend(struct disk *disk, uint64_t offset, size_t count, struct disk_piece *piece);
+
+/* Receiving.  disk_fill finds places for the range, or for a leading part of it, calls fn once
+ * with them, in a read section (so fn must not block, nor call the disk), and makes what was
+ * received the disk's, as disk_write does: zeroes over a hole leave a hole.
+ *
+ * *lent is the number of bytes offered.  fn returns how many it put there, in order and without
+ * gaps, from 0 to *lent, or -errno and has put none; it must not touch the places behind those.
+ * Bytes not received leave the disk as it was.  iov has iov_count entries, DISK_FILL_IOV_MAX at
+ * the most, and room for one more, which fn may use: so it can receive, in the same call of the
+ * system, what follows on the range.
+ *
+ * Returns what fn returned; or without having called fn
+ *
+ * -ENOBUFS  no place at offset can be lent now: write there with disk_write, up to the end of the
+ *           page at least
+ * -ENOSPC   the range does not lie within the disk
+ *
+ * or, having called it, -ENOSPC as disk_write: there was a place, but not the memory to make it
+ * the disk's.  As fn has taken bytes from somewhere then, it is for fn to remember how many. */
+#define DISK_FILL_IOV_MAX 64
+typedef ssize_t disk_fill_fn(void *opaque, struct iovec *iov, int iov_count);
+ssize_t disk_fill(struct disk *disk, uint64_t offset, size_t count, size_t *lent,
+                  disk_fill_fn *fn, void *opaque);
 
 /* Make a range read as zeroes.  Whole pages are let go, and with them their memory, unless
  * DISK_NO_HOLE asks for memory to be provided instead, so that a later write of the range

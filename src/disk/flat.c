@@ -99,6 +99,27 @@ static int flat_write(void *state, uint64_t offset, size_t count, const void *bu
     return 0;
 }
 
+/* A loan needs no section: nothing is ever taken away. */
+static void lend_begin_or_end(void *state)
+{
+    (void)state;
+}
+
+static void lend(void *state, uint64_t offset, size_t count, struct disk_piece *piece)
+{
+    struct flat *flat = state;
+    *piece = (struct disk_piece){DISK_PIECE_DATA, flat->base + offset, count};
+}
+
+static ssize_t fill(void *state, uint64_t offset, size_t count, size_t *lent, disk_fill_fn *fn,
+                    void *opaque)
+{
+    struct flat *flat = state;
+    struct iovec iov[2] = {{flat->base + offset, count}}; /* one of them for fn */
+    *lent = count;
+    return fn(opaque, iov, 1);
+}
+
 static int trim(void *state, uint64_t offset, uint64_t count)
 {
     struct flat *flat = state;
@@ -137,6 +158,10 @@ const struct allocator allocator_malloc = {
     .destroy = destroy,
     .read = flat_read,
     .write = flat_write,
+    .lend_begin = lend_begin_or_end,
+    .lend_end = lend_begin_or_end,
+    .lend = lend,
+    .fill = fill,
     .zero = zero,
     .trim = trim,
     .extents = extents,

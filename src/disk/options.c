@@ -50,6 +50,16 @@ static bool parse_bool(const struct word *word, bool *value)
     return false;
 }
 
+int disk_parse_bool(const char *text, bool *value)
+{
+    const struct word word = {text, strlen(text)};
+    bool parsed = false;
+    if (!parse_bool(&word, &parsed))
+        return -EINVAL;
+    *value = parsed;
+    return 0;
+}
+
 /* A bare "mlock" turns it on: the stock plugin takes that, too. */
 static bool parse_switch(const struct word *word, bool *value)
 {
@@ -161,4 +171,24 @@ int disk_parse_allocator(const char *text, struct disk_options *options, char *w
     if (r == 0)
         *options = parsed;
     return r;
+}
+
+void disk_explain(const struct disk_options *options, int error, char *why, size_t why_size)
+{
+    unsigned long long size = options->size, limit = options->limit;
+    if (error == -EPERM)
+        snprintf(why, why_size,
+                 "locking memory is not permitted: raise the limit on locked memory "
+                 "(ulimit -l, RLIMIT_MEMLOCK)");
+    else if (error == -ENOMEM && options->allocator == DISK_MALLOC && limit)
+        snprintf(why, why_size,
+                 "a disk of %llu bytes does not fit into limit=%llu with allocator=malloc", size,
+                 limit);
+    else if (error == -ENOMEM)
+        snprintf(why, why_size,
+                 "not enough memory for a disk of %llu bytes with this allocator: the machine "
+                 "and its control group cannot give that much now",
+                 size);
+    else
+        snprintf(why, why_size, "making a disk of %llu bytes: %s", size, strerror(-error));
 }

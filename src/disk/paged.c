@@ -265,8 +265,9 @@ static void stats(void *state, struct disk_stats *stats)
 #define PAGED_ALLOCATOR(shift)                                                                   \
     {                                                                                            \
         .page_size = 1u << (shift), .create = create, .start = start, .destroy = destroy,        \
-        .read = paged_read, .write = paged_write, .zero = paged_zero, .trim = paged_trim,        \
-        .extents = paged_extents, .settle = settle, .stats = stats,                              \
+        .read = paged_read, .write = paged_write, .lend_begin = paged_lend_begin,                \
+        .lend_end = paged_lend_end, .lend = paged_lend, .fill = paged_fill, .zero = paged_zero,  \
+        .trim = paged_trim, .extents = paged_extents, .settle = settle, .stats = stats,          \
     }
 
 const struct allocator allocator_sparse = PAGED_ALLOCATOR(SPARSE_PAGE_SHIFT);

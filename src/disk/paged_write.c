@@ -10,7 +10,8 @@
 
 /* Turning a hole or a blob into a frame. */
 
-/* What the page is going to hold: what it held, with n bytes from `at` on written over. */
+/* What the page is going to hold: what it held, with n bytes from `at` on written over, unless
+ * they are there already. */
 static int fill(struct paged *paged, void *frame, uint64_t word, size_t at, size_t n,
                 const char *from)
 {
@@ -23,11 +24,23 @@ static int fill(struct paged *paged, void *frame, uint64_t word, size_t at, size
         bytes_zero(frame, at);
         bytes_zero((char *)frame + at + n, size - at - n);
     }
-    if (from)
+    if (from && from != (char *)frame + at)
         bytes_store((char *)frame + at, from, n);
-    else
+    else if (!from)
         bytes_zero((char *)frame + at, n);
     return 0;
+}
+
+/* The frame that a page is going to have: the request's own, except where a blob has to be
+ * inflated around what that holds. */
+static int take_frame(struct paged *paged, uint64_t word, const struct request *request,
+                      uint64_t *cell)
+{
+    size_t at, n = request_part(paged, request, &at);
+    *cell = request->cell;
+    if (*cell != NO_CELL && (word == 0 || n == paged_page_size(paged)))
+        return 0;
+    return pool_take(&paged->frames, word ? BUDGET_INFLATE : BUDGET_GROW, cell);
 }
 
 /* Rules 1, 4 and 6.  *word is what stands in the slot afterwards, whoever put it there. */
@@ -35,7 +48,7 @@ int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct re
 {
     uint64_t cell;
     size_t at, n = request_part(paged, request, &at);
-    int r = pool_take(&paged->frames, *word ? BUDGET_INFLATE : BUDGET_GROW, &cell);
+    int r = take_frame(paged, *word, request, &cell);
     if (r < 0)
         return r;
     uint64_t made = entry_make(ENTRY_FRAME, cell) | (request->provide ? ENTRY_PINNED : 0);
@@ -46,9 +59,12 @@ int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct re
         if (before)
             left_add(&request->left, paged_page_of(paged, request->offset), before, false);
         *word = made;
+        if (cell == request->cell)
+            request->cell = NO_CELL;
         return 0;
     }
-    pool_give(&paged->frames, cell);
+    if (cell != request->cell)
+        pool_give(&paged->frames, cell);
     return r;
 }
 
@@ -126,8 +142,7 @@ static int put_pages(struct paged *paged, slot_t *slot, uint64_t span, struct re
     return r;
 }
 
-/* In a section: go on with a write or a provide until it is done, or must leave. */
-static int put_some(struct paged *paged, struct request *request)
+int request_put_some(struct paged *paged, struct request *request)
 {
     uint64_t started_at = request->offset;
     size_t at;
@@ -139,7 +154,7 @@ static int put_some(struct paged *paged, struct request *request)
             continue;
         }
         int r = table_make(&paged->table, paged_page_of(paged, request->offset),
-                           request_pages(paged, request), &slot, &span);
+                           request_pages(paged, request) + request->behind, &slot, &span);
         if (r < 0)
             return r;
         while (r == 0 && span && request->count && !request_must_leave(request, started_at)) {
@@ -155,13 +170,13 @@ static int put_some(struct paged *paged, struct request *request)
     return 0;
 }
 
-static int put(struct paged *paged, struct request *request)
+int request_put(struct paged *paged, struct request *request)
 {
     unsigned attempt = 0;
     while (request->count) {
         uint64_t before = request->count;
         rcu_enter();
-        int r = put_some(paged, request);
+        int r = request_put_some(paged, request);
         rcu_leave();
         left_flush(paged, &request->left);
         if (request->count < before)
@@ -183,7 +198,7 @@ int paged_write(void *state, uint64_t offset, size_t count, const void *buf)
     struct request request;
     request_init(&request, offset, count);
     request.from = buf;
-    return put(state, &request);
+    return request_put(state, &request);
 }
 
 int paged_provide(struct paged *paged, uint64_t offset, uint64_t count)
@@ -191,5 +206,5 @@ int paged_provide(struct paged *paged, uint64_t offset, uint64_t count)
     struct request request;
     request_init(&request, offset, count);
     request.provide = true;
-    return put(paged, &request);
+    return request_put(paged, &request);
 }

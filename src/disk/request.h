@@ -22,8 +22,17 @@ struct request {
     char *to;         /* read */
     const char *from; /* write; NULL for zeroes */
     bool provide;     /* DISK_NO_HOLE */
+
+    /* A write of one page may bring a frame of the caller's own, with `from` in its place there:
+     * it becomes the page, instead of a copy, if the page needs a frame.  Then it is the disk's,
+     * and this is NO_CELL. */
+    uint64_t cell;
+    uint64_t behind; /* pages that others are going to write right behind these */
+
     struct left left;
 };
+
+#define NO_CELL UINT64_MAX
 
 /* Not an initializer: that would clear all of left.things, for each small request. */
 static inline void request_init(struct request *request, uint64_t offset, uint64_t count)
@@ -33,6 +42,8 @@ static inline void request_init(struct request *request, uint64_t offset, uint64
     request->to = NULL;
     request->from = NULL;
     request->provide = false;
+    request->cell = NO_CELL;
+    request->behind = 0;
     request->left.count = 0;
 }
 
@@ -106,9 +117,23 @@ static inline bool request_must_leave(const struct request *request, uint64_t st
  * put it there.  -ENOSPC, -ENOMEM. */
 int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct request *request);
 
+/* In a section: go on with a write or a provide until it is done, or must leave.  -ENOSPC,
+ * -ENOMEM.
+ */
+int request_put_some(struct paged *paged, struct request *request);
+
+/* Outside of a section: the same until it is done.  -ENOSPC: there is no room to be made either.
+ */
+int request_put(struct paged *paged, struct request *request);
+
 /* What the allocators do with a range: see allocator.h. */
 int paged_read(void *state, uint64_t offset, size_t count, void *buf);
 int paged_write(void *state, uint64_t offset, size_t count, const void *buf);
+void paged_lend_begin(void *state);
+void paged_lend_end(void *state);
+void paged_lend(void *state, uint64_t offset, size_t count, struct disk_piece *piece);
+ssize_t paged_fill(void *state, uint64_t offset, size_t count, size_t *lent, disk_fill_fn *fn,
+                   void *opaque);
 int paged_provide(struct paged *paged, uint64_t offset, uint64_t count);
 int paged_zero(void *state, uint64_t offset, uint64_t count, unsigned flags);
 int paged_trim(void *state, uint64_t offset, uint64_t count);

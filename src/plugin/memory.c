@@ -27,8 +27,6 @@ static const char *meaning(int r)
         return "no space: the disk may not take more memory";
     case -ENOMEM:
         return "the system has no memory left";
-    case -EPERM:
-        return "not permitted: raise the limit on locked memory (ulimit -l, RLIMIT_MEMLOCK)";
     case -EINVAL:
         return "not within the disk";
     default:
@@ -118,16 +116,9 @@ static void memory_dump_plugin(void)
 
 static int refuse_disk(int r)
 {
-    if (r == -ENOMEM && options.allocator == DISK_MALLOC && options.limit)
-        nbdkit_error("a disk of %llu bytes does not fit into limit=%llu with allocator=malloc",
-                     (unsigned long long)options.size, (unsigned long long)options.limit);
-    else if (r == -ENOMEM)
-        nbdkit_error(
-            "not enough memory for a disk of %llu bytes with this allocator: the machine "
-            "and its control group cannot give that much now",
-            (unsigned long long)options.size);
-    else
-        return fail(r, "making the disk");
+    char why[256];
+    disk_explain(&options, r, why, sizeof why);
+    nbdkit_error("%s", why);
     errno = -r;
     return -1;
 }
@@ -141,7 +132,7 @@ static int memory_get_ready(void)
 static int memory_after_fork(void)
 {
     int r = disk_start(disk);
-    return r < 0 ? fail(r, "starting the disk") : 0;
+    return r < 0 ? refuse_disk(r) : 0;
 }
 
 static void memory_unload(void)

@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* An option is looked up in a table that says what may come with it and when it may be used; what
+ * the table cannot know is left to a function of its own.  Whatever comes of it, its data have
+ * been consumed: an option is only looked at when it has come in whole, or is skipped. */
+
+#include "nbd/handshake.h"
+
+#include <stdio.h>
+
+#include "nbd/wire.h"
+
+/* An option being answered. */
+struct option {
+    struct nbd_handshake *handshake;
+    uint32_t type;
+    struct wire_reader data;
+    uint8_t *at; /* where replies go */
+};
+
+static const char context_name[] = "base:allocation";
+
+/* Replies. */
+
+static uint8_t *put_header(struct option *option, uint32_t reply, size_t length)
+{
+    uint8_t *at = wire_put64(option->at, NBD_REPLY_MAGIC);
+    at = wire_put32(at, option->type);
+    at = wire_put32(at, reply);
+    return wire_put32(at, (uint32_t)length);
+}
+
+static void reply_ack(struct option *option)
+{
+    option->at = put_header(option, NBD_REP_ACK, 0);
+}
+
+static enum nbd_progress refuse(struct option *option, uint32_t error, const char *why)
+{
+    size_t length = strlen(why);
+    option->at = wire_put(put_header(option, error, length), why, length);
+    return NBD_AGAIN;
+}
+
+static enum nbd_progress acknowledge(struct option *option)
+{
+    reply_ack(option);
+    return NBD_AGAIN;
+}
+
+/* The export. */
+
+static uint16_t transmission_flags(const struct nbd_handshake *handshake)
+{
+    unsigned flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
+                     NBD_FLAG_CAN_MULTI_CONN | NBD_FLAG_SEND_CACHE;
+    if (handshake->export->read_only)
+        flags |= NBD_FLAG_READ_ONLY;
+    else
+        flags |= NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
+    if (handshake->session->style != NBD_SIMPLE)
+        flags |= NBD_FLAG_SEND_DF;
+    if (handshake->session->style == NBD_EXTENDED)
+        flags |= NBD_FLAG_BLOCK_STATUS_PAYLOAD;
+    return (uint16_t)flags;
+}
+
+static void reply_info_export(struct option *option)
+{
+    uint8_t *at = put_header(option, NBD_REP_INFO, 12);
+    at = wire_put16(at, NBD_INFO_EXPORT);
+    at = wire_put64(at, option->handshake->export->size);
+    option->at = wire_put16(at, transmission_flags(option->handshake));
+}
+
+static void reply_info_text(struct option *option, uint16_t info, const char *text)
+{
+    size_t length = strlen(text);
+    uint8_t *at = put_header(option, NBD_REP_INFO, 2 + length);
+    at = wire_put16(at, info);
+    option->at = wire_put(at, text, length);
+}
+
+static void reply_info_block_size(struct option *option)
+{
+    uint8_t *at = put_header(option, NBD_REP_INFO, 14);
+    at = wire_put16(at, NBD_INFO_BLOCK_SIZE);
+    at = wire_put32(at, 1);
+    at = wire_put32(at, option->handshake->export->preferred);
+    option->at = wire_put32(at, option->handshake->export->payload_max);
+}
+
+/* Strings: of at most 4096 bytes, without a NUL. */
+static bool get_string(struct wire_reader *data, uint32_t length, const char **string)
+{
+    if (length > NBD_STRING_MAX)
+        return false;
+    *string = (const char *)wire_get(data, length);
+    return *string && !memchr(*string, 0, length);
+}
+
+/* Rule: contexts are good for the export that they were asked for. */
+static void settle_context(struct nbd_handshake *handshake, const char *name, uint32_t size)
+{
+    if (handshake->name_size != size || memcmp(handshake->name, name, size) != 0)
+        handshake->session->has_context = false;
+}
+
+static void reply_infos(struct option *option, unsigned asked)
+{
+    const struct nbd_export *export = option->handshake->export;
+    reply_info_export(option);
+    if (asked & 1u << NBD_INFO_NAME)
+        reply_info_text(option, NBD_INFO_NAME, export->name);
+    if (asked & 1u << NBD_INFO_DESCRIPTION)
+        reply_info_text(option, NBD_INFO_DESCRIPTION, export->description);
+    if (asked & 1u << NBD_INFO_BLOCK_SIZE)
+        reply_info_block_size(option);
+}
+
+static enum nbd_progress info_or_go(struct option *option)
+{
+    const char *name;
+    unsigned asked = 0;
+    uint32_t size = wire_get32(&option->data);
+    if (!get_string(&option->data, size, &name))
+        return refuse(option, NBD_REP_ERR_INVALID, "the name does not fit, or holds a NUL");
+    uint16_t count = wire_get16(&option->data);
+    if (option->data.failed || option->data.left != 2u * count)
+        return refuse(option, NBD_REP_ERR_INVALID, "the list of information does not fit");
+    while (count--) {
+        uint16_t info = wire_get16(&option->data);
+        if (info <= NBD_INFO_BLOCK_SIZE)
+            asked |= 1u << info;
+    }
+    reply_infos(option, asked);
+    reply_ack(option);
+    if (option->type == NBD_OPT_INFO)
+        return NBD_AGAIN;
+    settle_context(option->handshake, name, size);
+    return NBD_TRANSMISSION;
+}
+
+/* Cannot report an error: whatever is wrong, the connection ends. */
+static enum nbd_progress export_name(struct option *option)
+{
+    struct nbd_handshake *handshake = option->handshake;
+    uint32_t size = (uint32_t)option->data.left;
+    const char *name;
+    if (handshake->session->style == NBD_EXTENDED || !get_string(&option->data, size, &name))
+        return NBD_CLOSE;
+    settle_context(handshake, name, size);
+    option->at = wire_put64(option->at, handshake->export->size);
+    option->at = wire_put16(option->at, transmission_flags(handshake));
+    if (!handshake->no_zeroes) {
+        memset(option->at, 0, 124);
+        option->at += 124;
+    }
+    return NBD_TRANSMISSION;
+}
+
+static enum nbd_progress list(struct option *option)
+{
+    const char *name = option->handshake->export->name;
+    const char *description = option->handshake->export->description;
+    size_t name_length = strlen(name), length = strlen(description);
+    uint8_t *at = put_header(option, NBD_REP_SERVER, 4 + name_length + length);
+    at = wire_put32(at, (uint32_t)name_length);
+    at = wire_put(at, name, name_length);
+    option->at = wire_put(at, description, length);
+    return acknowledge(option);
+}
+
+/* Contexts. */
+
+/* "base:" stands for all of its contexts, but only when they are listed. */
+static bool is_ours(uint32_t option, const char *query, uint32_t size)
+{
+    if (option == NBD_OPT_LIST_META_CONTEXT && size == 5)
+        return memcmp(query, context_name, size) == 0;
+    return size == sizeof context_name - 1 && memcmp(query, context_name, size) == 0;
+}
+
+static bool get_queries(struct option *option, uint32_t count, bool *found)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const char *query;
+        uint32_t size = wire_get32(&option->data);
+        if (option->data.failed || !get_string(&option->data, size, &query))
+            return false;
+        *found = *found || is_ours(option->type, query, size);
+    }
+    return option->data.left == 0;
+}
+
+static void reply_context(struct option *option, uint32_t number)
+{
+    size_t length = sizeof context_name - 1;
+    uint8_t *at = put_header(option, NBD_REP_META_CONTEXT, 4 + length);
+    at = wire_put32(at, number);
+    option->at = wire_put(at, context_name, length);
+}
+
+static enum nbd_progress meta_context(struct option *option)
+{
+    struct nbd_handshake *handshake = option->handshake;
+    bool set = option->type == NBD_OPT_SET_META_CONTEXT, found = false;
+    const char *name;
+    if (set)
+        handshake->session->has_context = false; /* of earlier ones, even if this one fails */
+    if (handshake->session->style == NBD_SIMPLE)
+        return refuse(option, NBD_REP_ERR_INVALID, "ask for structured replies first");
+    uint32_t size = wire_get32(&option->data);
+    if (!get_string(&option->data, size, &name))
+        return refuse(option, NBD_REP_ERR_INVALID, "the name does not fit, or holds a NUL");
+    uint32_t count = wire_get32(&option->data);
+    if (option->data.failed || !get_queries(option, count, &found))
+        return refuse(option, NBD_REP_ERR_INVALID, "the list of queries does not fit");
+    if (found || (!set && count == 0))
+        reply_context(option, set ? NBD_CONTEXT_ALLOCATION : 0);
+    if (set) {
+        handshake->session->has_context = found;
+        handshake->name_size = size;
+        memcpy(handshake->name, name, size);
+    }
+    return acknowledge(option);
+}
+
+/* Styles, TLS, and the end. */
+
+static enum nbd_progress structured_reply(struct option *option)
+{
+    struct nbd_session *session = option->handshake->session;
+    if (!option->handshake->policy->structured)
+        return refuse(option, NBD_REP_ERR_POLICY, "structured replies are switched off");
+    if (session->style == NBD_EXTENDED)
+        return refuse(option, NBD_REP_ERR_EXT_HEADER_REQD, "extended headers are on already");
+    session->style = NBD_STRUCTURED;
+    return acknowledge(option);
+}
+
+static enum nbd_progress extended_headers(struct option *option)
+{
+    if (!option->handshake->policy->structured)
+        return refuse(option, NBD_REP_ERR_POLICY, "structured replies are switched off");
+    option->handshake->session->style = NBD_EXTENDED;
+    return acknowledge(option);
+}
+
+static enum nbd_progress start_tls(struct option *option)
+{
+    struct nbd_handshake *handshake = option->handshake;
+    if (handshake->session->secure)
+        return refuse(option, NBD_REP_ERR_INVALID, "this is inside TLS already");
+    if (!handshake->policy->tls_offered)
+        return refuse(option, NBD_REP_ERR_POLICY, "TLS is switched off");
+    *handshake->session = (struct nbd_session){.secure = true};
+    reply_ack(option);
+    return NBD_TLS;
+}
+
+static enum nbd_progress abort_session(struct option *option)
+{
+    reply_ack(option);
+    return NBD_CLOSE;
+}
+
+/* The table. */
+
+static const struct rule {
+    enum nbd_progress (*answer)(struct option *option);
+    bool has_data;     /* else data are invalid */
+    bool without_tls;  /* allowed before TLS even where that is required */
+    bool when_closing; /* answered even while the server is shutting down */
+} rules[] = {
+    [NBD_OPT_EXPORT_NAME] = {export_name, true, false, false},
+    [NBD_OPT_ABORT] = {abort_session, true, true, true},
+    [NBD_OPT_LIST] = {list, false, false, false},
+    [NBD_OPT_STARTTLS] = {start_tls, false, true, false},
+    [NBD_OPT_INFO] = {info_or_go, true, false, false},
+    [NBD_OPT_GO] = {info_or_go, true, false, false},
+    [NBD_OPT_STRUCTURED_REPLY] = {structured_reply, false, false, false},
+    [NBD_OPT_LIST_META_CONTEXT] = {meta_context, true, false, false},
+    [NBD_OPT_SET_META_CONTEXT] = {meta_context, true, false, false},
+    [NBD_OPT_EXTENDED_HEADERS] = {extended_headers, false, false, false},
+};
+
+/* Refused before anybody looks at the data?  EXPORT_NAME has no words for it. */
+static const char *reason_against(const struct option *option, uint32_t *error)
+{
+    const struct nbd_handshake *handshake = option->handshake;
+    bool known = option->type < sizeof rules / sizeof rules[0] && rules[option->type].answer;
+    const struct rule *rule = known ? &rules[option->type] : NULL;
+    if (handshake->policy->tls_required && !handshake->session->secure &&
+        !(known && rule->without_tls)) {
+        *error = NBD_REP_ERR_TLS_REQD;
+        return "this server wants TLS first";
+    }
+    if (!known) {
+        *error = NBD_REP_ERR_UNSUP;
+        return "this option is not known here";
+    }
+    if (handshake->session->shutting_down && !rule->when_closing) {
+        *error = NBD_REP_ERR_SHUTDOWN;
+        return "the server is shutting down";
+    }
+    if (!rule->has_data && option->data.left) {
+        *error = NBD_REP_ERR_INVALID;
+        return "this option has no data";
+    }
+    return NULL;
+}
+
+static enum nbd_progress answer(struct option *option)
+{
+    uint32_t error;
+    const char *why = reason_against(option, &error);
+    if (!why)
+        return rules[option->type].answer(option);
+    return option->type == NBD_OPT_EXPORT_NAME ? NBD_CLOSE : refuse(option, error, why);
+}
+
+/* An option too long to be looked at: answered now, skipped as it comes. */
+static enum nbd_progress too_big(struct option *option, uint32_t length)
+{
+    struct nbd_handshake *handshake = option->handshake;
+    if (length > NBD_OPTION_ABSURD || option->type == NBD_OPT_EXPORT_NAME)
+        return NBD_CLOSE;
+    handshake->skip = length;
+    if (option->type == NBD_OPT_SET_META_CONTEXT)
+        handshake->session->has_context = false;
+    if (option->type == NBD_OPT_ABORT)
+        return abort_session(option);
+    return refuse(option, NBD_REP_ERR_TOO_BIG, "the option is too long");
+}
+
+static enum nbd_progress take_option(struct nbd_handshake *handshake, const uint8_t *in, size_t n,
+                                     size_t *used, struct option *option)
+{
+    struct wire_reader reader = wire_read(in, n);
+    if (n < NBD_OPTION_HEADER)
+        return NBD_MORE;
+    if (wire_get64(&reader) != NBD_OPTION_MAGIC)
+        return NBD_CLOSE;
+    option->handshake = handshake;
+    option->type = wire_get32(&reader);
+    uint32_t length = wire_get32(&reader);
+    if (length > NBD_OPTION_MAX) {
+        *used = NBD_OPTION_HEADER;
+        return too_big(option, length);
+    }
+    if (reader.left < length)
+        return NBD_MORE;
+    option->data = wire_read(reader.at, length);
+    *used = NBD_OPTION_HEADER + length;
+    return answer(option);
+}
+
+/* Flags that were not offered end the connection, and so does a client that cannot do fixed
+ * newstyle where nothing else is offered. */
+static enum nbd_progress take_flags(struct nbd_handshake *handshake, const uint8_t *in, size_t n,
+                                    size_t *used)
+{
+    struct wire_reader reader = wire_read(in, n);
+    uint32_t flags = wire_get32(&reader);
+    if (reader.failed)
+        return NBD_MORE;
+    *used = sizeof flags;
+    if (flags & ~(uint32_t)handshake->policy->handshake_flags)
+        return NBD_CLOSE;
+    handshake->has_flags = true;
+    handshake->no_zeroes = flags & NBD_FLAG_NO_ZEROES;
+    return NBD_AGAIN;
+}
+
+static enum nbd_progress skip(struct nbd_handshake *handshake, size_t n, size_t *used)
+{
+    *used = n < handshake->skip ? n : handshake->skip;
+    handshake->skip -= (uint32_t)*used;
+    return n ? NBD_AGAIN : NBD_MORE;
+}
+
+void nbd_handshake_begin(struct nbd_handshake *handshake, const struct nbd_export *export,
+                         const struct nbd_policy *policy, struct nbd_session *session,
+                         uint8_t *out)
+{
+    *handshake = (struct nbd_handshake){.export = export, .policy = policy, .session = session};
+    *session = (struct nbd_session){.style = NBD_SIMPLE};
+    out = wire_put64(out, NBD_MAGIC);
+    out = wire_put64(out, NBD_OPTION_MAGIC);
+    wire_put16(out, policy->handshake_flags);
+}
+
+enum nbd_progress nbd_handshake_step(struct nbd_handshake *handshake, const uint8_t *in, size_t n,
+                                     size_t *used, uint8_t *out, size_t *put)
+{
+    struct option option = {.at = out};
+    enum nbd_progress progress;
+    *used = 0;
+    if (!handshake->has_flags)
+        progress = take_flags(handshake, in, n, used);
+    else if (handshake->skip)
+        progress = skip(handshake, n, used);
+    else
+        progress = take_option(handshake, in, n, used, &option);
+    *put = (size_t)(option.at - out);
+    return progress;
+}

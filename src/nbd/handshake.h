@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* handshake - fixed newstyle negotiation, one option at a time
+ *
+ * NBD specification, "Fixed newstyle negotiation", "Option types".  Pure: bytes come in, bytes go
+ * out, and the caller is told how to go on.
+ *
+ *     greeting ---> client flags ---> option ---> ... ---> GO, EXPORT_NAME ---> transmission
+ *                        |              |  ^
+ *                        |              |  '-- STARTTLS: all that was agreed on is forgotten
+ *                        v              v
+ *                      close          close: ABORT, or what cannot be answered
+ */
+
+#ifndef NBDRAM_NBD_HANDSHAKE_H
+#define NBDRAM_NBD_HANDSHAKE_H
+
+#include <stddef.h>
+
+#include "nbd/protocol.h"
+#include "nbd/session.h"
+
+#define NBD_OPTION_HEADER 16u
+#define NBD_OPTION_MAX (64u << 10)   /* an option's data, bytes; longer ones are "too big" */
+#define NBD_OPTION_ABSURD (1u << 20) /* longer ones end the connection */
+#define NBD_GREETING_SIZE 18u
+#define NBD_HANDSHAKE_IN (NBD_OPTION_HEADER + NBD_OPTION_MAX) /* what a step may have to see */
+#define NBD_HANDSHAKE_OUT 8192u                               /* what a step may put out */
+
+/* A handshake in progress.  The caller owns it, and frees it when it is over. */
+struct nbd_handshake {
+    const struct nbd_export *export;
+    const struct nbd_policy *policy;
+    struct nbd_session *session;
+    bool has_flags; /* the client's flags have come */
+    bool no_zeroes; /* it wants none after EXPORT_NAME */
+    uint32_t skip;  /* bytes still to come of an option that was answered already */
+    bool has_name;  /* a context was asked for, for the export of this name */
+    uint32_t name_size;
+    char name[NBD_STRING_MAX];
+};
+
+/* How to go on. */
+enum nbd_progress {
+    NBD_MORE,         /* nothing happened: it takes more bytes */
+    NBD_AGAIN,        /* a step was made; there may be another in what is left */
+    NBD_TLS,          /* send what was put out, throw away what else came in, start TLS */
+    NBD_TRANSMISSION, /* the session is complete; what else came in are requests */
+    NBD_CLOSE,        /* send what was put out, and close */
+};
+
+/* Start, with an empty session; puts the greeting (NBD_GREETING_SIZE bytes) at out. */
+void nbd_handshake_begin(struct nbd_handshake *handshake, const struct nbd_export *export,
+                         const struct nbd_policy *policy, struct nbd_session *session,
+                         uint8_t *out);
+
+/* Make one step with the n bytes that have come in: *used of them are done with; *put bytes, at
+ * most NBD_HANDSHAKE_OUT, have been put at out.  Any n is accepted, but with NBD_HANDSHAKE_IN
+ * bytes a step is always made. */
+enum nbd_progress nbd_handshake_step(struct nbd_handshake *handshake, const uint8_t *in, size_t n,
+                                     size_t *used, uint8_t *out, size_t *put);
+
+#endif

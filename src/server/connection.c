@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "server/connection.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "server/log.h"
+#include "server/replies.h"
+#include "server/requests.h"
+#include "server/server.h"
+
+#define TURN_RECEIVES 16 /* until others have their turn */
+
+int kept_store(struct kept *kept, const void *bytes, size_t size)
+{
+    kept->bytes = malloc(size);
+    if (!kept->bytes)
+        return -ENOMEM;
+    memcpy(kept->bytes, bytes, size);
+    kept->at = 0;
+    kept->size = size;
+    return 0;
+}
+
+void kept_drop(struct kept *kept)
+{
+    free(kept->bytes);
+    *kept = (struct kept){0};
+}
+
+int connection_create(struct server *server, int in, int out, struct connection **made)
+{
+    uint8_t greeting[NBD_GREETING_SIZE];
+    struct connection *connection = calloc(1, sizeof *connection);
+    if (!connection)
+        return -ENOMEM;
+    connection->server = server;
+    connection->handshake = malloc(sizeof *connection->handshake);
+    int r = connection->handshake ? 0 : -ENOMEM;
+    if (r == 0) {
+        nbd_handshake_begin(connection->handshake, &server->export, &server->policy,
+                            &connection->session, greeting);
+        r = kept_store(&connection->unsent, greeting, sizeof greeting);
+    }
+    if (r == 0)
+        r = transport_init(&connection->transport, in, out, server->keepalive);
+    if (r < 0) {
+        kept_drop(&connection->unsent);
+        free(connection->handshake);
+        free(connection);
+        return r;
+    }
+    *made = connection;
+    return 0;
+}
+
+void connection_destroy(struct connection *connection)
+{
+    transport_close(&connection->transport);
+    kept_drop(&connection->unread);
+    kept_drop(&connection->unsent);
+    free(connection->waiting);
+    free(connection->handshake);
+    free(connection);
+}
+
+static void tell(const struct connection *connection, const char *what)
+{
+    char peer[64];
+    if (!log_is_verbose())
+        return;
+    transport_peer(&connection->transport, peer, sizeof peer);
+    log_debug("%s: %s", peer, what);
+}
+
+static void enter_transmission(struct connection *connection)
+{
+    TAILQ_REMOVE(&connection->loop->greeting, connection, greeting);
+    free(connection->handshake);
+    connection->handshake = NULL;
+    connection->state = CONNECTION_TRANSMISSION;
+    tell(connection, "enters transmission");
+}
+
+/* Handshake. */
+
+/* Take the options that have come in.  Answers like requests_take. */
+static int take_options(struct connection *connection, const uint8_t *in, size_t size)
+{
+    uint8_t out[NBD_HANDSHAKE_OUT];
+    enum nbd_progress progress = NBD_AGAIN;
+    size_t at = 0;
+    int r = 0;
+    while (progress == NBD_AGAIN && r == 0) {
+        size_t used, put;
+        progress =
+            nbd_handshake_step(connection->handshake, in + at, size - at, &used, out, &put);
+        at += used;
+        replies_add_bytes(connection, out, put);
+        if (replies_are_full(connection))
+            r = replies_flush(connection);
+    }
+    if (progress == NBD_TRANSMISSION) {
+        enter_transmission(connection);
+        return requests_take(connection, in + at, size - at);
+    }
+    if (progress == NBD_TLS || progress == NBD_CLOSE) {
+        connection->state = progress == NBD_TLS ? CONNECTION_TLS : CONNECTION_DRAINING;
+        return r; /* what else came in is not honoured */
+    }
+    connection->unread_ready = r == -EAGAIN;
+    if (at == size)
+        return r;
+    int kept = kept_store(&connection->unread, in + at, size - at);
+    return kept < 0 ? kept : r;
+}
+
+static int handshake_receive(struct connection *connection)
+{
+    uint8_t *in = connection->loop->scratch->in;
+    struct kept *unread = &connection->unread;
+    size_t there = unread->size - unread->at;
+    ssize_t n = 0;
+    if (!connection->unread_ready) {
+        struct iovec vector = {in + there, SCRATCH_IN - there};
+        n = transport_receive(&connection->transport, &vector, 1);
+        if (n <= 0)
+            return n == 0 ? -ENOTCONN : (int)n;
+    }
+    if (there)
+        memcpy(in, unread->bytes + unread->at, there);
+    kept_drop(unread);
+    return take_options(connection, in, there + (size_t)n);
+}
+
+/* Once the acknowledgement is gone.  1: the session is secure. */
+static int tls_step(struct connection *connection)
+{
+    struct transport *transport = &connection->transport;
+    char why[160], peer[64];
+    if (!transport->tls) {
+        int r = transport_start_tls(transport, connection->server->credentials);
+        if (r < 0)
+            return r;
+    }
+    int r = transport_handshake(transport, why, sizeof why);
+    if (r == 0) {
+        connection->state = CONNECTION_HANDSHAKE;
+        return 1;
+    }
+    if (r != -EAGAIN) {
+        transport_peer(transport, peer, sizeof peer);
+        log_error("%s: TLS refused: %s", peer, why);
+    }
+    return r;
+}
+
+/* Steps. */
+
+/* Receive, answer, send.  1: there may be more, 0 or -EAGAIN: wait, else close. */
+static int one_step(struct connection *connection)
+{
+    int r = 0;
+    switch (connection->state) {
+    case CONNECTION_HANDSHAKE:
+        r = handshake_receive(connection);
+        break;
+    case CONNECTION_TLS:
+        return tls_step(connection);
+    case CONNECTION_TRANSMISSION:
+        r = requests_receive(connection);
+        break;
+    case CONNECTION_DRAINING:
+    case CONNECTION_CLOSED:
+        return -ENOTCONN;
+    }
+    if (r < 0 && r != -EAGAIN) {
+        replies_flush(connection); /* what was answered before the end still goes out */
+        return r;
+    }
+    int sent = replies_flush(connection);
+    if (sent < 0)
+        return sent;
+    if (connection->state == CONNECTION_DRAINING)
+        return -ENOTCONN;
+    return r > 0 || connection->state == CONNECTION_TLS || connection->unread_ready ||
+           transport_has_pending(&connection->transport);
+}
+
+void connection_step(struct connection *connection)
+{
+    int r = replies_resume(connection);
+    for (unsigned i = 0; r >= 0 && i < TURN_RECEIVES; i++) {
+        r = one_step(connection);
+        if (r == 0)
+            return;
+    }
+    if (r >= 0 || r == -EAGAIN)
+        return;
+    if (r != -ENOTCONN || connection->state == CONNECTION_HANDSHAKE)
+        tell(connection, r == -ENOTCONN ? "left during the handshake" : strerror(-r));
+    connection->state = CONNECTION_CLOSED;
+}
+
+void connection_stop(struct connection *connection)
+{
+    connection->session.shutting_down = true;
+    connection_step(connection);
+    bool in_flight =
+        connection->payload.active || replies_wait(connection) || kept_any(&connection->unread);
+    if (connection->state != CONNECTION_CLOSED && !in_flight)
+        connection->state = CONNECTION_CLOSED;
+}
+
+uint32_t connection_events(const struct connection *connection)
+{
+    if (replies_wait(connection))
+        return EPOLLOUT;
+    if (connection->state == CONNECTION_TLS)
+        return transport_events(&connection->transport);
+    if (connection->unread_ready || transport_has_pending(&connection->transport))
+        return EPOLLIN | EPOLLOUT; /* its turn was over: it goes on at once */
+    return EPOLLIN;
+}

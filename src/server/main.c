@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* nbdram - a RAM disk, served over NBD
+ *
+ * The main thread sets everything up, in the order that the comments below ask for, accepts
+ * connections, and takes it all down again.
+ */
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "disk/disk.h"
+#include "os/thread.h"
+#include "server/listen.h"
+#include "server/log.h"
+#include "server/options.h"
+#include "server/process.h"
+#include "server/server.h"
+#include "server/stats.h"
+#include "server/tls.h"
+
+#define STATS_MILLISECONDS 1000
+#define RETRY_MILLISECONDS 100  /* after the system refused to accept a connection */
+#define PAYLOAD_MAX (64u << 20) /* bytes: twice what every server should take */
+
+struct program {
+    struct options options;
+    struct disk *disk;
+    struct tls_credentials *credentials;
+    struct listeners listeners;
+    struct server server;
+    struct stats_file stats;
+    int signals; /* signalfd */
+    pid_t child; /* of --run, 0: none */
+    bool has_pidfile, accepting;
+    int status; /* to exit with */
+};
+
+static int say_why(const char *why)
+{
+    log_error("%s", why);
+    return -1;
+}
+
+/* Set up. */
+
+static int take_signals(struct program *program)
+{
+    sigset_t set;
+    const int taken[] = {SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGCHLD};
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++)
+        sigaddset(&set, taken[i]);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    program->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return program->signals < 0 ? say_why(strerror(errno)) : 0;
+}
+
+/* What can be refused, is refused while somebody looks at the terminal. */
+static int prepare(struct program *program)
+{
+    const struct options *options = &program->options;
+    char why[256];
+    process_raise_descriptors();
+    if (options->tls != TLS_OFF &&
+        tls_credentials_load(options, &program->credentials, why, sizeof why) < 0)
+        return say_why(why);
+    int r = disk_create(&options->disk, &program->disk);
+    if (r < 0) {
+        disk_explain(&options->disk, r, why, sizeof why);
+        return say_why(why);
+    }
+    if (options->stats && stats_file_open(&program->stats, options->stats, why, sizeof why) < 0)
+        return say_why(why);
+    if (listen_open(options, &program->listeners, why, sizeof why) < 0)
+        return say_why(why);
+    return 0;
+}
+
+/* Threads and memory locks do not survive the fork; the pid file tells the number after it. */
+static int settle(struct program *program)
+{
+    const struct options *options = &program->options;
+    char why[256];
+    if (options->exit_with_parent && process_exit_with_parent(why, sizeof why) < 0)
+        return say_why(why);
+    if (!options->foreground && process_background(why, sizeof why) < 0)
+        return say_why(why);
+    if (process_drop_privileges(options->user, options->group, why, sizeof why) < 0)
+        return say_why(why);
+    if (options->swap && process_prepare_swap(why, sizeof why) < 0)
+        return say_why(why);
+    int r = disk_start(program->disk);
+    if (r < 0) {
+        disk_explain(&options->disk, r, why, sizeof why);
+        return say_why(why);
+    }
+    return 0;
+}
+
+static int start_server(struct program *program)
+{
+    const struct options *options = &program->options;
+    program->server = (struct server){
+        .disk = program->disk,
+        .export = {.size = disk_size(program->disk),
+                   .read_only = options->read_only,
+                   .preferred = disk_page_size(program->disk),
+                   .payload_max = PAYLOAD_MAX,
+                   .name = options->export_name ? options->export_name : "",
+                   .description = "a RAM disk"},
+        .policy = {.handshake_flags = (uint16_t)(options->handshake_mask &
+                                                 (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES)),
+                   .structured = !options->no_structured,
+                   .tls_offered = options->tls != TLS_OFF,
+                   .tls_required = options->tls == TLS_REQUIRE},
+        .credentials = program->credentials,
+        .timeout = options->timeout,
+        .keepalive = options->keepalive,
+        .max_connections = options->max_connections,
+    };
+    int r = server_start(&program->server, options->threads ? options->threads : os_cpu_count());
+    if (r == 0 && options->listen == LISTEN_STDIO)
+        r = server_adopt(&program->server, STDIN_FILENO, STDOUT_FILENO);
+    return r < 0 ? say_why(strerror(-r)) : 0;
+}
+
+static void announce(const struct program *program)
+{
+    const struct options *options = &program->options;
+    const char *uri = program->listeners.uri;
+    if (!uri || options->listen == LISTEN_STDIO || (options->run && !options->print_uri))
+        return;
+    if (options->foreground && !options->run)
+        printf("Serving %s\nConnect with  nbdinfo '%s'  and stop with Ctrl-C.\n", uri, uri);
+    else
+        puts(uri);
+    fflush(stdout);
+}
+
+/* Clients can connect: tell everybody. */
+static int tell_ready(struct program *program)
+{
+    const struct options *options = &program->options;
+    char why[256];
+    if (options->pidfile) {
+        if (process_write_pidfile(options->pidfile, why, sizeof why) < 0)
+            return say_why(why);
+        program->has_pidfile = true;
+    }
+    announce(program);
+    process_ready();
+    log_init(options->log, options->verbose, !options->foreground);
+    if (options->run &&
+        process_run(options, &program->listeners, &program->child, why, sizeof why) < 0)
+        return say_why(why);
+    return 0;
+}
+
+/* Serve. */
+
+/* False when it is time to stop. */
+static bool take_signal(struct program *program)
+{
+    struct signalfd_siginfo signal;
+    int status;
+    if (read(program->signals, &signal, sizeof signal) != (ssize_t)sizeof signal)
+        return true;
+    switch (signal.ssi_signo) {
+    case SIGUSR1:
+        stats_print(&program->server, stderr);
+        return true;
+    case SIGCHLD:
+        if (program->child == 0 || waitpid(program->child, &status, WNOHANG) != program->child)
+            return true;
+        program->child = 0;
+        program->status = process_exit_status(status);
+        return false;
+    default:
+        return false;
+    }
+}
+
+static void write_stats(struct program *program)
+{
+    if (program->stats.folder < 0)
+        return;
+    int r = stats_file_write(&program->stats, &program->server);
+    if (r < 0)
+        log_error("--stats=%s: %s", program->options.stats, strerror(-r));
+}
+
+static int patience(const struct program *program)
+{
+    if (!program->accepting)
+        return RETRY_MILLISECONDS;
+    return program->stats.folder >= 0 ? STATS_MILLISECONDS : -1;
+}
+
+static void accept_all(struct program *program, const struct pollfd *polled)
+{
+    program->accepting = true;
+    for (unsigned i = 0; i < program->listeners.count; i++)
+        if (polled[i].revents && !server_accept(&program->server, polled[i].fd))
+            program->accepting = false;
+}
+
+/* The only client of -s has gone. */
+static bool is_deserted(const struct program *program)
+{
+    return program->options.listen == LISTEN_STDIO &&
+           atomic_load_explicit(&program->server.connections, memory_order_relaxed) == 0;
+}
+
+static void forget_events(int fd)
+{
+    uint64_t events;
+    while (read(fd, &events, sizeof events) > 0)
+        ;
+}
+
+/* Polled: signals, connections that ended, and, while we accept, listeners. */
+static void serve(struct program *program)
+{
+    struct pollfd polled[2 + LISTENERS_MAX] = {
+        {.fd = program->signals, .events = POLLIN},
+        {.fd = program->server.left, .events = POLLIN},
+    };
+    unsigned count = program->listeners.count;
+    for (unsigned i = 0; i < count; i++)
+        polled[2 + i] = (struct pollfd){.fd = program->listeners.fds[i], .events = POLLIN};
+    program->accepting = true;
+    while (!is_deserted(program)) {
+        nfds_t n = 2 + (program->accepting ? count : 0);
+        int r = poll(polled, n, patience(program));
+        if (r > 0 && polled[0].revents && !take_signal(program))
+            return;
+        if (r > 0 && polled[1].revents)
+            forget_events(program->server.left);
+        if (program->accepting && r > 0)
+            accept_all(program, &polled[2]);
+        else
+            program->accepting = true;
+        write_stats(program);
+    }
+}
+
+/* Take down. */
+
+static void take_down(struct program *program)
+{
+    char why[256];
+    (void)why;
+    if (program->child) {
+        kill(program->child, SIGTERM);
+        waitpid(program->child, NULL, 0);
+    }
+    if (program->server.loop_count) {
+        server_stop(&program->server);
+        write_stats(program);
+    }
+    listen_close(&program->listeners);
+    if (program->has_pidfile)
+        process_remove_pidfile(program->options.pidfile);
+    stats_file_close(&program->stats);
+    disk_destroy(program->disk);
+    tls_credentials_free(program->credentials);
+}
+
+int main(int argc, char **argv)
+{
+    struct program program = {.stats.folder = -1};
+    char why[256];
+    log_init(LOG_TO_STDERR, false, false);
+    switch (options_parse(argc, argv, &program.options, why, sizeof why)) {
+    case OPTIONS_DONE:
+        return EXIT_SUCCESS;
+    case OPTIONS_WRONG:
+        log_error("%s", why);
+        return EXIT_FAILURE;
+    case OPTIONS_SERVE:
+        break;
+    }
+    log_init(program.options.log, program.options.verbose, false);
+    bool ready = take_signals(&program) == 0 && prepare(&program) == 0 && settle(&program) == 0 &&
+                 start_server(&program) == 0 && tell_ready(&program) == 0;
+    if (ready)
+        serve(&program);
+    take_down(&program);
+    return ready ? program.status : EXIT_FAILURE;
+}

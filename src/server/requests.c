@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Where a payload goes:
+ *
+ *     all of it is there        disk_write, from scratch->in
+ *     small, some is missing    kept with its header until the rest has come
+ *     large                     what is there: disk_write; the rest: disk_fill, straight from the
+ *                               socket, together with the next request's header
+ *     refused                   thrown away as it comes, through the same transport
+ *
+ * After a large payload the next receive takes a header only, in case another one follows: of the
+ * bytes of a stream of large writes none is copied twice.
+ */
+
+#include "server/requests.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "disk/disk.h"
+#include "server/log.h"
+#include "server/replies.h"
+#include "server/server.h"
+
+#define LARGE (16u << 10) /* bytes of payload, from which on it is not kept */
+
+/* Bytes that were received, worked off from the front. */
+struct input {
+    const uint8_t *at;
+    size_t left;
+};
+
+static void input_advance(struct input *input, size_t n)
+{
+    input->at += n;
+    input->left -= n;
+}
+
+static void count(_Atomic uint64_t *counter, uint64_t n)
+{
+    uint64_t before = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, before + n, memory_order_relaxed); /* nobody else writes it */
+}
+
+static void log_refusal(const struct connection *connection, const struct nbd_request *request,
+                        int error)
+{
+    char peer[64];
+    if (!log_is_verbose())
+        return;
+    transport_peer(&connection->transport, peer, sizeof peer);
+    log_debug("%s: %s of %llu bytes at %llu: %s", peer, nbd_command_name(request->type),
+              (unsigned long long)request->length, (unsigned long long)request->offset,
+              strerror(-error));
+}
+
+static void finish(struct connection *connection, const struct nbd_request *request, int error)
+{
+    if (error)
+        log_refusal(connection, request, error);
+    replies_add_answer(connection, request, error);
+}
+
+/* Commands. */
+
+static int zero(struct connection *connection, const struct nbd_request *request)
+{
+    unsigned flags = request->flags & NBD_CMD_FLAG_NO_HOLE ? DISK_NO_HOLE : 0;
+    return disk_zero(connection->server->disk, request->offset, request->length, flags);
+}
+
+/* A legal request without a payload. */
+static void carry_out(struct connection *connection, const struct nbd_request *request)
+{
+    switch (request->type) {
+    case NBD_CMD_READ:
+        count(&connection->loop->counters.sent, request->length);
+        replies_add_read(connection, request);
+        break;
+    case NBD_CMD_BLOCK_STATUS:
+        replies_add_status(connection, request);
+        break;
+    case NBD_CMD_TRIM:
+        finish(connection, request,
+               disk_trim(connection->server->disk, request->offset, request->length));
+        break;
+    case NBD_CMD_WRITE_ZEROES:
+        finish(connection, request, zero(connection, request));
+        break;
+    case NBD_CMD_DISC:
+        connection->state = CONNECTION_DRAINING;
+        break;
+    default: /* flush and cache: memory is as stable and as near as it gets; an empty write */
+        finish(connection, request, 0);
+    }
+}
+
+/* Payloads. */
+
+static void write_part(struct connection *connection, struct payload_job *job,
+                       const uint8_t *from, size_t n)
+{
+    if (job->error == 0)
+        job->error = disk_write(connection->server->disk, job->request.offset + job->at, n, from);
+    job->at += n;
+}
+
+static void end_payload(struct connection *connection)
+{
+    struct payload_job *job = &connection->payload;
+    if (job->at < job->request.payload)
+        return;
+    job->active = false;
+    if (job->error == 0)
+        count(&connection->loop->counters.received, job->request.length);
+    finish(connection, &job->request, job->error);
+}
+
+static void feed_payload(struct connection *connection, struct input *input)
+{
+    struct payload_job *job = &connection->payload;
+    uint64_t missing = job->request.payload - job->at;
+    size_t n = input->left < missing ? input->left : (size_t)missing;
+    write_part(connection, job, input->at, n);
+    input_advance(input, n);
+    end_payload(connection);
+}
+
+static void start_payload(struct connection *connection, const struct nbd_request *request,
+                          int error, struct input *input)
+{
+    connection->payload =
+        (struct payload_job){.request = *request, .error = error, .active = true};
+    feed_payload(connection, input);
+}
+
+/* A block status that names the contexts it asks for. */
+static void status_of_contexts(struct connection *connection, struct nbd_request *request,
+                               struct input *input)
+{
+    const uint8_t *payload = input->at;
+    bool wanted;
+    int r = nbd_request_parse_status(&connection->session, payload, request, &wanted);
+    input_advance(input, request->payload);
+    request->payload = 0;
+    if (r == 0)
+        r = nbd_request_check(&connection->server->export, &connection->session, request);
+    if (r < 0 || !wanted)
+        finish(connection, request, r);
+    else
+        replies_add_status(connection, request);
+}
+
+static void with_payload(struct connection *connection, struct nbd_request *request, int error,
+                         struct input *input)
+{
+    connection->bulk = request->payload >= LARGE;
+    if (error || request->type == NBD_CMD_WRITE)
+        start_payload(connection, request, error, input);
+    else
+        status_of_contexts(connection, request, input);
+}
+
+/* Requests. */
+
+enum outcome { DONE, INCOMPLETE, HOPELESS };
+
+static enum outcome take_request(struct connection *connection, struct input *input)
+{
+    const struct nbd_export *export = &connection->server->export;
+    struct nbd_request request;
+    size_t size = nbd_request_size(connection->session.style);
+    if (input->left < size)
+        return INCOMPLETE;
+    if (nbd_request_parse(connection->session.style, input->at, &request) < 0 ||
+        nbd_request_is_absurd(export, &request))
+        return HOPELESS;
+    int error = nbd_request_check(export, &connection->session, &request);
+    if (error == 0 && request.payload > input->left - size && request.payload < LARGE)
+        return INCOMPLETE;
+    input_advance(input, size);
+    if (request.type < NBD_COMMANDS)
+        count(&connection->loop->counters.requests[request.type], 1);
+    if (request.payload)
+        with_payload(connection, &request, error, input);
+    else if (error)
+        finish(connection, &request, error);
+    else
+        carry_out(connection, &request);
+    return DONE;
+}
+
+/* Keep what was not worked off.  ready: it only waits for replies to go out. */
+static int keep(struct connection *connection, const struct input *input, bool ready)
+{
+    connection->unread_ready = ready && input->left;
+    return input->left ? kept_store(&connection->unread, input->at, input->left) : 0;
+}
+
+static int work_off(struct connection *connection, struct input *input)
+{
+    enum outcome outcome = DONE;
+    int r = 0;
+    while (r == 0 && outcome == DONE && connection->state == CONNECTION_TRANSMISSION) {
+        if (replies_are_full(connection))
+            r = replies_flush(connection);
+        else if (connection->payload.active && input->left)
+            feed_payload(connection, input);
+        else
+            outcome = take_request(connection, input);
+    }
+    if (outcome == HOPELESS)
+        return -EPROTO;
+    if (connection->state != CONNECTION_TRANSMISSION)
+        input->left = 0;
+    int kept = keep(connection, input, r == -EAGAIN);
+    return kept < 0 ? kept : r;
+}
+
+int requests_take(struct connection *connection, const uint8_t *bytes, size_t size)
+{
+    struct input input = {bytes, size};
+    return work_off(connection, &input);
+}
+
+/* Receiving. */
+
+struct fill {
+    struct connection *connection;
+    uint64_t missing; /* of the payload */
+    size_t taken;     /* bytes of the payload that were received */
+    size_t header;    /* bytes of the next request's header that were, into scratch->in */
+    bool full;        /* all that was asked for came */
+};
+
+/* Called inside a read section of the disk (disk_fill).  The next request's header comes behind
+ * the payload's last byte. */
+static ssize_t receive_into(void *opaque, struct iovec *vectors, int n)
+{
+    struct fill *fill = opaque;
+    struct connection *connection = fill->connection;
+    size_t lent = 0, header = nbd_request_size(connection->session.style);
+    for (int i = 0; i < n; i++)
+        lent += vectors[i].iov_len;
+    if (lent == fill->missing)
+        vectors[n++] = (struct iovec){connection->loop->scratch->in, header};
+    else
+        header = 0;
+    ssize_t r = transport_receive(&connection->transport, vectors, n);
+    if (r <= 0)
+        return r < 0 ? r : -ENOTCONN;
+    fill->taken = (size_t)r < lent ? (size_t)r : lent;
+    fill->header = (size_t)r - fill->taken;
+    fill->full = (size_t)r == lent + header;
+    return (ssize_t)fill->taken;
+}
+
+/* Receive a large payload where it belongs.  -ENOBUFS: it has to be received elsewhere. */
+static int receive_payload(struct connection *connection)
+{
+    struct payload_job *job = &connection->payload;
+    struct fill fill = {.connection = connection, .missing = job->request.payload - job->at};
+    size_t lent;
+    ssize_t n = disk_fill(connection->server->disk, job->request.offset + job->at,
+                          (size_t)fill.missing, &lent, receive_into, &fill);
+    if (n < 0 && fill.taken == 0)
+        return (int)n;
+    if (n < 0)
+        job->error = (int)n;
+    job->at += fill.taken;
+    end_payload(connection);
+    int r = requests_take(connection, connection->loop->scratch->in, fill.header);
+    return r < 0 ? r : fill.full;
+}
+
+/* How much to receive, behind what is there already. */
+static size_t wanted(const struct connection *connection, size_t there)
+{
+    size_t header = nbd_request_size(connection->session.style);
+    if (connection->bulk && !connection->payload.active && there < header)
+        return header - there;
+    return SCRATCH_IN - there;
+}
+
+static int receive_requests(struct connection *connection)
+{
+    struct scratch *scratch = connection->loop->scratch;
+    struct kept *unread = &connection->unread;
+    size_t there = unread->size - unread->at, want = wanted(connection, there);
+    ssize_t n = 0;
+    if (!connection->unread_ready) {
+        struct iovec vector = {scratch->in + there, want};
+        n = transport_receive(&connection->transport, &vector, 1);
+        if (n <= 0)
+            return n == 0 ? -ENOTCONN : (int)n;
+    }
+    if (there)
+        memcpy(scratch->in, unread->bytes + unread->at, there);
+    kept_drop(unread);
+    int r = requests_take(connection, scratch->in, there + (size_t)n);
+    return r < 0 ? r : connection->bulk || (size_t)n == want;
+}
+
+int requests_receive(struct connection *connection)
+{
+    const struct payload_job *job = &connection->payload;
+    if (job->active && job->error == 0 && job->request.payload - job->at >= 4096) {
+        int r = receive_payload(connection);
+        if (r != -ENOBUFS)
+            return r;
+    }
+    return receive_requests(connection);
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* --run: a shell script of assignments, then the command as it was given.  The variables are the
+ * shell's, not exported, as with nbdkit; all are always set, so that none comes from outside. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "server/process.h"
+#include "server/why.h"
+
+/* What a shell answers when there is no such program. */
+#define NOT_FOUND_STATUS 127
+
+/* The limit that we were started with: what others choke on, looping over all descriptors that
+ * there could be, is for us alone. */
+static struct rlimit descriptors_at_start;
+
+void process_raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    descriptors_at_start = limit;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static void put_variable(FILE *script, const char *name, const char *value)
+{
+    fprintf(script, "%s='", name);
+    for (; value && *value != '\0'; value++)
+        if (*value == '\'')
+            fputs("'\\''", script);
+        else
+            fputc(*value, script);
+    fputs("'\n", script);
+}
+
+/* To be freed; NULL: no memory. */
+static char *make_script(const struct options *options, const struct listeners *listeners)
+{
+    char *text = NULL;
+    size_t size = 0;
+    char port[16] = "";
+    if (listeners->port != 0)
+        snprintf(port, sizeof port, "%u", listeners->port);
+    FILE *script = open_memstream(&text, &size);
+    if (!script)
+        return NULL;
+    put_variable(script, "uri", listeners->uri);
+    put_variable(script, "nbd", listeners->nbd);
+    put_variable(script, "port", port);
+    put_variable(script, "unixsocket", listeners->unix_path);
+    put_variable(script, "exportname", options->export_name);
+    put_variable(script, "tls",
+                 options->tls == TLS_OFF       ? ""
+                 : options->tls == TLS_REQUIRE ? "2"
+                                               : "1");
+    fprintf(script, "%s\n", options->run);
+    if (fclose(script) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
+/* In the child.  There may have been threads at the fork: async-signal-safe calls only. */
+static void become(const char *script, pid_t parent)
+{
+    static const char message[] = "nbdram: cannot start /bin/sh\n";
+    struct sigaction ordinary = {.sa_handler = SIG_DFL};
+    sigset_t none;
+    /* Signals that cannot be changed, or are the C library's own, refuse; that is all right. */
+    for (int signal_number = 1; signal_number < NSIG; signal_number++)
+        sigaction(signal_number, &ordinary, NULL);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent)
+        _exit(NOT_FOUND_STATUS);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (descriptors_at_start.rlim_max != 0)
+        setrlimit(RLIMIT_NOFILE, &descriptors_at_start);
+    /* Ours are close-on-exec anyway; this is for those that we were started with. */
+    close_range(STDERR_FILENO + 1, ~0U, 0);
+    execl("/bin/sh", "sh", "-c", script, (char *)NULL);
+    ssize_t written = write(STDERR_FILENO, message, sizeof message - 1);
+    (void)written;
+    _exit(NOT_FOUND_STATUS);
+}
+
+int process_run(const struct options *options, const struct listeners *listeners, pid_t *child,
+                char *why, size_t why_size)
+{
+    char *script = make_script(options, listeners);
+    if (!script)
+        return why_say(-ENOMEM, why, why_size, "no memory for the command of --run");
+    pid_t parent = getpid(), pid = fork();
+    if (pid == 0)
+        become(script, parent);
+    int err = pid < 0 ? -errno : 0;
+    free(script);
+    if (err)
+        return why_say(err, why, why_size, "cannot fork: ");
+    *child = pid;
+    return 0;
+}
+
+int process_exit_status(int status)
+{
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* server - one disk, served to many clients by a few event loops
+ *
+ * The main thread accepts and hands each connection to the loop that has the fewest; from then on
+ * only that loop's thread touches it (loop.h).
+ */
+
+#ifndef NBDRAM_SERVER_SERVER_H
+#define NBDRAM_SERVER_SERVER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <time.h>
+
+#include "disk/disk.h"
+#include "nbd/session.h"
+#include "server/loop.h"
+#include "server/tls.h"
+
+struct server {
+    /* constant while there are loops */
+    struct disk *disk;
+    struct nbd_export export;
+    struct nbd_policy policy;
+    const struct tls_credentials *credentials; /* NULL: no TLS */
+    unsigned timeout;                          /* of handshakes, seconds; 0: none */
+    bool keepalive;
+    unsigned max_connections; /* 0: no limit */
+    struct loop *loops;
+    unsigned loop_count;
+    int left; /* eventfd, told when a connection ends */
+
+    _Atomic unsigned connections; /* now; relaxed: a number to compare with, guards nothing */
+    uint64_t accepted;            /* main thread's */
+};
+
+/* Start the loops' threads: to be called after the last fork, once the fields above `loops` are
+ * set.  -errno, and nothing is left behind. */
+int server_start(struct server *server, unsigned loops);
+
+/* Take all connections that wait at a listening descriptor, as far as max_connections and the
+ * system's descriptors go: false if it is to be tried again only after a connection has ended. */
+bool server_accept(struct server *server, int listener);
+
+/* Serve a client behind two descriptors that are taken over (the same one twice, or two of -s).
+ */
+int server_adopt(struct server *server, int in, int out);
+
+/* Let the loops finish what is in flight, answer the rest with "shutting down", and end; waits
+ * for them.  Clients that do not read their answers, or do not send the rest of a request, are
+ * given up after a second. */
+void server_stop(struct server *server);
+
+#endif

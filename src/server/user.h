@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* user - the user and group of -u and -g */
+
+#ifndef NBDRAM_SERVER_USER_H
+#define NBDRAM_SERVER_USER_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+struct user_ids {
+    uid_t uid;
+    gid_t gid;
+};
+
+/* Names or numbers; NULL is what the process is, but for a user without a group, whose group is
+ * that user's own.  Main thread only.  On an error, -errno and one line in why. */
+int user_find(const char *user, const char *group, struct user_ids *ids, char *why,
+              size_t why_size);
+
+#endif
