@@ -53,7 +53,7 @@ class Server:
         """It is to listen on path. start_seconds: from starting it until it has greeted a client."""
         self.name = name
         started = time.monotonic()
-        self.process = subprocess.Popen(command)
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
             while not greets(path):
                 if self.process.poll() is not None or \

@@ -222,8 +222,11 @@ static bool send_due(struct driver *d, struct conn *c, int flags)
         return false;
     if (d->now_ns >= d->deadline_ns)
         d->to_send = 0;
-    while (c->free_count > 0 && d->to_send > 0)
+    while (c->free_count > 0 && d->to_send > 0) {
         head = add_request(d, c, head);
+        if (d->job->is_unbatched && !flush(c, flags))
+            return false;
+    }
     return flush(c, flags);
 }
 
@@ -260,6 +263,7 @@ static struct slot *slot_of(const struct driver *d, struct conn *c,
 
 static void take_content(struct driver *d, struct slot *slot, const struct wire_reply *reply)
 {
+    static const char zeroes[16]; /* 15 bytes of the pattern in a row are never all zero */
     const uint64_t from =
         reply->offset - slot->offset; /* wraps below the request: then too large */
 
@@ -267,7 +271,8 @@ static void take_content(struct driver *d, struct slot *slot, const struct wire_
         from > d->job->block || reply->count > d->job->block - from)
         errx(EXIT_FAILURE, "a chunk of content that was not asked for");
     slot->left -= reply->count;
-    if (reply->kind == WIRE_REPLY_HOLE && slot->must_match)
+    if (reply->kind == WIRE_REPLY_HOLE && slot->must_match &&
+        !pattern_matches(zeroes, reply->offset, reply->count < 16 ? reply->count : 16, false))
         d->tally.mismatches++;
 }
 

@@ -22,6 +22,7 @@ struct drive_job {
     unsigned in_flight;   /* requests, per connection */
     uint32_t block;
     unsigned read_percent;
+    bool is_unbatched;      /* a sendmsg() for each request */
     bool is_sequential;     /* each connection goes round its own share of the range */
     uint64_t offset, range; /* the part of the disk that is used; whole blocks */
     double seconds;         /* 0: until the requests are done */

@@ -9,6 +9,7 @@
  *     --threads N       (1)           --offset BYTES --range BYTES   (the whole disk)
  *     --block BYTES     (4k)          --seconds S (1) | --requests N
  *     --structured, --extended        ask for such replies
+ *     --unbatched       send each request by itself
  *     --verify          write a pattern made of the offset, and check what is read for it, or, if
  *                       this run has not written there, for it or zeroes
  *     --stalled N       N more connections that ask for 1 MiB again and again and never read
@@ -108,6 +109,7 @@ static const struct option long_options[] = {
     {"stalled", required_argument, NULL, 'l'},
     {"idle", required_argument, NULL, 'i'},
     {"hold", no_argument, NULL, 'h'},
+    {"unbatched", no_argument, NULL, 'u'},
     {"seed", required_argument, NULL, 'x'},
     {"json", no_argument, NULL, 'j'},
     {NULL, 0, NULL, 0},
@@ -121,6 +123,9 @@ static void set_flag(struct options *o, int c)
         break;
     case 'E':
         o->job.style = WIRE_EXTENDED;
+        break;
+    case 'u':
+        o->job.is_unbatched = true;
         break;
     case 'v':
         o->does_verify = true;

@@ -3,8 +3,8 @@
 /* paged - a disk kept in pages: what its parts share
  *
  * The page table leads to frames, and with the zstd allocator to blobs.  The rules that make this
- * safe without a lock stand at the top of paged.c; paged_read.c, paged_write.c and paged_zero.c
- * do the requests, squeeze.c the compression.
+ * safe without a lock stand at the top of paged.c; paged_read.c, paged_write.c, paged_zero.c
+ * and paged_loan.c do the requests, squeeze.c the compression.
  */
 
 #ifndef NBDRAM_DISK_PAGED_H

@@ -46,6 +46,8 @@ int nbd_request_parse(enum nbd_style style, const uint8_t *header, struct nbd_re
     request->length = extended ? wire_get64(&reader) : wire_get32(&reader);
     bool carries =
         extended ? request->flags & NBD_CMD_FLAG_PAYLOAD_LEN : request->type == NBD_CMD_WRITE;
+    if (request->type == NBD_CMD_DISC)
+        carries = false; /* nothing is looked at behind it */
     request->payload = carries ? request->length : 0;
     return magic == (extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC) ? 0 : -EPROTO;
 }
@@ -84,6 +86,8 @@ static bool is_outside(const struct nbd_export *export, const struct nbd_request
 int nbd_request_check(const struct nbd_export *export, const struct nbd_session *session,
                       const struct nbd_request *request)
 {
+    if (request->type == NBD_CMD_DISC)
+        return 0; /* there is no answer to it, not even to a malformed one */
     if (session->shutting_down)
         return -ESHUTDOWN;
     if (!is_well_formed(session, request))

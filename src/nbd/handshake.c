@@ -329,8 +329,10 @@ static enum nbd_progress too_big(struct option *option, uint32_t length)
     handshake->skip = length;
     if (option->type == NBD_OPT_SET_META_CONTEXT)
         handshake->session->has_context = false;
-    if (option->type == NBD_OPT_ABORT)
-        return abort_session(option);
+    if (option->type == NBD_OPT_ABORT) {
+        handshake->closing = true;
+        return acknowledge(option);
+    }
     return refuse(option, NBD_REP_ERR_TOO_BIG, "the option is too long");
 }
 
@@ -377,6 +379,8 @@ static enum nbd_progress skip(struct nbd_handshake *handshake, size_t n, size_t 
 {
     *used = n < handshake->skip ? n : handshake->skip;
     handshake->skip -= (uint32_t)*used;
+    if (handshake->closing && handshake->skip == 0)
+        return NBD_CLOSE;
     return n ? NBD_AGAIN : NBD_MORE;
 }
 

@@ -35,7 +35,7 @@ struct nbd_handshake {
     bool has_flags; /* the client's flags have come */
     bool no_zeroes; /* it wants none after EXPORT_NAME */
     uint32_t skip;  /* bytes still to come of an option that was answered already */
-    bool has_name;  /* a context was asked for, for the export of this name */
+    bool closing;   /* when they have come, it is over */
     uint32_t name_size;
     char name[NBD_STRING_MAX];
 };

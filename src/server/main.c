@@ -138,12 +138,17 @@ static void announce(const struct program *program)
 {
     const struct options *options = &program->options;
     const char *uri = program->listeners.uri;
-    if (!uri || options->listen == LISTEN_STDIO || (options->run && !options->print_uri))
+    if (!uri || (options->run && !options->print_uri))
         return;
-    if (options->foreground && !options->run)
-        printf("Serving %s\nConnect with  nbdinfo '%s'  and stop with Ctrl-C.\n", uri, uri);
-    else
+    if (!options->foreground || options->run) {
         puts(uri);
+    } else {
+        printf("A RAM disk at %s\n\n", uri);
+        printf("    nbdinfo '%s'\n", uri);
+        printf("    nbdcopy FILE '%s'\n", uri);
+        printf("    qemu-img convert -n -O raw FILE '%s'\n\n", uri);
+        printf("Ctrl-C stops it, and what is in it is gone.\n");
+    }
     fflush(stdout);
 }
 
@@ -258,8 +263,6 @@ static void serve(struct program *program)
 
 static void take_down(struct program *program)
 {
-    char why[256];
-    (void)why;
     if (program->child) {
         kill(program->child, SIGTERM);
         waitpid(program->child, NULL, 0);

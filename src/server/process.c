@@ -3,9 +3,9 @@
 /* Going to the background:
  *
  *   parent                                child
- *   fork  ------------------------------> new session, folder /, no input and output
- *   waits for a byte on a pipe            ... prepares to serve; errors go to the terminal ...
- *   exit 0  <---------------------------- process_ready: a byte, and standard error is gone, too
+ *   fork  ------------------------------> new session, folder /, no input
+ *   waits for a byte on a pipe            ... prepares to serve; can still print ...
+ *   exit 0  <---------------------------- process_ready: no output any more; then a byte
  *   exit 1  <---------------------------- or it ends: the pipe is closed
  *
  * Until it is ready, the child is sent SIGTERM if the parent ends: who stops waiting (Ctrl-C does
@@ -40,6 +40,10 @@ static void wait_for(pid_t child, int pipe)
 {
     char byte;
     ssize_t got;
+    sigset_t none;
+    /* The server may take its signals in its own way already; this is to end by them. */
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
     do {
         got = read(pipe, &byte, 1);
     } while (got < 0 && errno == EINTR);
@@ -61,8 +65,7 @@ static int detach(pid_t parent, int folder, char *why, size_t why_size)
     if (null < 0)
         return why_say(-errno, why, why_size, "/dev/null: ");
     int err = 0;
-    if (setsid() < 0 || chdir("/") < 0 || dup2(null, STDIN_FILENO) < 0 ||
-        dup2(null, STDOUT_FILENO) < 0)
+    if (setsid() < 0 || chdir("/") < 0 || dup2(null, STDIN_FILENO) < 0)
         err = why_say(-errno, why, why_size, "cannot go to the background: ");
     if (null > STDERR_FILENO)
         close(null);
@@ -108,10 +111,13 @@ void process_ready(void)
     if (start.waiting < 0)
         return;
     prctl(PR_SET_PDEATHSIG, 0);
+    fflush(NULL);
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null >= 0) {
+        dup2(null, STDOUT_FILENO);
         dup2(null, STDERR_FILENO);
-        close(null);
+        if (null > STDERR_FILENO)
+            close(null);
     }
     /* The parent may have been killed: nobody is waiting then. */
     ssize_t written = write(start.waiting, "", 1);

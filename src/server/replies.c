@@ -80,15 +80,24 @@ void replies_add_bytes(struct connection *connection, const void *bytes, size_t 
     scratch->out_used += size;
 }
 
-void replies_add_read(struct connection *connection, const struct nbd_request *request)
+struct nbd_request *replies_next(struct connection *connection)
 {
     struct scratch *scratch = scratch_of(connection);
-    if (request->length == 0) {
-        replies_add_answer(connection, request, 0);
+    return &scratch->reads[scratch->read_count].request;
+}
+
+void replies_add_read(struct connection *connection)
+{
+    struct scratch *scratch = scratch_of(connection);
+    struct read_job *job = &scratch->reads[scratch->read_count];
+    if (job->request.length == 0) {
+        replies_add_answer(connection, &job->request, 0);
         return;
     }
-    scratch->reads[scratch->read_count++] = (struct read_job){
-        .request = *request, .offset = request->offset, .left = request->length};
+    job->offset = job->request.offset;
+    job->left = job->request.length;
+    job->promised = 0;
+    scratch->read_count++;
 }
 
 /* Block status. */

@@ -21,7 +21,9 @@ bool replies_are_full(const struct connection *connection);
 /* To be called with room. */
 void replies_add_answer(struct connection *connection, const struct nbd_request *request,
                         int error);
-void replies_add_read(struct connection *connection, const struct nbd_request *request);
+/* Where a request is to be parsed: replies_add_read then adds it, if it is a read. */
+struct nbd_request *replies_next(struct connection *connection);
+void replies_add_read(struct connection *connection);
 /* Carries out a block status.  Errors become its answer. */
 void replies_add_status(struct connection *connection, const struct nbd_request *request);
 /* Bytes of the handshake, at most NBD_HANDSHAKE_OUT. */

@@ -75,7 +75,7 @@ static void carry_out(struct connection *connection, const struct nbd_request *r
     switch (request->type) {
     case NBD_CMD_READ:
         count(&connection->loop->counters.sent, request->length);
-        replies_add_read(connection, request);
+        replies_add_read(connection);
         break;
     case NBD_CMD_BLOCK_STATUS:
         replies_add_status(connection, request);
@@ -151,12 +151,26 @@ static void status_of_contexts(struct connection *connection, struct nbd_request
         replies_add_status(connection, request);
 }
 
+/* The common case: all of it is there. */
+static void write_whole(struct connection *connection, const struct nbd_request *request,
+                        struct input *input)
+{
+    size_t n = (size_t)request->payload;
+    int error = disk_write(connection->server->disk, request->offset, n, input->at);
+    if (error == 0)
+        count(&connection->loop->counters.received, n);
+    input_advance(input, n);
+    finish(connection, request, error);
+}
+
 static void with_payload(struct connection *connection, struct nbd_request *request, int error,
                          struct input *input)
 {
     connection->bulk = request->payload >= LARGE;
-    if (error || request->type == NBD_CMD_WRITE)
+    if (error || request->payload > input->left)
         start_payload(connection, request, error, input);
+    else if (request->type == NBD_CMD_WRITE)
+        write_whole(connection, request, input);
     else
         status_of_contexts(connection, request, input);
 }
@@ -165,28 +179,30 @@ static void with_payload(struct connection *connection, struct nbd_request *requ
 
 enum outcome { DONE, INCOMPLETE, HOPELESS };
 
+/* A request is parsed where it stays if it is a read: copied, it costs a tenth of the time of a
+ * small one, because words that were just written in parts are loaded as a whole. */
 static enum outcome take_request(struct connection *connection, struct input *input)
 {
     const struct nbd_export *export = &connection->server->export;
-    struct nbd_request request;
+    struct nbd_request *request = replies_next(connection);
     size_t size = nbd_request_size(connection->session.style);
     if (input->left < size)
         return INCOMPLETE;
-    if (nbd_request_parse(connection->session.style, input->at, &request) < 0 ||
-        nbd_request_is_absurd(export, &request))
+    if (nbd_request_parse(connection->session.style, input->at, request) < 0 ||
+        nbd_request_is_absurd(export, request))
         return HOPELESS;
-    int error = nbd_request_check(export, &connection->session, &request);
-    if (error == 0 && request.payload > input->left - size && request.payload < LARGE)
+    int error = nbd_request_check(export, &connection->session, request);
+    if (error == 0 && request->payload > input->left - size && request->payload < LARGE)
         return INCOMPLETE;
     input_advance(input, size);
-    if (request.type < NBD_COMMANDS)
-        count(&connection->loop->counters.requests[request.type], 1);
-    if (request.payload)
-        with_payload(connection, &request, error, input);
+    if (request->type < NBD_COMMANDS)
+        count(&connection->loop->counters.requests[request->type], 1);
+    if (request->payload)
+        with_payload(connection, request, error, input);
     else if (error)
-        finish(connection, &request, error);
+        finish(connection, request, error);
     else
-        carry_out(connection, &request);
+        carry_out(connection, request);
     return DONE;
 }
 

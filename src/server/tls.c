@@ -6,6 +6,10 @@
  * encrypted, and GnuTLS is told that it was sent.  No record is made while some are kept, so
  * there is at most one, and the messages that come with it.
  *
+ * Records are made from a copy, not only to put small vectors together: the disk lends its pages
+ * to be sent, others may write to them meanwhile, and there are ciphers that read what they
+ * encrypt twice (CCM).  The client would find the record forged.
+ *
  * The descriptors are read and written here too: GnuTLS's own functions want sockets, and with -s
  * they can be pipes.
  */
@@ -292,22 +296,19 @@ static void advance(struct cursor *at, size_t size)
     at->done += size;
 }
 
-/* The next record: where it is, if it is in one piece, else gathered. */
-static struct iovec next_record(struct cursor at, uint8_t *gathered)
+/* Copy the next record's bytes, of one vector or several; how many. */
+static size_t gather(struct cursor at, uint8_t *record)
 {
-    advance(&at, 0); /* past empty vectors */
-    struct iovec record = {.iov_base = gathered};
-    while (at.count > 0 && record.iov_len < RECORD_SIZE) {
-        uint8_t *from = (uint8_t *)at.iov->iov_base + at.done;
-        size_t left = at.iov->iov_len - at.done, room = RECORD_SIZE - record.iov_len;
-        size_t size = left < room ? left : room;
-        if (record.iov_len == 0 && (size == RECORD_SIZE || at.count == 1))
-            return (struct iovec){.iov_base = from, .iov_len = size};
-        memcpy(gathered + record.iov_len, from, size);
-        record.iov_len += size;
-        advance(&at, size);
+    size_t size = 0;
+    while (at.count > 0 && size < RECORD_SIZE) {
+        size_t left = at.iov->iov_len - at.done, room = RECORD_SIZE - size;
+        size_t piece = left < room ? left : room;
+        if (piece > 0)
+            memcpy(record + size, (const uint8_t *)at.iov->iov_base + at.done, piece);
+        size += piece;
+        advance(&at, piece);
     }
-    return record;
+    return size;
 }
 
 ssize_t tls_session_send(struct tls_session *session, const struct iovec *iov, int count)
@@ -321,14 +322,14 @@ ssize_t tls_session_send(struct tls_session *session, const struct iovec *iov, i
     if (session->failed != 0)
         return session->failed;
 
-    uint8_t gathered[RECORD_SIZE];
+    uint8_t record[RECORD_SIZE];
     struct cursor at = {.iov = iov, .count = count};
     ssize_t total = 0;
     while (session->kept == NULL) {
-        struct iovec record = next_record(at, gathered);
-        if (record.iov_len == 0)
+        size_t size = gather(at, record);
+        if (size == 0)
             break;
-        ssize_t sent = gnutls_record_send(session->gnutls, record.iov_base, record.iov_len);
+        ssize_t sent = gnutls_record_send(session->gnutls, record, size);
         if (sent < 0) {
             int err = fail(session, (int)sent);
             return total > 0 ? total : err;

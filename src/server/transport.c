@@ -97,7 +97,8 @@ int transport_handshake(struct transport *transport, char *why, size_t why_size)
 
 uint32_t transport_events(const struct transport *transport)
 {
-    return tls_session_wants_write(transport->tls) ? EPOLLOUT : EPOLLIN;
+    bool write = transport->tls != NULL && tls_session_wants_write(transport->tls);
+    return write ? EPOLLOUT : EPOLLIN;
 }
 
 /* -errno of a failed call; a peer that went away is one error, whatever the system says. */
