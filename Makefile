@@ -25,8 +25,9 @@ check-cross: check-i386 check-s390x
 bench:
 	scripts/setup build bench
 	scripts/configure build
-	ninja -C build nbdkit-memory-plugin.so bench-programs
+	ninja -C build nbdram nbdkit-memory-plugin.so bench-programs
 	bench/run
+	bench/server
 
 install: build
 	scripts/configure build --prefix=$(PREFIX)

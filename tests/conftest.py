@@ -12,7 +12,11 @@ SEED = os.environ.get("NBDRAM_SEED") or str(random.SystemRandom().getrandbits(32
 
 
 def pytest_report_header():
-    return [f"plugin: {harness.PLUGIN}", f"NBDRAM_SEED={SEED}"]
+    return [
+        f"plugin: {harness.PLUGIN}",
+        f"server: {harness.SERVER}",
+        f"NBDRAM_SEED={SEED}",
+    ]
 
 
 @pytest.fixture
@@ -33,6 +37,24 @@ def serve(tmp_path):
         return server
 
     yield start
+    stop_all(servers)
+
+
+@pytest.fixture
+def nbdram(tmp_path):
+    """nbdram("1G", "allocator=zstd", flags=("-r",)) -> harness.Nbdram, stopped at the end."""
+    servers = []
+
+    def start(*params, **options):
+        server = harness.Nbdram(tmp_path / f"nbdram{len(servers)}", params, **options)
+        servers.append(server)
+        return server
+
+    yield start
+    stop_all(servers)
+
+
+def stop_all(servers):
     failures = []
     for server in reversed(servers):  # a later one may be a client of an earlier one
         try:

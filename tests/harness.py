@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Run nbdkit with the plugin under test, and talk to it.
+"""Run nbdkit with the plugin under test, or nbdram, and talk to it.
 
 Environment:
 
   NBDRAM_PLUGIN   the plugin: a path, or the word "memory" for nbdkit's own
                   (default: build/nbdkit-memory-plugin.so in this repository)
+  NBDRAM_SERVER   the server: a path (default: build/nbdram in this repository)
   NBDRAM_PRELOAD  goes into LD_PRELOAD of nbdkit and of nothing else, for a
                   plugin built with a sanitizer
   NBDRAM_SEED     seed of all random data; printed at the start of every run
 
-Nothing here waits for a fixed time.  A server is ready when it has written its
-process id into a FIFO, and it has ended when its pidfd says so.  HANG_SECONDS
+Nothing here waits for a fixed time.  nbdkit is ready when it has written its
+process id into a FIFO, nbdram when a connection is accepted; a server has ended
+when its pidfd says so.  HANG_SECONDS
 is no measure of speed: it only turns a hang into a failure.
 """
 
@@ -21,6 +23,7 @@ import pathlib
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -50,6 +53,7 @@ def plugin_under_test():
 
 
 PLUGIN = plugin_under_test()
+SERVER = os.path.abspath(os.environ.get("NBDRAM_SERVER", REPOSITORY / "build" / "nbdram"))
 
 
 def need(*programs):
@@ -260,6 +264,83 @@ class Server:
             name = signal.Signals(-self._exit_status).name
             pytest.fail(f"nbdkit was killed by {name}\n{self.errors()}", pytrace=False)
         assert self._exit_status == 0, self.errors()
+
+
+class Nbdram:
+    """One nbdram in the foreground, accepting on a Unix socket when the constructor returns.
+
+    nbdkit's preloaded library is not for it: a sanitizer is part of the program.
+    """
+
+    def __init__(self, directory, params, *, flags=()):
+        directory = pathlib.Path(directory)
+        directory.mkdir()
+        self.socket = directory / "s"
+        self._errors_path = directory / "stderr"
+        command = [SERVER, "-f", "-U", self.socket, *flags, *params]
+        with open(self._errors_path, "w") as errors:
+            self.process = subprocess.Popen(
+                [str(word) for word in command],
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+            )
+        self._is_stopping = False
+        self._pidfd = os.pidfd_open(self.process.pid)
+        try:
+            self._await_accept()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _await_accept(self):
+        deadline = time.monotonic() + HANG_SECONDS
+        # Paced by the server itself: select returns at once if it ends.
+        while not select.select([self._pidfd], [], [], 0.002)[0]:
+            with socket.socket(socket.AF_UNIX) as probe:
+                if probe.connect_ex(str(self.socket)) == 0:
+                    return
+            assert time.monotonic() < deadline, f"nbdram hangs: {self.errors()}"
+        raise DidNotStart(self.process.wait(), self.errors())
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def errors(self):
+        """What the server has said so far, the last of it."""
+        return self._errors_path.read_text(errors="replace")[-4000:]
+
+    def is_alive(self):
+        return self.process.poll() is None
+
+    def is_running(self):
+        """It has not been asked to stop."""
+        return not self._is_stopping
+
+    def terminate(self):
+        """Ask it to stop; stop() waits for that."""
+        if self.is_alive():
+            self.process.send_signal(signal.SIGTERM)
+        self._is_stopping = True
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        os.close(self._pidfd)
+
+    def stop(self):
+        """End the server; it must have lived until now, and must end well."""
+        lived = self._is_stopping or self.is_alive()
+        self.terminate()
+        try:
+            status = self.process.wait(HANG_SECONDS / 4)
+        except subprocess.TimeoutExpired:
+            status = "none: it hangs"
+        self.kill()
+        if not lived or status != 0:
+            said = self.errors()
+            pytest.fail(f"nbdram: lived {lived}, exit status {status}\n{said}", pytrace=False)
 
 
 def refusal(directory, *params):

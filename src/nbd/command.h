@@ -16,8 +16,8 @@
 #include "nbd/session.h"
 
 #define NBD_REQUEST_SIZE_MAX 32u
-#define NBD_STATUS_PAYLOAD_MAX 4096u /* of a block status that names contexts; more is refused   \
-                                      */
+/* Bytes, of a block status that names contexts: longer payloads are refused. */
+#define NBD_STATUS_PAYLOAD_MAX 4096u
 
 struct nbd_request {
     uint16_t flags;

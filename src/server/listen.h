@@ -23,8 +23,7 @@ struct listeners {
     unsigned port;   /* the TCP or vsock port that was bound; 0: neither */
     char *uri;       /* nbd://..., nbd+unix://..., nbds+...; with the export name, percent-encoded
                       * where the URI standard wants that */
-    char *nbd; /* the same for old tools: "nbd:localhost:10809", "nbd:unix:PATH"; as nbdkit's $nbd
-                */
+    char *nbd;       /* the same, as in nbdkit since 1.24: for its variable $nbd */
 };
 
 /* Open what options ask for: one Unix socket; TCP on every address that the name stands for (v4

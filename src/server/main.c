@@ -7,6 +7,7 @@
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -52,6 +53,16 @@ static int say_why(const char *why)
 
 /* Set up. */
 
+/* Nothing that we open may land on a standard stream that we were started without. */
+static void open_streams(void)
+{
+    int fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO)
+        fd = open("/dev/null", O_RDWR);
+    if (fd >= 0)
+        close(fd);
+}
+
 static int take_signals(struct program *program)
 {
     sigset_t set;
@@ -95,9 +106,9 @@ static int settle(struct program *program)
         return say_why(why);
     if (!options->foreground && process_background(why, sizeof why) < 0)
         return say_why(why);
-    if (process_drop_privileges(options->user, options->group, why, sizeof why) < 0)
-        return say_why(why);
     if (options->swap && process_prepare_swap(why, sizeof why) < 0)
+        return say_why(why);
+    if (process_drop_privileges(options->user, options->group, why, sizeof why) < 0)
         return say_why(why);
     int r = disk_start(program->disk);
     if (r < 0) {
@@ -283,6 +294,7 @@ int main(int argc, char **argv)
 {
     struct program program = {.stats.folder = -1};
     char why[256];
+    open_streams();
     log_init(LOG_TO_STDERR, false, false);
     switch (options_parse(argc, argv, &program.options, why, sizeof why)) {
     case OPTIONS_DONE:

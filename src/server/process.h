@@ -17,14 +17,15 @@
 /* Go to the background (fork, new session, folder /, standard streams from and to the null
  * device), before any thread exists.  The parent waits: it exits 0 when the child calls
  * process_ready, and 1 if the child ends before, with what the child said on standard error
- * still shown; only the child returns.  Standard error stays until process_ready. */
+ * still shown; only the child returns.  Standard output and error stay until process_ready. */
 int process_background(char *why, size_t why_size);
 
 /* The server accepts connections: let the parent go, if there is one, and leave the terminal. */
 void process_ready(void);
 
-/* Write the process's number and a newline, whole: to a new file that is then renamed.  The
- * folder is the one that was current at the start, also after process_background. */
+/* Write the process's number and a newline, whole: to a new file that is then renamed (a FIFO or
+ * device is written to).  The folder is the one that was current at the start, also after
+ * process_background. */
 int process_write_pidfile(const char *path, char *why, size_t why_size);
 
 /* Remove it, if it still holds our number. */

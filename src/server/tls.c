@@ -41,6 +41,7 @@ struct tls_session {
     bool established; /* the handshake is complete */
     bool ended;       /* the peer said goodbye */
     bool drained;     /* the descriptor had nothing more when it was last read */
+    bool at_end;      /* the descriptor was: with or without a goodbye, no more can come */
     bool half_done;   /* GnuTLS wanted to be called again, though the descriptor had more */
     struct tls_peer peer;
 
@@ -113,8 +114,10 @@ static ssize_t pull(gnutls_transport_ptr_t opaque, void *buf, size_t size)
     struct tls_session *session = opaque;
     for (;;) {
         ssize_t got = read(session->in, buf, size);
-        if (got >= 0)
+        if (got >= 0) {
+            session->at_end = got == 0;
             return got;
+        }
         if (errno == EAGAIN) {
             session->drained = true;
             return -1;
@@ -179,9 +182,12 @@ void tls_session_free(struct tls_session *session)
     free(session);
 }
 
-/* End the session because of an error of GnuTLS.  The peer is told why, if there is one. */
+/* End the session because of an error of GnuTLS.  The peer is told why, if there is one.  Part of
+ * a record before the end of the stream may look like a forged one. */
 static int fail(struct tls_session *session, int error)
 {
+    if (session->at_end && error != GNUTLS_E_MEMORY_ERROR)
+        error = GNUTLS_E_PREMATURE_TERMINATION;
     switch (error) {
     case GNUTLS_E_PULL_ERROR:
     case GNUTLS_E_PUSH_ERROR:
@@ -214,6 +220,16 @@ static void explain(const struct tls_session *session, int error, char *why, siz
         tls_peer_explain(&session->peer, error, why, why_size);
 }
 
+static int go_on(struct tls_session *session)
+{
+    int err, turns = TURNS_MAX;
+    do {
+        session->drained = false;
+        err = gnutls_handshake(session->gnutls);
+    } while (err == GNUTLS_E_AGAIN && !session->drained && !session->at_end && --turns > 0);
+    return err == GNUTLS_E_AGAIN && session->at_end ? GNUTLS_E_PREMATURE_TERMINATION : err;
+}
+
 int tls_session_handshake(struct tls_session *session, char *why, size_t why_size)
 {
     int err = session->failed != 0 ? session->failed : flush(session);
@@ -222,11 +238,7 @@ int tls_session_handshake(struct tls_session *session, char *why, size_t why_siz
             snprintf(why, why_size, "%s", strerror(-err));
         return err;
     }
-    int turns = TURNS_MAX;
-    do {
-        session->drained = false;
-        err = gnutls_handshake(session->gnutls);
-    } while (err == GNUTLS_E_AGAIN && !session->drained && --turns > 0);
+    err = go_on(session);
     if (err == GNUTLS_E_AGAIN)
         return -EAGAIN;
     if (err < 0) {
@@ -250,7 +262,7 @@ static int stopped(struct tls_session *session, ssize_t result)
         session->ended = true;
         return 0;
     }
-    if (result == GNUTLS_E_AGAIN || result == GNUTLS_E_INTERRUPTED) {
+    if (result == GNUTLS_E_AGAIN && !session->at_end) {
         session->half_done = !session->drained;
         return -EAGAIN;
     }

@@ -18,6 +18,7 @@
  * run of the same N; all of them come up over the runs.
  */
 
+#include "support/loan.h"
 #include "support/support.h"
 
 #include <inttypes.h>
@@ -178,17 +179,32 @@ static void outcome(struct scene *scene, struct region *region, size_t at, size_
 
 enum content { RANDOM, TEXT, ZEROES };
 
-static void do_write(struct scene *scene, unsigned r, size_t at, size_t count,
-                     enum content content)
+static void make_content(struct scene *scene, size_t count, enum content content)
 {
-    struct region *region = &scene->regions[r];
     if (content == RANDOM)
         fill_random(&scene->prng, scene->fresh, count);
     else if (content == TEXT)
         fill_text(&scene->prng, scene->fresh, count);
     else
         memset(scene->fresh, 0, count);
+}
+
+static void do_write(struct scene *scene, unsigned r, size_t at, size_t count,
+                     enum content content)
+{
+    struct region *region = &scene->regions[r];
+    make_content(scene, count, content);
     int err = disk_write(scene->disk, region->offset + at, count, scene->fresh);
+    outcome(scene, region, at, count, err, false);
+}
+
+/* By way of loans. */
+static void do_fill(struct scene *scene, unsigned r, size_t at, size_t count,
+                    enum content content)
+{
+    struct region *region = &scene->regions[r];
+    make_content(scene, count, content);
+    int err = loan_write(scene->disk, region->offset + at, count, scene->fresh, &scene->prng);
     outcome(scene, region, at, count, err, false);
 }
 
@@ -291,13 +307,14 @@ static void fill_regions(struct scene *scene)
     do_write(scene, 0, 0, DENSE, TEXT);
     do_write(scene, 0, 100000, 300000, RANDOM);
     for (unsigned r = 1; r < scene->region_count; r++)
-        do_write(scene, r, r * 13, 5000, r % 3 ? TEXT : RANDOM);
+        (r % 2 ? do_write : do_fill)(scene, r, r * 13, 5000, r % 3 ? TEXT : RANDOM);
 }
 
 static void change_regions(struct scene *scene)
 {
     do_write(scene, 0, 12345, 70, RANDOM);
     do_write(scene, 0, 200001, 20000, TEXT);
+    do_fill(scene, 0, 234567, 130000, TEXT);
     do_zero(scene, 0, 300, 40, 0);
     do_zero(scene, 0, 65536 + 7, 65536, 0);
     do_zero(scene, 0, 400000, 50000, DISK_NO_HOLE);
@@ -328,6 +345,8 @@ static void play(struct scene *scene)
     do_write(scene, 0, 500, 33333, TEXT);
     do_write(scene, 0, 500000, 60000, ZEROES);
     do_trim(scene, 0, 0, 350000);
+    do_fill(scene, 0, 3000, 300000, TEXT);
+    do_fill(scene, 0, 100000, 400000, ZEROES);
     do_settle(scene);
 }
 

@@ -12,9 +12,12 @@
  *     zeroed with NO_HOLE       DATA, until it is trimmed, or zeroed as a whole without
  *     anything else             either may be told; a hole has to be zero in the array
  *
+ * Half of the reads and writes go by way of loans (support/loan.h).
+ *
  * When something is not as it should be, the last operations that touched the byte are printed.
  */
 
+#include "support/loan.h"
 #include "support/support.h"
 
 #include <inttypes.h>
@@ -35,9 +38,21 @@ struct window {
     uint8_t *known; /* of each page that lies in the window from end to end */
 };
 
-enum kind { READ, WRITE, WRITE_ZEROES, ZERO, ZERO_NO_HOLE, TRIM, EXTENTS, SETTLE };
-static const char *const kind_names[] = {"read",         "write", "write zeroes", "zero",
-                                         "zero NO_HOLE", "trim",  "extents",      "settle"};
+enum kind {
+    READ,
+    WRITE,
+    WRITE_ZEROES,
+    FILL,
+    FILL_ZEROES,
+    ZERO,
+    ZERO_NO_HOLE,
+    TRIM,
+    EXTENTS,
+    SETTLE
+};
+static const char *const kind_names[] = {"read",        "write", "write zeroes", "fill",
+                                         "fill zeroes", "zero",  "zero NO_HOLE", "trim",
+                                         "extents",     "settle"};
 
 struct op {
     uint64_t number, offset, count;
@@ -143,7 +158,9 @@ static void do_read(struct model *m, struct window *w, uint64_t at, size_t count
 {
     uint8_t *back = m->back + at % 64;
     record(m, READ, w->base + at, count);
-    int err = disk_read(m->disk, w->base + at, count, back);
+    bool lent = prng_one_in(&m->prng, 2);
+    int err = lent ? loan_read(m->disk, w->base + at, count, back)
+                   : disk_read(m->disk, w->base + at, count, back);
     if (err != 0)
         complain(m, w->base + at, "read fails");
     if (memcmp(back, w->bytes + at, count) == 0)
@@ -151,7 +168,8 @@ static void do_read(struct model *m, struct window *w, uint64_t at, size_t count
     size_t bad = 0;
     while (back[bad] == w->bytes[at + bad])
         bad++;
-    print_error("read 0x%02x instead of 0x%02x\n", back[bad], w->bytes[at + bad]);
+    print_error("%s 0x%02x instead of 0x%02x\n", lent ? "lent" : "read", back[bad],
+                w->bytes[at + bad]);
     complain(m, w->base + at + bad, "wrong data");
 }
 
@@ -161,8 +179,10 @@ static void do_write(struct model *m, struct window *w, uint64_t at, size_t coun
     bool zeroes = dice < 2;
     const uint8_t *from = zeroes ? m->zeroes : dice < 6 ? m->random : m->text;
     from += prng_below(&m->prng, POOL - count);
-    record(m, zeroes ? WRITE_ZEROES : WRITE, w->base + at, count);
-    int err = disk_write(m->disk, w->base + at, count, from);
+    bool lent = prng_one_in(&m->prng, 2);
+    record(m, (lent ? FILL : WRITE) + zeroes, w->base + at, count);
+    int err = lent ? loan_write(m->disk, w->base + at, count, from, &m->prng)
+                   : disk_write(m->disk, w->base + at, count, from);
     if (err != 0)
         complain(m, w->base + at, "write fails");
     memcpy(w->bytes + at, from, count);

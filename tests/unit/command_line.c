@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* options_parse: every word ends up in the field that it is for, the last one counts, and what is
+ * refused is refused in one line that says what would have been accepted. */
+
+#include "support/support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "server/grammar.h"
+#include "server/listen.h"
+#include "server/option_table.h"
+#include "server/options.h"
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+#define WORDS_MAX 32
+
+static struct options options;
+static char why[256];
+
+/* Parse a command line given as words with a space between. */
+static enum options_action parse(const char *line)
+{
+    static char copy[512]; /* options points into it */
+    static char name[] = "nbdram";
+    char *argv[WORDS_MAX + 2] = {name}, *rest = NULL;
+    int argc = 1;
+    assert_true(strlen(line) < sizeof copy);
+    strcpy(copy, line);
+    for (char *word = strtok_r(copy, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
+        assert_true(argc <= WORDS_MAX);
+        argv[argc++] = word;
+    }
+    memset(&options, 0x5a, sizeof options);
+    why[0] = '\0';
+    return options_parse(argc, argv, &options, why, sizeof why);
+}
+
+static void accepts(const char *line)
+{
+    if (parse(line) != OPTIONS_SERVE)
+        fail_msg("'%s' was refused: %s", line, why);
+}
+
+static void refuses(const char *line, const char *because)
+{
+    if (parse(line) != OPTIONS_WRONG)
+        fail_msg("'%s' was accepted", line);
+    if (!strstr(why, because))
+        fail_msg("'%s': '%s' does not tell '%s'", line, why, because);
+    assert_null(strchr(why, '\n'));
+}
+
+static void defaults(void **state)
+{
+    (void)state;
+    accepts("1G");
+    assert_int_equal(options.disk.size, GiB);
+    assert_int_equal(options.disk.limit, 0);
+    assert_int_equal(options.disk.allocator, DISK_SPARSE);
+    assert_int_equal(options.disk.level, DISK_LEVEL_DEFAULT);
+    assert_int_equal(options.listen, LISTEN_TCP);
+    assert_null(options.port);
+    assert_null(options.address);
+    assert_int_equal(options.family, AF_UNSPEC);
+    assert_false(options.foreground);
+    assert_false(options.read_only);
+    assert_int_equal(options.threads, 0);
+    assert_int_equal(options.max_connections, 0);
+    assert_int_equal(options.timeout, OPTIONS_TIMEOUT_DEFAULT);
+    assert_int_equal(options.handshake_mask, UINT16_MAX);
+    assert_int_equal(options.tls, TLS_OFF);
+    assert_int_equal(options.log, LOG_TO_DEFAULT);
+    assert_null(options.run);
+    assert_null(options.export_name);
+}
+
+/* Options with a text, by every name they have. */
+static void texts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *words;
+        const char **field;
+    } table[] = {
+        {"-U x", &options.unix_path},
+        {"--unix x", &options.unix_path},
+        {"-p x", &options.port},
+        {"--port=x", &options.port},
+        {"-i x", &options.address},
+        {"--ip-addr x", &options.address},
+        {"--ipaddr=x", &options.address},
+        {"-e x", &options.export_name},
+        {"--export x", &options.export_name},
+        {"--export-name=x", &options.export_name},
+        {"--exportname x", &options.export_name},
+        {"--run x", &options.run},
+        {"-P x", &options.pidfile},
+        {"--pidfile=x", &options.pidfile},
+        {"--pid-file x", &options.pidfile},
+        {"-u x", &options.user},
+        {"--user x", &options.user},
+        {"-gx", &options.group},
+        {"--group=x", &options.group},
+        {"--tls-certificates x", &options.tls_certificates},
+        {"--tls-psk=x", &options.tls_psk},
+        {"--stats x", &options.stats},
+    };
+    char line[64];
+    for (size_t i = 0; i < COUNT(table); i++) {
+        snprintf(line, sizeof line, "%s 1M", table[i].words);
+        accepts(line);
+        if (!*table[i].field || strcmp(*table[i].field, "x") != 0)
+            fail_msg("'%s' is not where it should be", line);
+        assert_int_equal(options.disk.size, MiB);
+    }
+}
+
+static void flags(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *words;
+        const bool *field;
+    } table[] = {
+        {"-f", &options.foreground},
+        {"--foreground", &options.foreground},
+        {"--no-fork", &options.foreground},
+        {"-s", &options.foreground},
+        {"--run true", &options.foreground},
+        {"--exit-with-parent", &options.foreground},
+        {"--exit-with-parent", &options.exit_with_parent},
+        {"--print-uri", &options.print_uri},
+        {"--swap", &options.swap},
+        {"-r", &options.read_only},
+        {"--readonly", &options.read_only},
+        {"--read-only", &options.read_only},
+        {"--keepalive", &options.keepalive},
+        {"--no-sr", &options.no_structured},
+        {"--no-structured-replies", &options.no_structured},
+        {"--tls-verify-peer", &options.tls_verify_peer},
+        {"-v", &options.verbose},
+        {"--verbose", &options.verbose},
+        {"-nvf", &options.verbose},
+    };
+    char line[64];
+    for (size_t i = 0; i < COUNT(table); i++) {
+        snprintf(line, sizeof line, "1M %s", table[i].words);
+        accepts("1M");
+        assert_false(*table[i].field);
+        accepts(line);
+        if (!*table[i].field)
+            fail_msg("'%s' has no effect", line);
+    }
+}
+
+static void numbers(void **state)
+{
+    (void)state;
+    accepts("-t 1 --max-connections 7 --timeout 0 --mask-handshake 0 1M");
+    assert_int_equal(options.threads, 1);
+    assert_int_equal(options.max_connections, 7);
+    assert_int_equal(options.timeout, 0);
+    assert_int_equal(options.handshake_mask, 0);
+    accepts("--threads=256 --timeout 1500ms --mask-handshake 0xfffffffe 1M");
+    assert_int_equal(options.threads, 256);
+    assert_int_equal(options.timeout, 2);
+    assert_int_equal(options.handshake_mask, 0xfffe);
+    accepts("-t0x10 --timeout=60s 1M");
+    assert_int_equal(options.threads, 16);
+    assert_int_equal(options.timeout, 60);
+    refuses("-t 257 1M", "0 to 256");
+    refuses("-t -1 1M", "0 to 256");
+    refuses("-t 4294967297 1M", "0 to 256");
+    refuses("-t 18446744073709551617 1M", "0 to 256");
+    refuses("-t 1x 1M", "0 to 256");
+    refuses("--threads= 1M", "0 to 256");
+    refuses("--timeout 1000001 1M", "1000000 seconds");
+    refuses("--timeout 18446744073709551615 1M", "1000000 seconds");
+    refuses("--timeout 1h 1M", "seconds");
+    refuses("--timeout -1 1M", "seconds");
+    refuses("--max-connections many 1M", "0 to 1000000");
+    refuses("--mask-handshake all 1M", "0xffff");
+}
+
+static void choices(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *words;
+        enum tls_mode tls;
+    } modes[] = {
+        {"--tls=off", TLS_OFF},
+        {"--tls=on", TLS_ON},
+        {"--tls=require", TLS_REQUIRE},
+        {"--tls=REQUIRED", TLS_REQUIRE},
+        {"--tls=force", TLS_REQUIRE},
+        {"--tls=0", TLS_OFF},
+        {"--tls yes", TLS_ON},
+        {"--tls-psk=x", TLS_ON},
+        {"--tls-certificates=x", TLS_ON},
+        {"--tls=off --tls-psk=x", TLS_OFF},
+        {"--tls-certificates=x --tls=require", TLS_REQUIRE},
+    };
+    char line[64];
+    for (size_t i = 0; i < COUNT(modes); i++) {
+        snprintf(line, sizeof line, "1M %s", modes[i].words);
+        accepts(line);
+        if (options.tls != modes[i].tls)
+            fail_msg("'%s': %d", line, options.tls);
+    }
+    refuses("--tls=maybe 1M", "--tls=maybe: off, on and require are accepted");
+    refuses("--tls= 1M", "off, on and require");
+    accepts("--log=stderr 1M");
+    assert_int_equal(options.log, LOG_TO_STDERR);
+    accepts("--log=syslog 1M");
+    assert_int_equal(options.log, LOG_TO_SYSLOG);
+    accepts("--log=null 1M");
+    assert_int_equal(options.log, LOG_TO_NULL);
+    accepts("--log=null --log=default 1M");
+    assert_int_equal(options.log, LOG_TO_DEFAULT);
+    refuses("--log=/dev/null 1M", "stderr, syslog, null and default");
+}
+
+static void places(void **state)
+{
+    (void)state;
+    accepts("-U - 1M");
+    assert_int_equal(options.listen, LISTEN_UNIX);
+    accepts("-s 1M");
+    assert_int_equal(options.listen, LISTEN_STDIO);
+    accepts("--stdin 1M");
+    assert_int_equal(options.listen, LISTEN_STDIO);
+    accepts("--vsock -p 4294967295 1M");
+    assert_int_equal(options.listen, LISTEN_VSOCK);
+    accepts("-p 65535 -i :: -6 1M");
+    assert_int_equal(options.listen, LISTEN_TCP);
+    assert_int_equal(options.family, AF_INET6);
+    accepts("-4 -p nbd 1M");
+    assert_int_equal(options.family, AF_INET);
+    refuses("-p 65536 1M", "0 to 65535");
+    refuses("-p -1 1M", "0 to 65535");
+    refuses("-p 1x 1M", "0 to 65535");
+    refuses("--port= 1M", "--port: it must not be empty");
+    refuses("--vsock -p 4294967296 1M", "0 to 4294967295");
+    refuses("--vsock -p nbd 1M", "0 to 4294967295");
+}
+
+static void parameters(void **state)
+{
+    (void)state;
+    accepts("memory 1G");
+    assert_int_equal(options.disk.size, GiB);
+    accepts("-f memory --run true size=1G -r");
+    assert_int_equal(options.disk.size, GiB);
+    assert_true(options.read_only);
+    accepts("./build/nbdkit-memory-plugin.so 1G");
+    accepts("1M allocator=zstd,level=3 limit=2G");
+    assert_int_equal(options.disk.allocator, DISK_ZSTD);
+    assert_int_equal(options.disk.level, 3);
+    assert_int_equal(options.disk.limit, 2 * GiB);
+    accepts("allocator=malloc,mlock=true 1M");
+    assert_int_equal(options.disk.allocator, DISK_MALLOC);
+    assert_true(options.disk.mlock);
+    accepts("-f -- 1M");
+    refuses("1M memory", "size=memory");
+    refuses("memory memory", "size=memory");
+    refuses("file 1M", "size=file");
+    refuses("memory", "the size is missing");
+    refuses("", "the size is missing");
+    refuses("siz=1M", "unknown parameter 'siz': size, limit and allocator are accepted");
+    refuses("sizes=1M", "unknown parameter 'sizes'");
+    refuses("Size=1M", "unknown parameter 'Size'");
+    refuses("1M limit=1023K", "at least 1M");
+    refuses("1M limit=0", "at least 1M");
+    refuses("1M allocator=zst", "unknown allocator 'zst'");
+    refuses("1M allocator=zstd,level=20", "level=1 to level=19");
+    refuses("-- -f", "size=-f");
+}
+
+static void the_last_one_counts(void **state)
+{
+    (void)state;
+    accepts("-U a -U b -e c --export=d -t 1 -t 2 1M size=2M 3M limit=4M limit=5M "
+            "allocator=malloc allocator=zstd");
+    assert_string_equal(options.unix_path, "b");
+    assert_string_equal(options.export_name, "d");
+    assert_int_equal(options.threads, 2);
+    assert_int_equal(options.disk.size, 3 * MiB);
+    assert_int_equal(options.disk.limit, 5 * MiB);
+    assert_int_equal(options.disk.allocator, DISK_ZSTD);
+}
+
+static void sizes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        uint64_t size;
+    } good[] = {
+        {"0", 0},
+        {"1", 1},
+        {"007", 7},
+        {"1b", 1},
+        {"1B", 1},
+        {"3s", 1536},
+        {"3S", 1536},
+        {"1k", KiB},
+        {"1K", KiB},
+        {"2m", 2 * MiB},
+        {"2M", 2 * MiB},
+        {"1g", GiB},
+        {"1G", GiB},
+        {"1t", TiB},
+        {"1T", TiB},
+        {"1p", 1024 * TiB},
+        {"1P", 1024 * TiB},
+        {"7e", 7 * 1024 * 1024 * TiB},
+        {"7E", 7 * 1024 * 1024 * TiB},
+        {"+1", 1},
+        {" 1", 1},
+        {"-0", 0},
+        {"9223372036854775807", INT64_MAX},
+        {"9223372036854775807b", INT64_MAX},
+        {"18014398509481983s", INT64_MAX - 511},
+        {"9007199254740991k", INT64_MAX - 1023},
+    };
+    static const char *const bad[] = {
+        "",
+        " ",
+        "x",
+        "k",
+        "-1",
+        "-1k",
+        "1.5M",
+        "1,5M",
+        "1MiB",
+        "1MB",
+        "1kk",
+        "1 M",
+        "1M ",
+        "0x10",
+        "0x",
+        "1h",
+        "1_000",
+        "9223372036854775808",
+        "18446744073709551616",
+        "8E",
+        "18014398509481984s",
+        "9007199254740992k",
+        "8796093022208M",
+        "99999999999999999999",
+        "infinity",
+        "1e3",
+        "M1",
+        "\n",
+        "1\n",
+        "\xc3\xa9",
+    };
+    for (size_t i = 0; i < COUNT(good); i++) {
+        uint64_t size = 12345;
+        if (grammar_parse_size(good[i].text, &size) != 0 || size != good[i].size)
+            fail_msg("'%s': %llu", good[i].text, (unsigned long long)size);
+    }
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        uint64_t size = 12345;
+        if (grammar_parse_size(bad[i], &size) != -EINVAL || size != 12345)
+            fail_msg("'%s' was accepted: %llu", bad[i], (unsigned long long)size);
+    }
+}
+
+static void contradictions(void **state)
+{
+    (void)state;
+    static const char *const lines[] = {
+        "-s -U x",      "-s -p 1",        "-s -i ::",      "-s --vsock",
+        "-s --run x",   "-s --print-uri", "-U x -p 1",     "-i :: -U x",
+        "--vsock -U x", "-4 -6",          "--vsock -i ::",
+    };
+    char line[64];
+    for (size_t i = 0; i < COUNT(lines); i++) {
+        snprintf(line, sizeof line, "%s 1M", lines[i]);
+        refuses(line, "contradict");
+    }
+}
+
+/* Every option that takes a value: none; every other: one too many.  And what nbdkit has and we
+ * do not says so. */
+static void values(void **state)
+{
+    (void)state;
+    char line[64];
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option_row *row = &option_table[i];
+        snprintf(line, sizeof line, row->argument ? "1M --%s" : "1M --%s=x", row->name);
+        refuses(line, row->argument ? "needs a value" : "takes no value");
+        if (row->letter && row->argument) {
+            snprintf(line, sizeof line, "1M -%c", row->letter);
+            refuses(line, row->name);
+        }
+        if (row->kind != OPTION_REFUSED)
+            continue;
+        snprintf(line, sizeof line, row->argument ? "1M --%s=x" : "1M --%s", row->name);
+        refuses(line, "is not accepted: ");
+    }
+}
+
+static void unknown_options(void **state)
+{
+    (void)state;
+    refuses("--no-such 1M", "'--no-such': see nbdram --help");
+    refuses("--tl 1M", "'--tl': see nbdram --help");
+    refuses("-Z 1M", "'-Z': see nbdram --help");
+    refuses("-fZ 1M", "'-Z': see nbdram --help");
+    refuses("-\xc3\xa9 1M", "see nbdram --help");
+    accepts("--foregr 1M"); /* shortened, and unique */
+    assert_true(options.foreground);
+}
+
+static void one_line(void **state)
+{
+    (void)state;
+    refuses("1M\n\tx", "size=1M??x");
+    refuses("k\x1b[31m=1", "size=k?[31m=1");
+    char small[8], name[] = "nbdram", word[] = "nonsense";
+    char *argv[] = {name, word, NULL};
+    memset(small, 'x', sizeof small);
+    assert_int_equal(options_parse(2, argv, &options, small, 4), OPTIONS_WRONG);
+    assert_string_equal(small, "siz");
+    assert_int_equal(small[4], 'x');
+    assert_int_equal(options_parse(2, argv, &options, small, 0), OPTIONS_WRONG);
+    assert_string_equal(small, "siz");
+}
+
+static void set_activation(long pid, const char *fds)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%ld", pid);
+    assert_int_equal(setenv("LISTEN_PID", text, 1), 0);
+    assert_int_equal(fds ? setenv("LISTEN_FDS", fds, 1) : unsetenv("LISTEN_FDS"), 0);
+}
+
+static void activation(void **state)
+{
+    (void)state;
+    static const char *const other_places[] = {
+        "-U x", "-p 1", "-i ::", "-s", "--vsock", "--run x"};
+    static const char *const bad[] = {"0", "65", "-1", "x", "", "1x"};
+    char line[64];
+    set_activation(getpid(), "1");
+    accepts("1M");
+    assert_int_equal(options.listen, LISTEN_ACTIVATED);
+    assert_true(options.foreground);
+    for (size_t i = 0; i < COUNT(other_places); i++) {
+        snprintf(line, sizeof line, "%s 1M", other_places[i]);
+        refuses(line, "socket activation");
+    }
+    set_activation(getpid(), "64");
+    accepts("1M");
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        set_activation(getpid(), bad[i]);
+        refuses("1M", "1 to 64 sockets");
+    }
+    set_activation(getpid(), NULL);
+    accepts("1M");
+    assert_int_equal(options.listen, LISTEN_TCP);
+    set_activation((long)getpid() + 1, "1");
+    accepts("-U x 1M");
+    assert_int_equal(options.listen, LISTEN_UNIX);
+    unsetenv("LISTEN_PID");
+    accepts("1M");
+    assert_int_equal(options.listen, LISTEN_TCP);
+    unsetenv("LISTEN_FDS");
+}
+
+/* The table itself: no name and no letter twice. */
+static void names_are_unique(void **state)
+{
+    (void)state;
+    const char *names[256];
+    size_t n = 0;
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option_row *row = &option_table[i];
+        names[n++] = row->name;
+        for (size_t j = 0; j < OPTION_ALIASES_MAX && row->aliases[j]; j++)
+            names[n++] = row->aliases[j];
+        for (size_t j = 0; j < i; j++)
+            assert_true(!row->letter || row->letter != option_table[j].letter);
+    }
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < i; j++)
+            assert_string_not_equal(names[i], names[j]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(defaults),
+        cmocka_unit_test(texts),
+        cmocka_unit_test(flags),
+        cmocka_unit_test(numbers),
+        cmocka_unit_test(choices),
+        cmocka_unit_test(places),
+        cmocka_unit_test(parameters),
+        cmocka_unit_test(the_last_one_counts),
+        cmocka_unit_test(sizes),
+        cmocka_unit_test(contradictions),
+        cmocka_unit_test(values),
+        cmocka_unit_test(unknown_options),
+        cmocka_unit_test(one_line),
+        cmocka_unit_test(activation),
+        cmocka_unit_test(names_are_unique),
+    };
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
