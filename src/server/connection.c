@@ -151,7 +151,7 @@ static int tls_step(struct connection *connection)
         connection->state = CONNECTION_HANDSHAKE;
         return 1;
     }
-    if (r != -EAGAIN) {
+    if (r == -EPROTO) {
         transport_peer(transport, peer, sizeof peer);
         log_error("%s: TLS refused: %s", peer, why);
     }

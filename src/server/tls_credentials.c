@@ -351,26 +351,33 @@ int tls_credentials_use(const struct tls_credentials *credentials, gnutls_sessio
     return 0;
 }
 
+static void explain_distrust(unsigned distrust, char *why, size_t why_size)
+{
+    gnutls_datum_t text;
+    if (gnutls_certificate_verification_status_print(distrust, GNUTLS_CRT_X509, &text, 0) < 0) {
+        snprintf(why, why_size, "the client's certificate is refused");
+        return;
+    }
+    size_t length = strlen((const char *)text.data);
+    while (length > 0 && isspace(text.data[length - 1]))
+        length--;
+    text.data[length] = '\0';
+    for (size_t i = 0; i < length; i++)
+        if (text.data[i] == '\n')
+            text.data[i] = ' ';
+    snprintf(why, why_size, "the client's certificate: %s", text.data);
+    gnutls_free(text.data);
+}
+
 void tls_peer_explain(const struct tls_peer *peer, int error, char *why, size_t why_size)
 {
-    gnutls_datum_t text = {.data = NULL};
-    if (peer->distrust != 0 && gnutls_certificate_verification_status_print(
-                                   peer->distrust, GNUTLS_CRT_X509, &text, 0) == 0) {
-        size_t length = strlen((const char *)text.data);
-        while (length > 0 && isspace(text.data[length - 1]))
-            length--;
-        text.data[length] = '\0';
-        for (size_t i = 0; i < length; i++)
-            if (text.data[i] == '\n')
-                text.data[i] = ' ';
-        snprintf(why, why_size, "%s %s", gnutls_strerror(error), text.data);
-        gnutls_free(text.data);
-    } else if (peer->user[0] != '\0' && error != GNUTLS_E_PREMATURE_TERMINATION) {
+    if (peer->distrust != 0)
+        explain_distrust(peer->distrust, why, why_size);
+    else if (peer->user[0] != '\0' && error != GNUTLS_E_PREMATURE_TERMINATION)
         snprintf(why, why_size, "%s \"%s\": %s",
                  peer->is_unknown_user ? "there is no key of user"
                                        : "probably not the key of user",
                  peer->user, gnutls_strerror(error));
-    } else {
+    else
         snprintf(why, why_size, "%s", gnutls_strerror(error));
-    }
 }

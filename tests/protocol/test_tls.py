@@ -1,0 +1,589 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""TLS of nbdram: who gets in, and what the protocol says about STARTTLS.
+
+libnbd (GnuTLS) is the client where a client does what it should; where it should not, it is
+wire.py, over OpenSSL: Python's ssl.
+"""
+
+import contextlib
+import os
+import pathlib
+import ssl
+import subprocess
+import time
+
+import nbd
+import pytest
+
+from harness import HANG_SECONDS, KIB, MIB, SERVER, need, run
+from wire import *  # noqa: F403 - the specification's constants
+from wire import Closed, Connection, Style, pack_info, pack_option, pack_queries
+
+SIZE = 64 * MIB
+ALLOCATION = b"base:allocation"
+SCHEMES = ("certificates", "keys")
+USER, KEY, WRONG_KEY = "alice", "00112233445566778899aabbccddeeff", "ff" * 16
+TLS_MODES = {"disable": nbd.TLS_DISABLE, "allow": nbd.TLS_ALLOW, "require": nbd.TLS_REQUIRE}
+
+OPENSSL_CONFIG = """
+[req]
+distinguished_name = empty
+prompt = no
+[empty]
+[ca]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign, cRLSign
+[server]
+basicConstraints = critical, CA:FALSE
+extendedKeyUsage = serverAuth
+subjectAltName = DNS:localhost
+[client]
+basicConstraints = critical, CA:FALSE
+extendedKeyUsage = clientAuth
+"""
+
+
+class Authority:
+    """A certificate authority, and who it vouches for: folders as nbdkit and libnbd want them."""
+
+    def __init__(self, folder: pathlib.Path, name: str):
+        self.folder = folder
+        folder.mkdir()
+        (folder / "openssl.cnf").write_text(OPENSSL_CONFIG)
+        self.certificate = folder / "ca-cert.pem"
+        self._issue("ca", "ca", name)
+
+    def server(self) -> pathlib.Path:
+        self._issue("server", "server", "localhost")
+        return self.folder
+
+    def client(self, trusts: "Authority") -> pathlib.Path:
+        """A client's folder: a certificate of ours, and whose servers it trusts."""
+        self._issue("client", "client", "somebody")
+        folder = self.folder / "client"
+        folder.mkdir()
+        for name in ("client-cert.pem", "client-key.pem"):
+            (self.folder / name).rename(folder / name)
+        (folder / "ca-cert.pem").write_bytes(trusts.certificate.read_bytes())
+        return folder
+
+    def _issue(self, who: str, section: str, name: str) -> None:
+        key, certificate = self.folder / f"{who}-key.pem", self.folder / f"{who}-cert.pem"
+        config = ("-config", self.folder / "openssl.cnf")
+        new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key)
+        common = ("openssl", "req", *config, *new, "-subj", f"/CN={name}")
+        if who == "ca":
+            run(*common, "-x509", "-days", "2", "-extensions", section, "-out", certificate)
+            return
+        request = self.folder / f"{who}.csr"
+        run(*common, "-out", request)
+        issuer = ("-CA", self.certificate, "-CAkey", self.folder / "ca-key.pem")
+        extensions = ("-extfile", self.folder / "openssl.cnf", "-extensions", section)
+        serial = ("-set_serial", "2" if who == "server" else "3", "-days", "2")
+        run("openssl", "x509", "-req", "-in", request, *issuer, *extensions, *serial,
+            "-out", certificate)  # fmt: skip
+
+
+class Secrets:
+    """What servers and clients are started with."""
+
+    def __init__(self, folder: pathlib.Path):
+        ours, others = Authority(folder / "ours", "us"), Authority(folder / "others", "them")
+        self.certificates = ours.server()
+        self.client = ours.client(trusts=ours)
+        self.stranger = others.client(trusts=ours)
+        self.nobody = folder / "nobody"
+        self.nobody.mkdir()
+        (self.nobody / "ca-cert.pem").write_bytes(ours.certificate.read_bytes())
+        self.others_ca = others.certificate
+        self.keys = folder / "keys.psk"
+        self.keys.write_text(f"bob:{'01' * 16}\n{USER}:{KEY}\n")
+        self.wrong_keys = folder / "wrong.psk"
+        self.wrong_keys.write_text(f"{USER}:{WRONG_KEY}\nmallory:{KEY}\n")
+
+    def flags(self, scheme: str) -> tuple:
+        if scheme == "keys":
+            return ("--tls-psk", self.keys)
+        return ("--tls-certificates", self.certificates)
+
+
+@pytest.fixture(scope="session")
+def secrets(tmp_path_factory):
+    need("openssl")
+    return Secrets(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def client(secrets):
+    """client(scheme, mode="require", folder=..., keys=...) -> a libnbd handle, not connected."""
+
+    def make(scheme, mode="require", *, folder=None, keys=None, user=USER):
+        handle = nbd.NBD()
+        handle.set_tls(TLS_MODES[mode])
+        handle.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
+        if scheme == "keys":
+            handle.set_tls_psk_file(str(keys or secrets.keys))
+            handle.set_tls_username(user)
+        else:
+            handle.set_tls_certificates(str(folder or secrets.nobody))
+            handle.set_tls_verify_peer(True)
+        return handle
+
+    return make
+
+
+def connects(handle, server) -> bool:
+    try:
+        handle.connect_unix(str(server.socket))
+    except nbd.Error:
+        return False
+    return True
+
+
+def eventually(is_true) -> None:
+    deadline = time.monotonic() + HANG_SECONDS / 4
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def assert_works(handle, rng, *, encrypted: bool = True) -> None:
+    """The connection is (not) encrypted, and carries more than a few records both ways."""
+    assert handle.get_tls_negotiated() == encrypted
+    assert handle.get_structured_replies_negotiated()
+    data = rng.randbytes(3 * MIB + 511)
+    offset = rng.randrange(SIZE - len(data))
+    handle.pwrite(data, offset)
+    assert handle.pread(len(data), offset) == data
+    handle.shutdown()
+
+
+# Who gets in.
+
+
+@pytest.mark.parametrize("client_mode", TLS_MODES)
+@pytest.mark.parametrize("server_mode", ("off", "on", "require"))
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_modes(nbdram, secrets, client, rng, scheme, server_mode, client_mode):
+    server = nbdram(str(SIZE), flags=(f"--tls={server_mode}", *secrets.flags(scheme)))
+    handle = client(scheme, client_mode)
+    refused = {("off", "require"), ("require", "disable")}
+    assert connects(handle, server) == ((server_mode, client_mode) not in refused)
+    if (server_mode, client_mode) not in refused:
+        encrypted = server_mode != "off" and client_mode != "disable"
+        assert_works(handle, rng, encrypted=encrypted)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_is_on_when_there_is_something_to_encrypt_with(nbdram, secrets, client, rng, scheme):
+    server = nbdram(str(SIZE), flags=secrets.flags(scheme))
+    for mode in ("disable", "require"):
+        handle = client(scheme, mode)
+        assert connects(handle, server)
+        assert_works(handle, rng, encrypted=mode == "require")
+
+
+def test_keys_come_before_certificates(nbdram, secrets, client, rng):
+    flags = ("--tls=require", *secrets.flags("keys"), *secrets.flags("certificates"))
+    server = nbdram(str(SIZE), flags=flags)
+    assert not connects(client("certificates"), server)
+    handle = client("keys")
+    assert connects(handle, server)
+    assert_works(handle, rng)
+
+
+@pytest.mark.parametrize("who", ("client", "nobody", "stranger"))
+@pytest.mark.parametrize("verify", (False, True))
+def test_verify_peer(nbdram, secrets, client, rng, verify, who):
+    flags = ["--tls=require", *secrets.flags("certificates")]
+    server = nbdram(str(SIZE), flags=flags + ["--tls-verify-peer"] * verify)
+    handle = client("certificates", folder=getattr(secrets, who))
+    if not verify or who == "client":
+        assert connects(handle, server)
+        assert_works(handle, rng)
+        return
+    # With TLS 1.3 the client may believe for a moment that it is in.
+    assert not connects(handle, server) or not handle.aio_is_ready()
+    handle = client("certificates", folder=secrets.client)
+    assert connects(handle, server)
+    assert_works(handle, rng)
+    eventually(lambda: "ertificate" in server.errors())
+
+
+def test_client_that_trusts_others_leaves(server, secrets, speak, rng):
+    connection = speak(server)
+    connection.accepted(NBD_OPT_STARTTLS)
+    context = ssl.create_default_context(cafile=str(secrets.others_ca))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        context.wrap_socket(connection.sock, server_hostname="localhost")
+    witness = speak(server)
+    witness.go()
+    assert_in_step(witness, rng)
+
+
+@pytest.mark.parametrize("user", (USER, "mallory"))
+def test_wrong_key(nbdram, secrets, client, rng, user):
+    server = nbdram(str(SIZE), flags=("--tls=require", *secrets.flags("keys")))
+    assert not connects(client("keys", keys=secrets.wrong_keys, user=user), server)
+    handle = client("keys")
+    assert connects(handle, server)
+    assert_works(handle, rng)
+    eventually(lambda: f'"{user}"' in server.errors())
+    assert KEY not in server.errors()
+    assert WRONG_KEY not in server.errors()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_single(secrets, client, rng, scheme):
+    handle = client(scheme)
+    words = (SERVER, "-s", "--tls=require", *secrets.flags(scheme), str(SIZE))
+    handle.connect_command([str(word) for word in words])
+    assert_works(handle, rng)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_files_that_are_not_there(tmp_path, scheme):
+    option = {"keys": "--tls-psk", "certificates": "--tls-certificates"}[scheme]
+    words = (SERVER, "-f", "-U", tmp_path / "s", "--tls=require", option, tmp_path / "gone", "1M")
+    result = run(*words, check=False, stdin=subprocess.DEVNULL)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert str(tmp_path / "gone") in line
+    assert not (tmp_path / "s").exists()
+
+
+def test_many_at_once(nbdram, secrets, client, rng):
+    server = nbdram(str(SIZE), flags=("--tls=require", *secrets.flags("certificates")))
+    handles = [client("certificates") for _ in range(8)]
+    assert all(connects(handle, server) for handle in handles)
+    width = SIZE // len(handles)
+    data = [rng.randbytes(width) for _ in handles]
+    for i, handle in enumerate(handles):
+        for at in range(0, width, MIB):
+            part = nbd.Buffer.from_bytearray(bytearray(data[i][at : at + MIB]))
+            handle.aio_pwrite(part, i * width + at, lambda error: 1)
+    while any(handle.aio_in_flight() for handle in handles):
+        for handle in handles:
+            if handle.aio_in_flight():
+                handle.poll(-1)
+    for i, handle in enumerate(handles):  # each reads what another one wrote
+        other = (i + 1) % len(handles)
+        assert handle.pread(width, other * width) == data[other]
+        handle.shutdown()
+
+
+def test_qemu(nbdram, secrets):
+    need("qemu-img")
+    server = nbdram(str(SIZE), flags=("--tls=require", *secrets.flags("keys")))
+    folder = secrets.keys.parent
+    creds = f"tls-creds-psk,id=tls0,dir={folder / 'qemu'},username={USER},endpoint=client"
+    (folder / "qemu").mkdir(exist_ok=True)
+    (folder / "qemu" / "keys.psk").write_bytes(secrets.keys.read_bytes())
+    image = f"driver=nbd,server.type=unix,server.path={server.socket},tls-creds=tls0"
+    info = run("qemu-img", "info", "--object", creds, "--image-opts", image)
+    assert f"({SIZE} bytes)" in info.stdout
+
+
+# What may be said when.
+
+
+@pytest.fixture
+def speak(secrets):
+    """speak(server) -> a wire.Connection that was greeted, in the clear."""
+    with contextlib.ExitStack() as stack:
+
+        def start(server):
+            return stack.enter_context(Connection.to(server.socket)).greet()
+
+        yield start
+
+
+@pytest.fixture
+def encrypt(secrets):
+    """encrypt(connection): the handshake of TLS; what was negotiated before is forgotten."""
+    context = ssl.create_default_context(cafile=str(secrets.certificates / "ca-cert.pem"))
+
+    def start(connection):
+        connection.sock = context.wrap_socket(connection.sock, server_hostname="localhost")
+        connection.style = Style.SIMPLE
+        connection.contexts = {}
+        return connection
+
+    return start
+
+
+@pytest.fixture
+def server(nbdram, secrets):
+    return nbdram(str(SIZE), flags=("--tls=on", *secrets.flags("certificates")))
+
+
+@pytest.fixture
+def strict(nbdram, secrets):
+    return nbdram(str(SIZE), flags=("--tls=require", *secrets.flags("certificates")))
+
+
+def final(connection, option, payload=b""):
+    return connection.option(option, payload)[-1].type
+
+
+def assert_in_step(connection, rng):
+    """Enter the transmission phase if need be, and use it."""
+    data = rng.randbytes(70 * KIB)
+    connection.write(5 * MIB, data)
+    assert connection.read(5 * MIB, len(data)) == data
+    connection.disconnect()
+
+
+def test_starttls_where_there_is_no_tls(nbdram, speak, rng):
+    connection = speak(nbdram(str(SIZE)))
+    assert final(connection, NBD_OPT_STARTTLS) in (NBD_REP_ERR_POLICY, NBD_REP_ERR_UNSUP)
+    connection.go()
+    assert_in_step(connection, rng)
+
+
+def test_plaintext_after_starttls_is_not_honoured(server, speak, encrypt, rng):
+    connection = speak(server)
+    connection.send(
+        pack_option(NBD_OPT_STARTTLS)
+        + pack_option(NBD_OPT_STRUCTURED_REPLY)
+        + pack_option(NBD_OPT_LIST)
+        + pack_option(NBD_OPT_GO, pack_info())
+    )
+    assert connection.recv_option_replies(NBD_OPT_STARTTLS)[-1].type == NBD_REP_ACK
+    encrypt(connection)
+    # An answer to what was sent in the clear would come first, and is not one to INFO.
+    connection.info()
+    connection.go()
+    assert_in_step(connection, rng)
+
+
+def test_half_an_option_after_starttls_is_not_continued(server, speak, encrypt, rng):
+    connection = speak(server)
+    connection.send(pack_option(NBD_OPT_STARTTLS) + pack_option(NBD_OPT_LIST)[:11])
+    assert connection.recv_option_replies(NBD_OPT_STARTTLS)[-1].type == NBD_REP_ACK
+    encrypt(connection)
+    connection.go()
+    assert_in_step(connection, rng)
+
+
+def test_starttls_has_no_payload(server, speak, encrypt, rng):
+    connection = speak(server)
+    for payload in (b"x", bytes(4096)):
+        assert final(connection, NBD_OPT_STARTTLS, payload) == NBD_REP_ERR_INVALID
+    connection.accepted(NBD_OPT_STARTTLS)
+    encrypt(connection).go()
+    assert_in_step(connection, rng)
+
+
+@pytest.mark.parametrize("mode", ("server", "strict"))
+def test_starttls_only_once(request, speak, encrypt, rng, mode):
+    connection = speak(request.getfixturevalue(mode))
+    connection.accepted(NBD_OPT_STARTTLS)
+    encrypt(connection)
+    assert final(connection, NBD_OPT_STARTTLS) == NBD_REP_ERR_INVALID
+    assert final(connection, NBD_OPT_STARTTLS, b"payload") == NBD_REP_ERR_INVALID
+    connection.go()
+    assert_in_step(connection, rng)
+
+
+@pytest.mark.parametrize("style", (Style.STRUCTURED, Style.EXTENDED))
+def test_what_was_negotiated_in_the_clear_is_forgotten(server, speak, encrypt, rng, style):
+    connection = speak(server).negotiate(style)
+    connection.set_contexts(queries=(ALLOCATION,))
+    connection.accepted(NBD_OPT_STARTTLS)
+    encrypt(connection)
+    # Without structured replies there are no contexts.
+    refusal = final(connection, NBD_OPT_SET_META_CONTEXT, pack_queries(queries=(ALLOCATION,)))
+    assert refusal == NBD_REP_ERR_INVALID
+    connection.go()
+    assert connection.call(NBD_CMD_BLOCK_STATUS, 0, 4096).error == NBD_EINVAL
+    assert_in_step(connection, rng)
+
+
+def test_contexts_are_forgotten(server, speak, encrypt, rng):
+    connection = speak(server).negotiate(Style.STRUCTURED)
+    connection.set_contexts(queries=(ALLOCATION,))
+    connection.accepted(NBD_OPT_STARTTLS)
+    encrypt(connection).negotiate(Style.STRUCTURED).go()
+    assert connection.call(NBD_CMD_BLOCK_STATUS, 0, 4096).error == NBD_EINVAL
+    assert_in_step(connection, rng)
+
+
+@pytest.mark.parametrize("style", Style)
+def test_everything_can_be_negotiated_again(server, speak, encrypt, rng, style):
+    connection = speak(server).negotiate(Style.STRUCTURED)
+    connection.accepted(NBD_OPT_STARTTLS)
+    encrypt(connection).negotiate(style)
+    if style is not Style.SIMPLE:
+        connection.set_contexts(queries=(ALLOCATION,))
+    connection.go()
+    if style is not Style.SIMPLE:
+        assert connection.done(NBD_CMD_BLOCK_STATUS, 0, MIB).allocation
+    assert_in_step(connection, rng)
+
+
+def test_nothing_else_before_starttls_where_tls_is_required(strict, speak, encrypt, rng):
+    connection = speak(strict)
+    for option, payload in (
+        (NBD_OPT_LIST, b""),
+        (NBD_OPT_INFO, pack_info()),
+        (NBD_OPT_GO, pack_info()),
+        (NBD_OPT_STRUCTURED_REPLY, b""),
+        (NBD_OPT_EXTENDED_HEADERS, b""),
+        (NBD_OPT_LIST_META_CONTEXT, pack_queries()),
+        (NBD_OPT_SET_META_CONTEXT, pack_queries(queries=(ALLOCATION,))),
+    ):
+        assert final(connection, option, payload) == NBD_REP_ERR_TLS_REQD
+    connection.accepted(NBD_OPT_STARTTLS)
+    encrypt(connection).go()
+    assert_in_step(connection, rng)
+
+
+def test_export_name_where_tls_is_required_closes(strict, speak):
+    with pytest.raises(Closed):
+        speak(strict).export_name()
+
+
+def test_leaving_is_always_allowed(strict, speak):
+    connection = speak(strict)
+    connection.abort()
+    connection.expect_closed()
+
+
+def test_export_name_under_tls(strict, speak, encrypt, rng):
+    connection = speak(strict)
+    connection.accepted(NBD_OPT_STARTTLS)
+    encrypt(connection).export_name()
+    assert_in_step(connection, rng)
+
+
+def test_abort_under_tls_ends_with_a_goodbye(strict, speak, encrypt):
+    connection = speak(strict)
+    connection.accepted(NBD_OPT_STARTTLS)
+    encrypt(connection)
+    connection.sock.suppress_ragged_eofs = False  # being cut off would be an exception
+    connection.abort()
+    assert connection.sock.recv(1) == b""
+
+
+# What does not get through the handshake.
+
+
+GARBAGE = {
+    "text": b"GET / HTTP/1.0\r\n\r\n",
+    "zeroes": bytes(600),
+    "oversize": b"\x16\3\1\xff\xff",
+}
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_garbage_instead_of_a_handshake(server, speak, rng, garbage):
+    connection, witness = speak(server), speak(server)
+    witness.go()
+    connection.accepted(NBD_OPT_STARTTLS)
+    connection.send(GARBAGE[garbage])
+    connection.finish_sending()
+    with pytest.raises(Closed):  # after an alert, if it has one to send
+        connection.recv(1000)
+    assert_in_step(witness, rng)
+
+
+def test_a_handshake_that_goes_silent_is_given_up(nbdram, secrets, speak, rng):
+    flags = ("--timeout", "3", "--tls=on", *secrets.flags("certificates"))
+    server = nbdram(str(SIZE), flags=flags)
+    connection, witness = speak(server), speak(server)
+    witness.go()
+    connection.accepted(NBD_OPT_STARTTLS)
+    connection.send(b"\x16\3\1\2\0\1")
+    with pytest.raises(Closed):
+        connection.recv(1000)
+    assert_in_step(witness, rng)  # it is past its handshake
+
+
+def test_clients_that_vanish_are_forgotten(server, speak, encrypt, rng):
+    def descriptors():
+        return len(os.listdir(f"/proc/{server.pid}/fd"))
+
+    def converse():
+        connection = speak(server)
+        connection.go()
+        assert_in_step(connection, rng)
+
+    converse()  # now all threads are there
+    before = descriptors()
+    for stage in (0, 1, 2, 3) * 5:
+        connection = speak(server)
+        connection.accepted(NBD_OPT_STARTTLS)
+        if stage > 0:
+            encrypt(connection)
+        if stage > 1:
+            connection.go()
+        if stage > 2:
+            write = connection.request(NBD_CMD_WRITE, 0, payload=bytes(MIB))
+            connection.send(write.pack()[:9000])
+        connection.close()
+    eventually(lambda: descriptors() <= before)
+    converse()
+
+
+# Rejected writes: their payload comes through TLS as well.
+
+
+def enter(server, speak, encrypt, style):
+    connection = speak(server)
+    connection.accepted(NBD_OPT_STARTTLS)
+    encrypt(connection).negotiate(style).go()
+    return connection
+
+
+@pytest.mark.parametrize("size", (1, 4096, 100_001, 8 * MIB))
+@pytest.mark.parametrize("style", Style)
+def test_write_out_of_range(server, speak, encrypt, rng, style, size):
+    connection = enter(server, speak, encrypt, style)
+    for offset in (SIZE, SIZE - size + 1, (1 << 64) - size):
+        write = connection.call(NBD_CMD_WRITE, offset, payload=rng.randbytes(size))
+        assert write.error == NBD_ENOSPC
+    assert_in_step(connection, rng)
+
+
+@pytest.mark.parametrize("size", (1, 4096, 100_001, 8 * MIB))
+@pytest.mark.parametrize("style", Style)
+def test_write_to_what_is_read_only(nbdram, secrets, speak, encrypt, rng, style, size):
+    flags = ("-r", "--tls=require", *secrets.flags("certificates"))
+    connection = enter(nbdram(str(SIZE), flags=flags), speak, encrypt, style)
+    write = connection.call(NBD_CMD_WRITE, 4096, payload=rng.randbytes(size))
+    assert write.error == NBD_EPERM
+    assert connection.read(0, 2 * MIB) == bytes(2 * MIB)
+    connection.disconnect()
+
+
+@pytest.mark.parametrize("style", Style)
+def test_requests_cut_into_records_of_any_size(server, speak, encrypt, rng, style):
+    connection = enter(server, speak, encrypt, style)
+    data = rng.randbytes(300 * KIB)
+    write = connection.request(NBD_CMD_WRITE, 12345, payload=data)
+    read = connection.request(NBD_CMD_READ, 12345, len(data))
+    stream = write.pack() + read.pack()
+    while stream:
+        size = rng.choice((1, 7, 28, 500, 16384, 20000))
+        connection.send(stream[:size])
+        stream = stream[size:]
+    # They may be answered in either order, and then the read has any mixture.
+    connection.finish(write)
+    connection.finish(read)
+    assert connection.read(12345, len(data)) == data
+    connection.disconnect()
+
+
+def test_a_reader_that_does_not_read_holds_up_nobody(server, speak, encrypt, rng):
+    connection = enter(server, speak, encrypt, Style.SIMPLE)
+    data = rng.randbytes(4 * MIB)
+    connection.write(0, data)
+    reads = [connection.send_request(NBD_CMD_READ, 0, len(data)) for _ in range(8)]
+    witness = enter(server, speak, encrypt, Style.STRUCTURED)
+    witness.write(8 * MIB, data)
+    assert witness.read(8 * MIB, len(data)) == data
+    witness.disconnect()
+    for read in reads:
+        assert connection.finish(read).data == data
+    connection.disconnect()
