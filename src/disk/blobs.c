@@ -184,11 +184,22 @@ bool blobs_drop(struct blobs *blobs, uint64_t number)
     return wasteful;
 }
 
+/* Whether storing blobs again can gain a segment: what is dead, wherever it is, and what is not
+ * filled of the open segment, are one, and more.  That more pays for the ends into which a blob
+ * does not fit, and keeps the storing to 128 bytes for each that is dead. */
+static bool has_segment_to_gain_locked(const struct blobs *blobs)
+{
+    uint64_t total = blobs->segment_count * blobs->segment_size;
+    uint64_t unfilled =
+        blobs->any_open ? blobs->segment_size - blobs->table[blobs->open].used : 0;
+    return blobs->used - blobs->live + unfilled > blobs->segment_size + total / 128;
+}
+
 bool blobs_worst(struct blobs *blobs, bool must, uint64_t *number)
 {
     uint64_t worst = 0, most = 0;
     pthread_mutex_lock(&blobs->lock);
-    if (must || is_wasteful_locked(blobs)) {
+    if (must ? has_segment_to_gain_locked(blobs) : is_wasteful_locked(blobs)) {
         for (uint64_t i = 0; i < blobs->table_size; i++) {
             const struct segment *segment = &blobs->table[i];
             uint64_t dead = segment->used - segment->live;
@@ -198,7 +209,7 @@ bool blobs_worst(struct blobs *blobs, bool must, uint64_t *number)
             }
         }
     }
-    bool found = most > (must ? blobs->segment_size / 8 : 0);
+    bool found = most > 0;
     if (found) {
         blobs->table[worst].held = true;
         *number = segment_start(blobs, worst);

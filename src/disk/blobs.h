@@ -56,8 +56,8 @@ const struct blob *blobs_at(const struct blobs *blobs, uint64_t number);
  */
 bool blobs_drop(struct blobs *blobs, uint64_t number);
 
-/* The segment with most that is dead, if some should be emptied, or if one must be and an eighth
- * of it is dead: true, and in *number the place of its first blob.  Only one thread may empty
+/* The segment with most that is dead, if some should be emptied, or if one must be and there is
+ * one to be gained: true, and in *number the place of its first blob.  Only one thread may empty
  * segments; blobs_next has to be called to the end. */
 bool blobs_worst(struct blobs *blobs, bool must, uint64_t *number);
 

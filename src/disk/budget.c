@@ -55,7 +55,7 @@ static int take_from_limit(struct budget *budget, uint64_t n, uint64_t keepback)
 static int take_from_machine(struct budget *budget, uint64_t n, uint64_t keepback)
 {
     int64_t wanted = (int64_t)n;
-    if (atomic_fetch_sub_explicit(&budget->credit, wanted, memory_order_relaxed) < wanted) {
+    if (atomic_fetch_sub_explicit(&budget->credit, wanted, memory_order_relaxed) <= wanted) {
         uint64_t room = machine_room(budget);
         bool fits = room >= keepback && room - keepback >= n;
         int64_t credit = fits ? (int64_t)((room - keepback - n) / 16) : 0;
@@ -67,13 +67,24 @@ static int take_from_machine(struct budget *budget, uint64_t n, uint64_t keepbac
     return 0;
 }
 
-int budget_take(struct budget *budget, uint64_t n, enum budget_purpose purpose)
+static uint64_t keepback_from(const struct budget *budget, enum budget_purpose purpose)
 {
     static const unsigned quarters[] = {
-        [BUDGET_GROW] = 4, [BUDGET_INFLATE] = 3, [BUDGET_PACK] = 0};
-    uint64_t keepback = budget->keepback / 4 * quarters[purpose];
+        [BUDGET_GROW] = 4, [BUDGET_INFLATE] = 2, [BUDGET_PACK] = 0};
+    return budget->keepback / 4 * quarters[purpose];
+}
+
+int budget_take(struct budget *budget, uint64_t n, enum budget_purpose purpose)
+{
+    uint64_t keepback = keepback_from(budget, purpose);
     return budget->limit ? take_from_limit(budget, n, keepback)
                          : take_from_machine(budget, n, keepback);
+}
+
+/* Asking for nothing says whether the room that is kept back is still there. */
+bool budget_allows(struct budget *budget, enum budget_purpose purpose)
+{
+    return budget->keepback == 0 || budget_take(budget, 0, purpose) == 0;
 }
 
 void budget_give(struct budget *budget, uint64_t n)

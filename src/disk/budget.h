@@ -7,9 +7,9 @@
  * groups can give while a reserve stays free (1/16 of it, at least 32 MiB and at most 1 GiB),
  * asked again as memory is taken.
  *
- * Where pages are compressed, a part of the room, the keepback, is not for new pages: a quarter
- * of it is for inflating pages that are stored already, so that they can be written again, and
- * all of it for packing, which takes memory in order to free more.
+ * Where pages are compressed, a part of the room, the keepback, is not for new pages: half of it
+ * is for inflating pages that are stored already, so that they can be written again, and all of
+ * it for packing, which takes memory in order to free more.
  *
  * Any thread may call; nothing here waits.
  */
@@ -39,6 +39,11 @@ void budget_init(struct budget *budget, uint64_t limit, bool keepback, const cha
 /* Ask for n more bytes: 0 or -ENOSPC. */
 int budget_take(struct budget *budget, uint64_t n, enum budget_purpose purpose);
 void budget_give(struct budget *budget, uint64_t n);
+
+/* Whether memory that was taken before, and is free, may be put to that use.  To be asked before
+ * it is: else what packing frees goes to new pages and what it takes comes from the keepback,
+ * until there is none left to pack by. */
+bool budget_allows(struct budget *budget, enum budget_purpose purpose);
 
 /* The most that could be taken in all, from nothing: as things are now, and at the very best. */
 uint64_t budget_total(const struct budget *budget);

@@ -94,13 +94,27 @@ static void shrink(void *opaque)
         squeeze_shrink(paged->squeeze);
 }
 
-bool paged_make_room(struct paged *paged, unsigned attempt)
+void paged_collect(struct paged *paged)
 {
-    if (attempt > 0 && !(paged->squeeze && squeeze_make_room(paged->squeeze)))
-        return false;
     reclaim_run(&paged->reclaim);
     shrink(paged);
-    return true;
+}
+
+/* Others make room, too, and some of it between the try and this, so what counts is whether there
+ * was any since.  A frame that somebody has taken and not yet put into the table is neither free
+ * nor hot; it is one or the other when his section is over, hence the wait. */
+bool paged_make_room(struct paged *paged, struct search *search)
+{
+    bool gained = search->attempts++ == 0;
+    rcu_wait();
+    if (!gained && paged->squeeze)
+        gained = squeeze_make_room(paged->squeeze);
+    reclaim_run(&paged->reclaim);
+    uint64_t released = reclaim_released(&paged->reclaim); /* the next try comes after this */
+    gained = gained || released != search->released;
+    search->released = released;
+    shrink(paged);
+    return gained;
 }
 
 /* After a grace period. */

@@ -10,6 +10,8 @@
 #ifndef NBDRAM_DISK_PAGED_H
 #define NBDRAM_DISK_PAGED_H
 
+#include <errno.h>
+
 #include "disk/budget.h"
 #include "disk/reclaim.h"
 #include "disk/table.h"
@@ -36,6 +38,15 @@ static inline void *paged_frame(const struct paged *paged, uint64_t word)
     return pool_at(&paged->frames, entry_number(word));
 }
 
+/* A frame for a page.  One that is free was charged already, but may be needed more elsewhere.
+ * -ENOSPC, -ENOMEM: as pool_take. */
+static inline int paged_take_frame(struct paged *paged, enum budget_purpose purpose,
+                                   uint64_t *cell)
+{
+    return budget_allows(paged->budget, purpose) ? pool_take(&paged->frames, purpose, cell)
+                                                 : -ENOSPC;
+}
+
 /* What a section has to leave to after it: words taken out, or frozen. */
 #define LEFT_MAX 64
 struct left {
@@ -58,9 +69,18 @@ static inline void left_flush(struct paged *paged, struct left *left)
 /* A frame that waits to be squeezed may have become one, or ceased to be one. */
 void paged_count_hot(struct paged *paged, bool before, bool after);
 
-/* Outside of a section: try to find memory, harder with each attempt, from 0 on.  False: there is
- * none. */
-bool paged_make_room(struct paged *paged, unsigned attempt);
+/* How far somebody got who looks for memory: all zeroes before he tries to take some. */
+struct search {
+    unsigned attempts;
+    uint64_t released; /* reclaim_released before the last try */
+};
+
+/* Outside of a section, after a try to take memory that failed: find some, harder with each
+ * attempt.  False: there is none, nor has any become free since the try. */
+bool paged_make_room(struct paged *paged, struct search *search);
+
+/* Outside of a section: give all that is free, or waits to be, to whoever needs it. */
+void paged_collect(struct paged *paged);
 
 /* Swap the word of a page that has a frame and keeps it. */
 bool paged_swap(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t desired);

@@ -178,7 +178,7 @@ static unsigned take_row(struct paged *paged, unsigned wanted, enum budget_purpo
 {
     uint64_t cell;
     unsigned n = 0;
-    while (n < wanted && pool_take(&paged->frames, purpose, &cell) == 0) {
+    while (n < wanted && paged_take_frame(paged, purpose, &cell) == 0) {
         unsigned i = n++;
         for (; i > 0 && row[i - 1] > cell; i--)
             row[i] = row[i - 1];

@@ -40,7 +40,7 @@ static int take_frame(struct paged *paged, uint64_t word, const struct request *
     *cell = request->cell;
     if (*cell != NO_CELL && (word == 0 || n == paged_page_size(paged)))
         return 0;
-    return pool_take(&paged->frames, word ? BUDGET_INFLATE : BUDGET_GROW, cell);
+    return paged_take_frame(paged, word ? BUDGET_INFLATE : BUDGET_GROW, cell);
 }
 
 /* Rules 1, 4 and 6.  *word is what stands in the slot afterwards, whoever put it there. */
@@ -172,7 +172,7 @@ int request_put_some(struct paged *paged, struct request *request)
 
 int request_put(struct paged *paged, struct request *request)
 {
-    unsigned attempt = 0;
+    struct search search = {0};
     while (request->count) {
         uint64_t before = request->count;
         rcu_enter();
@@ -180,9 +180,9 @@ int request_put(struct paged *paged, struct request *request)
         rcu_leave();
         left_flush(paged, &request->left);
         if (request->count < before)
-            attempt = 0;
+            search.attempts = 0;
         if (r == -ENOSPC || r == -ENOMEM) {
-            if (!paged_make_room(paged, attempt++))
+            if (!paged_make_room(paged, &search))
                 return -ENOSPC;
         } else if (r < 0) {
             return r;

@@ -75,12 +75,13 @@ static int zero_edge(struct paged *paged, struct request *request)
 {
     size_t at;
     int r;
-    for (unsigned attempt = 0;; attempt++) {
+    struct search search = {0};
+    for (;;) {
         rcu_enter();
         r = zero_part(paged, request);
         rcu_leave();
         left_flush(paged, &request->left);
-        if ((r != -ENOSPC && r != -ENOMEM) || !paged_make_room(paged, attempt))
+        if ((r != -ENOSPC && r != -ENOMEM) || !paged_make_room(paged, &search))
             break;
     }
     request_advance(request, request_part(paged, request, &at));

@@ -58,6 +58,14 @@ static bool note(struct reclaim *reclaim, const struct pending *pending)
     return true;
 }
 
+static void hand_on(struct reclaim *reclaim, const struct pending *pending)
+{
+    bool frozen = pending->frozen;
+    reclaim->fn(reclaim->opaque, pending);
+    if (!frozen) /* release, for reclaim_released */
+        atomic_fetch_add_explicit(&reclaim->released, 1, memory_order_release);
+}
+
 void reclaim_add(struct reclaim *reclaim, const struct pending *pending, size_t count)
 {
     if (count == 0)
@@ -74,7 +82,7 @@ void reclaim_add(struct reclaim *reclaim, const struct pending *pending, size_t 
         return;
     rcu_wait();
     for (; noted < count; noted++)
-        reclaim->fn(reclaim->opaque, &pending[noted]);
+        hand_on(reclaim, &pending[noted]);
 }
 
 static struct reclaim_batch *take_all(struct reclaim *reclaim)
@@ -97,7 +105,7 @@ static bool one_round(struct reclaim *reclaim)
     for (; batch; batch = next) {
         next = batch->next;
         for (size_t i = 0; i < batch->count; i++)
-            reclaim->fn(reclaim->opaque, &batch->things[i]);
+            hand_on(reclaim, &batch->things[i]);
         free(batch);
     }
     pthread_mutex_unlock(&reclaim->running);
@@ -108,6 +116,12 @@ void reclaim_run(struct reclaim *reclaim)
 {
     for (unsigned round = 0; round < ROUNDS_MAX && one_round(reclaim); round++)
         ;
+}
+
+/* acquire: pairs with the release in hand_on */
+uint64_t reclaim_released(struct reclaim *reclaim)
+{
+    return atomic_load_explicit(&reclaim->released, memory_order_acquire);
 }
 
 /* False if there was nothing to wait for within a second. */

@@ -13,6 +13,7 @@
 #define NBDRAM_DISK_RECLAIM_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -42,6 +43,8 @@ struct reclaim {
     struct reclaim_batch *waiting;
     bool started, stop;
     pthread_t thread;
+
+    _Atomic uint64_t released; /* see reclaim_released */
 };
 
 void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_idle_fn *idle, void *opaque);
@@ -58,5 +61,9 @@ void reclaim_add(struct reclaim *reclaim, const struct pending *pending, size_t 
 
 /* Finish all that was handed in before the call, and what came of it. */
 void reclaim_run(struct reclaim *reclaim);
+
+/* How many words were released so far.  What was released before a word is counted can be had: so
+ * who failed to get memory, and finds the count as it was before he tried, has missed nothing. */
+uint64_t reclaim_released(struct reclaim *reclaim);
 
 #endif

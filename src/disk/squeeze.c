@@ -185,6 +185,8 @@ static void work_locked(struct squeeze *squeeze)
     pthread_mutex_unlock(&squeeze->lock);
     for (unsigned i = 0; i < count; i++)
         outcomes[squeeze_one(squeeze, &work[i])]++;
+    if (outcomes[NO_ROOM]) /* for the next: free frames are no room for blobs */
+        paged_collect(squeeze->paged);
     pthread_mutex_lock(&squeeze->lock);
     squeeze->at_work -= count;
     squeeze->squeezed += outcomes[SQUEEZED];

@@ -25,7 +25,7 @@
 #define NBD_OPTION_ABSURD (1u << 20) /* longer ones end the connection */
 #define NBD_GREETING_SIZE 18u
 #define NBD_HANDSHAKE_IN (NBD_OPTION_HEADER + NBD_OPTION_MAX) /* what a step may have to see */
-#define NBD_HANDSHAKE_OUT 8192u                               /* what a step may put out */
+#define NBD_HANDSHAKE_OUT (2 * NBD_STRING_MAX + 256u)         /* what a step may put out */
 
 /* A handshake in progress.  The caller owns it, and frees it when it is over. */
 struct nbd_handshake {

@@ -136,10 +136,14 @@ static void keepback_is_for_those_who_make_room(void **state)
     budget_init(&budget, 1600, true, root);
     assert_int_equal(budget_take(&budget, 1400, BUDGET_GROW), 0);
     assert_int_equal(budget_take(&budget, 1, BUDGET_GROW), -ENOSPC);
-    assert_int_equal(budget_take(&budget, 50, BUDGET_INFLATE), 0);
+    assert_int_equal(budget_take(&budget, 100, BUDGET_INFLATE), 0);
     assert_int_equal(budget_take(&budget, 1, BUDGET_INFLATE), -ENOSPC);
-    assert_int_equal(budget_take(&budget, 150, BUDGET_PACK), 0);
+    assert_true(budget_allows(&budget, BUDGET_INFLATE));
+    assert_false(budget_allows(&budget, BUDGET_GROW));
+    assert_int_equal(budget_take(&budget, 100, BUDGET_PACK), 0);
     assert_int_equal(budget_take(&budget, 1, BUDGET_PACK), -ENOSPC);
+    assert_false(budget_allows(&budget, BUDGET_INFLATE));
+    assert_true(budget_allows(&budget, BUDGET_PACK));
 }
 
 /* 16 GiB, 8 available: 1 GiB, a sixteenth, stays free.  What is taken is asked for again. */
