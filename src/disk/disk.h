@@ -74,8 +74,8 @@ int disk_parse_bool(const char *text, bool *value);
  * -EPERM    the locked-memory limit (RLIMIT_MEMLOCK) does not allow mlock */
 int disk_create(const struct disk_options *options, struct disk **disk);
 
-/* What an error of disk_create or disk_start means to whoever asked for a disk with these options:
- * one line in why (why_size bytes at most, always terminated). */
+/* What an error of disk_create or disk_start means to whoever asked for such a disk: one line in
+ * why (why_size bytes at most, always terminated). */
 void disk_explain(const struct disk_options *options, int error, char *why, size_t why_size);
 
 /* Start the threads that give memory back and compress, and lock memory if that was asked for:

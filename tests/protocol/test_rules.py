@@ -1287,8 +1287,9 @@ def check_traffic(request: Request, shadow: bytearray) -> None:
     """Hold a reply against the shadow of the disk, and keep that up to date."""
     start, end = request.offset, request.offset + request.length
     wanted = allowed_errors(request.style, request.command, request.flags)
-    if wanted != (NBD_EINVAL,) and end > SIZE:
-        wanted = (NBD_ENOSPC,)
+    if end > SIZE:
+        # With two faults, either is told.
+        wanted = (NBD_ENOSPC, *(wanted if wanted == (NBD_EINVAL,) else ()))
     elif request.command == NBD_CMD_FLUSH:
         wanted = (NBD_EINVAL,)  # it has a length
     elif request.flags & NBD_CMD_FLAG_DF and request.length > 64 * KIB:
