@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+import credentials
 import harness
 
 SEED = os.environ.get("NBDRAM_SEED") or str(random.SystemRandom().getrandbits(32))
@@ -52,6 +53,13 @@ def nbdram(tmp_path):
 
     yield start
     stop_all(servers)
+
+
+@pytest.fixture(scope="session")
+def secrets(tmp_path_factory):
+    """credentials.Secrets: what TLS is set up with."""
+    harness.need("openssl")
+    return credentials.Secrets(tmp_path_factory.mktemp("tls"))
 
 
 def stop_all(servers):

@@ -20,6 +20,7 @@ import ctypes
 import errno
 import os
 import pathlib
+import re
 import select
 import shutil
 import signal
@@ -131,6 +132,22 @@ class DidNotStart(Exception):
         self.errors = errors
 
 
+def new_handle(structured=True):
+    """A libnbd handle, not connected; block status can be asked on it if it is structured."""
+    handle = nbd.NBD()
+    handle.set_request_structured_replies(structured)
+    if structured:
+        handle.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
+    return handle
+
+
+def abandon(handles):
+    """Leave.  Fails where a server is gone, which its exit status tells better."""
+    for handle in handles:
+        errno_of(handle.shutdown, nbd.SHUTDOWN_ABANDON_PENDING)
+    handles.clear()
+
+
 class Server:
     """One nbdkit on a Unix socket in `directory`, ready when the constructor returns.
 
@@ -199,11 +216,8 @@ class Server:
 
     def connect(self, export="", structured=True):
         """A connected libnbd handle; block status can be asked on it."""
-        handle = nbd.NBD()
+        handle = new_handle(structured)
         handle.set_export_name(export)
-        handle.set_request_structured_replies(structured)
-        if structured:
-            handle.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
         handle.connect_unix(str(self.socket))
         self._handles.append(handle)
         return handle
@@ -250,10 +264,7 @@ class Server:
 
     def stop(self):
         """End the server; it must have lived until now, and must end well."""
-        for handle in self._handles:
-            # Fails if the server is gone, which the exit status tells better.
-            errno_of(handle.shutdown, nbd.SHUTDOWN_ABANDON_PENDING)
-        self._handles.clear()
+        abandon(self._handles)
         if self._exit_status is None:
             try:
                 self.signal(signal.SIGTERM)
@@ -266,18 +277,29 @@ class Server:
         assert self._exit_status == 0, self.errors()
 
 
+# Where nbdram can listen, as options; on a Unix socket else.
+PLACES = {
+    "unix": None,
+    "tcp4": ("-4", "-p", "0"),
+    "tcp6": ("-6", "-p", "0"),
+    "vsock": ("--vsock", "-p", "0"),
+}
+
+
 class Nbdram:
-    """One nbdram in the foreground, accepting on a Unix socket when the constructor returns.
+    """One nbdram in the foreground, accepting when the constructor returns.
 
     nbdkit's preloaded library is not for it: a sanitizer is part of the program.
     """
 
-    def __init__(self, directory, params, *, flags=()):
+    def __init__(self, directory, params, *, flags=(), place="unix"):
         directory = pathlib.Path(directory)
         directory.mkdir()
         self.socket = directory / "s"
+        self.uri = f"nbd+unix:///?socket={self.socket}"
+        self._handles = []
         self._errors_path = directory / "stderr"
-        command = [SERVER, "-f", "-U", self.socket, *flags, *params]
+        command = [SERVER, "-f", *(PLACES[place] or ("-U", self.socket)), *flags, *params]
         with open(self._errors_path, "w") as errors:
             self.process = subprocess.Popen(
                 [str(word) for word in command],
@@ -288,24 +310,46 @@ class Nbdram:
         self._is_stopping = False
         self._pidfd = os.pidfd_open(self.process.pid)
         try:
-            self._await_accept()
+            if place == "unix":
+                self._await_accept()
+            else:
+                self.uri = self._await_uri()
         except BaseException:
             self.kill()
             raise
 
     def _await_accept(self):
+        def accepts():
+            with socket.socket(socket.AF_UNIX) as probe:
+                return probe.connect_ex(str(self.socket)) == 0
+
+        self._await(accepts)
+
+    def _await_uri(self):
+        """Where it listens: it says so once it does."""
+        return self._await(lambda: re.search(r"(nbd\S*://\S+)\n", self.errors()))[1]
+
+    def _await(self, condition):
+        """What condition() is, once that is true."""
         deadline = time.monotonic() + HANG_SECONDS
         # Paced by the server itself: select returns at once if it ends.
         while not select.select([self._pidfd], [], [], 0.002)[0]:
-            with socket.socket(socket.AF_UNIX) as probe:
-                if probe.connect_ex(str(self.socket)) == 0:
-                    return
+            value = condition()
+            if value:
+                return value
             assert time.monotonic() < deadline, f"nbdram hangs: {self.errors()}"
         raise DidNotStart(self.process.wait(), self.errors())
 
     @property
     def pid(self):
         return self.process.pid
+
+    def connect(self, structured=True):
+        """A connected libnbd handle; block status can be asked on it."""
+        handle = new_handle(structured)
+        handle.connect_uri(self.uri)
+        self._handles.append(handle)
+        return handle
 
     def errors(self):
         """What the server has said so far, the last of it."""
@@ -332,6 +376,7 @@ class Nbdram:
     def stop(self):
         """End the server; it must have lived until now, and must end well."""
         lived = self._is_stopping or self.is_alive()
+        abandon(self._handles)
         self.terminate()
         try:
             status = self.process.wait(HANG_SECONDS / 4)
@@ -460,6 +505,28 @@ def check_stored(handle, stored):
     """Every acknowledged write is still there."""
     for offset, data in stored.items():
         assert handle.pread(len(data), offset) == data, f"at offset {offset}"
+
+
+def check_random_changes(handle, rng, changes=150, largest=60_000, unit=1):
+    """Write, zero and trim at random, and compare with an array of bytes."""
+    size = min(handle.get_size(), 2 * MIB) // unit * unit
+    model = bytearray(handle.pread(size, 0))
+    for _ in range(changes):
+        at = rng.randrange(size // unit) * unit
+        count = min(rng.randint(1, largest // unit) * unit, size - at)
+        change = rng.choice(("write", "write", "zero", "trim", "read"))
+        if change == "write":
+            model[at : at + count] = rng.randbytes(count)
+            handle.pwrite(model[at : at + count], at)
+        elif change == "zero" and handle.can_zero():
+            model[at : at + count] = bytes(count)
+            handle.zero(count, at, rng.choice((0, nbd.CMD_FLAG_NO_HOLE)))
+        elif change == "trim" and handle.can_trim():
+            handle.trim(count, at)
+            model[at : at + count] = handle.pread(count, at)  # a trim may do nothing
+        else:
+            assert handle.pread(count, at) == model[at : at + count]
+    assert handle.pread(size, 0) == model
 
 
 def squeezable(rng, count):

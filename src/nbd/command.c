@@ -44,8 +44,10 @@ int nbd_request_parse(enum nbd_style style, const uint8_t *header, struct nbd_re
     memcpy(&request->cookie, wire_get(&reader, sizeof request->cookie), sizeof request->cookie);
     request->offset = wire_get64(&reader);
     request->length = extended ? wire_get64(&reader) : wire_get32(&reader);
-    bool carries =
-        extended ? request->flags & NBD_CMD_FLAG_PAYLOAD_LEN : request->type == NBD_CMD_WRITE;
+    /* Extended writes must say so by a flag: qemu's clients (10.0) do not, and send it all the
+     * same.  To take their data for requests would be worse than to overlook that. */
+    bool carries = request->type == NBD_CMD_WRITE ||
+                   (extended && request->flags & NBD_CMD_FLAG_PAYLOAD_LEN);
     if (request->type == NBD_CMD_DISC)
         carries = false; /* nothing is looked at behind it */
     request->payload = carries ? request->length : 0;
@@ -68,9 +70,6 @@ static bool is_well_formed(const struct nbd_session *session, const struct nbd_r
     if (request->type >= NBD_COMMANDS)
         return false;
     if (request->flags & ~legal_flags(session, request->type))
-        return false;
-    if (session->style == NBD_EXTENDED && request->type == NBD_CMD_WRITE &&
-        !(request->flags & NBD_CMD_FLAG_PAYLOAD_LEN))
         return false;
     if (!commands[request->type].ranged && (request->offset || request->length))
         return false;

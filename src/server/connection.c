@@ -14,23 +14,6 @@
 
 #define TURN_RECEIVES 16 /* until others have their turn */
 
-int kept_store(struct kept *kept, const void *bytes, size_t size)
-{
-    kept->bytes = malloc(size);
-    if (!kept->bytes)
-        return -ENOMEM;
-    memcpy(kept->bytes, bytes, size);
-    kept->at = 0;
-    kept->size = size;
-    return 0;
-}
-
-void kept_drop(struct kept *kept)
-{
-    free(kept->bytes);
-    *kept = (struct kept){0};
-}
-
 int connection_create(struct server *server, int in, int out, struct connection **made)
 {
     uint8_t greeting[NBD_GREETING_SIZE];
@@ -186,6 +169,8 @@ static int one_step(struct connection *connection)
         return sent;
     if (connection->state == CONNECTION_DRAINING)
         return -ENOTCONN;
+    if (r == -EAGAIN && connection->unread_ready)
+        return 0; /* it is the others' turn */
     return r > 0 || connection->state == CONNECTION_TLS || connection->unread_ready ||
            transport_has_pending(&connection->transport);
 }

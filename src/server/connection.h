@@ -42,6 +42,7 @@
 #include "nbd/command.h"
 #include "nbd/handshake.h"
 #include "nbd/session.h"
+#include "server/kept.h"
 #include "server/loop.h"
 #include "server/transport.h"
 
@@ -51,12 +52,6 @@ enum connection_state {
     CONNECTION_TRANSMISSION,
     CONNECTION_DRAINING,
     CONNECTION_CLOSED,
-};
-
-/* Bytes kept from one step to the next: allocated only while there are any. */
-struct kept {
-    uint8_t *bytes;
-    size_t at, size; /* at < size while there are any */
 };
 
 /* A read on its way out.  In one piece (simple replies, DF) or chunk by chunk. */
@@ -115,6 +110,16 @@ struct scratch {
     uint8_t in[SCRATCH_IN];
 };
 
+static inline uint8_t *out_end(struct scratch *scratch)
+{
+    return scratch->out + scratch->out_used;
+}
+
+static inline void out_ends_at(struct scratch *scratch, const uint8_t *end)
+{
+    scratch->out_used = (size_t)(end - scratch->out);
+}
+
 /* Make a connection over descriptors, and its greeting, which goes out with the first step.
  * -errno: the descriptors stay the caller's.  Called by the main thread. */
 int connection_create(struct server *server, int in, int out, struct connection **connection);
@@ -130,14 +135,5 @@ void connection_stop(struct connection *connection);
 
 /* What to wait for: EPOLLIN on transport.in, EPOLLOUT on transport.out. */
 uint32_t connection_events(const struct connection *connection);
-
-static inline bool kept_any(const struct kept *kept)
-{
-    return kept->bytes != NULL;
-}
-
-/* Keep a copy of bytes where nothing is kept.  -ENOMEM. */
-int kept_store(struct kept *kept, const void *bytes, size_t size);
-void kept_drop(struct kept *kept);
 
 #endif

@@ -149,9 +149,12 @@ static void announce(const struct program *program)
 {
     const struct options *options = &program->options;
     const char *uri = program->listeners.uri;
-    if (!uri || (options->run && !options->print_uri))
+    /* Whoever passed the sockets knows, and may have passed its own standard output too: what
+     * nbdcopy writes there is a disk. */
+    bool is_known = options->run || options->listen == LISTEN_ACTIVATED;
+    if (!uri || (is_known && !options->print_uri))
         return;
-    if (!options->foreground || options->run) {
+    if (!options->foreground || is_known) {
         puts(uri);
     } else {
         printf("A RAM disk at %s\n\n", uri);

@@ -22,7 +22,8 @@
 #include "server/replies.h"
 #include "server/server.h"
 
-#define LARGE (16u << 10) /* bytes of payload, from which on it is not kept */
+#define LARGE (16u << 10)     /* bytes of payload, from which on it is not kept */
+#define TURN_BYTES (16u << 20) /* of the disk, changed until others have their turn */
 
 /* Bytes that were received, worked off from the front. */
 struct input {
@@ -177,7 +178,7 @@ static void with_payload(struct connection *connection, struct nbd_request *requ
 
 /* Requests. */
 
-enum outcome { DONE, INCOMPLETE, HOPELESS };
+enum outcome { DONE, TURN_OVER, INCOMPLETE, HOPELESS };
 
 /* A request is parsed where it stays if it is a read: copied, it costs a tenth of the time of a
  * small one, because words that were just written in parts are loaded as a whole. */
@@ -197,13 +198,14 @@ static enum outcome take_request(struct connection *connection, struct input *in
     input_advance(input, size);
     if (request->type < NBD_COMMANDS)
         count(&connection->loop->counters.requests[request->type], 1);
+    uint64_t effort = request->type == NBD_CMD_READ ? 0 : request->length;
     if (request->payload)
         with_payload(connection, request, error, input);
     else if (error)
         finish(connection, request, error);
     else
         carry_out(connection, request);
-    return DONE;
+    return effort < TURN_BYTES ? DONE : TURN_OVER;
 }
 
 /* Keep what was not worked off.  ready: it only waits for replies to go out. */
@@ -229,6 +231,7 @@ static int work_off(struct connection *connection, struct input *input)
         return -EPROTO;
     if (connection->state != CONNECTION_TRANSMISSION)
         input->left = 0;
+    r = outcome == TURN_OVER ? -EAGAIN : r;
     int kept = keep(connection, input, r == -EAGAIN);
     return kept < 0 ? kept : r;
 }

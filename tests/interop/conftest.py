@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A real file system to carry around."""
+"""What serves the disk, and a real file system to carry around."""
 
 import random
 import shutil
@@ -7,6 +7,15 @@ import shutil
 import pytest
 
 from harness import need, run
+
+
+@pytest.fixture(params=("plugin", "nbdram"))
+def front(request, nbdram, serve):
+    """front("1G", "allocator=zstd", flags=("-r",)): a server, of each kind in turn.
+
+    The plugin in a stock nbdkit, and nbdram; both on a Unix socket.
+    """
+    return {"plugin": serve, "nbdram": nbdram}[request.param]
 
 
 @pytest.fixture(scope="session")

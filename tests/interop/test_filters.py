@@ -5,7 +5,6 @@ import pathlib
 import struct
 import subprocess
 
-import nbd
 import pytest
 
 from harness import (
@@ -13,6 +12,7 @@ from harness import (
     KIB,
     MIB,
     THIN_ALLOCATORS,
+    check_random_changes,
     data_bytes,
     disk_map,
     nbdkit_config,
@@ -31,28 +31,6 @@ def filters(*names):
         if not (directory / f"nbdkit-{name}-filter.so").exists():
             pytest.skip(f"nbdkit's {name} filter is not installed")
     return [f"--filter={name}" for name in names]
-
-
-def check_random_changes(handle, rng, changes=150, largest=60_000, unit=1):
-    """Write, zero and trim at random, and compare with an array of bytes."""
-    size = min(handle.get_size(), 2 * MIB) // unit * unit
-    model = bytearray(handle.pread(size, 0))
-    for _ in range(changes):
-        at = rng.randrange(size // unit) * unit
-        count = min(rng.randint(1, largest // unit) * unit, size - at)
-        change = rng.choice(("write", "write", "zero", "trim", "read"))
-        if change == "write":
-            model[at : at + count] = rng.randbytes(count)
-            handle.pwrite(model[at : at + count], at)
-        elif change == "zero" and handle.can_zero():
-            model[at : at + count] = bytes(count)
-            handle.zero(count, at, rng.choice((0, nbd.CMD_FLAG_NO_HOLE)))
-        elif change == "trim" and handle.can_trim():
-            handle.trim(count, at)
-            model[at : at + count] = handle.pread(count, at)  # a trim may do nothing
-        else:
-            assert handle.pread(count, at) == model[at : at + count]
-    assert handle.pread(size, 0) == model
 
 
 @all_allocators
@@ -112,8 +90,8 @@ def partition_table(*partitions):
 
 
 @all_allocators
-def test_partition_is_the_part_of_the_disk_it_says(serve, rng, allocator):
-    server = serve("16M", f"allocator={allocator}")
+def test_partition_is_the_part_of_the_disk_it_says(front, serve, rng, allocator):
+    server = front("16M", f"allocator={allocator}")
     direct = server.connect()
     direct.pwrite(partition_table((2048, 4096), (8192, 2048)), 0)
     part = serve_through(serve, server, "partition", "partition=2").connect()
@@ -124,10 +102,10 @@ def test_partition_is_the_part_of_the_disk_it_says(serve, rng, allocator):
 
 
 @all_allocators
-def test_file_is_read_from_the_file_system_on_the_disk(serve, ext4_image, allocator):
+def test_file_is_read_from_the_file_system_on_the_disk(front, serve, ext4_image, allocator):
     need("nbdcopy", "debugfs")
     path = "/directory-7/file-7"
-    server = serve(str(ext4_image.stat().st_size), f"allocator={allocator}")
+    server = front(str(ext4_image.stat().st_size), f"allocator={allocator}")
     run("nbdcopy", ext4_image, server.uri)
     through = serve_through(serve, server, "ext2", f"ext2file={path}").connect()
     content = subprocess.run(

@@ -32,23 +32,23 @@ def fio(tmp_path):
 
 @pytest.mark.parametrize("allocator", ALLOCATORS)
 @pytest.mark.parametrize("block", ["4k", "1536", "512-64k"])
-def test_four_jobs_read_back_what_they_wrote(serve, fio, allocator, block):
-    server = serve("64M", f"allocator={allocator}")
+def test_four_jobs_read_back_what_they_wrote(front, fio, allocator, block):
+    server = front("64M", f"allocator={allocator}")
     size = "--bsrange=512-64k" if "-" in block else f"--bs={block}"
     jobs = ("--numjobs=4", "--size=4M", "--offset_increment=16M")
     fio(server, "--rw=randwrite", size, "--bs_unaligned=1", *jobs)
 
 
 @pytest.mark.parametrize("allocator", ALLOCATORS)
-def test_squeezable_blocks_are_read_back(serve, fio, allocator):
-    server = serve("64M", f"allocator={allocator}")
+def test_squeezable_blocks_are_read_back(front, fio, allocator):
+    server = front("64M", f"allocator={allocator}")
     options = ("--buffer_compress_percentage=75", "--refill_buffers")
     jobs = ("--numjobs=4", "--size=8M", "--offset_increment=16M")
     fio(server, "--rw=randrw", "--bs=16k", "--verify_backlog=64", *options, *jobs)
 
 
 @pytest.mark.parametrize("allocator", ALLOCATORS)
-def test_blocks_written_after_a_trim_are_read_back(serve, fio, allocator):
-    server = serve("64M", f"allocator={allocator}")
+def test_blocks_written_after_a_trim_are_read_back(front, fio, allocator):
+    server = front("64M", f"allocator={allocator}")
     # Each block is trimmed, then written; in flight together they would race.
     fio(server, "--rw=randtrimwrite", "--bs=4k", "--size=4M", "--iodepth=1")

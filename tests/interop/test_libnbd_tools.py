@@ -45,35 +45,36 @@ def write_sparse_file(path, rng, size):
     ],
     ids=lambda options: "".join(options),
 )
-def test_nbdcopy_in_and_out(serve, rng, tmp_path, allocator, options):
+def test_nbdcopy_in_and_out(front, rng, tmp_path, allocator, options):
     need("nbdcopy")
     source, back = tmp_path / "source", tmp_path / "back"
     write_sparse_file(source, rng, 24 * MIB + 513)
-    uri = serve(str(24 * MIB + 513), f"allocator={allocator}").uri
+    uri = front(str(24 * MIB + 513), f"allocator={allocator}").uri
     run("nbdcopy", *options, source, uri)
     run("nbdcopy", *options, uri, back)
     run("cmp", source, back)
 
 
 @all_allocators
-def test_nbdcopy_from_disk_to_disk(serve, ext4_image, tmp_path, allocator):
+def test_nbdcopy_from_disk_to_disk(front, ext4_image, tmp_path, allocator):
     need("nbdcopy")
     size = str(ext4_image.stat().st_size)
-    first = serve(size, f"allocator={allocator}").uri
-    second = serve(size).uri
+    first = front(size, f"allocator={allocator}").uri
+    second = front(size).uri
     back = tmp_path / "back"
     run("nbdcopy", "--connections=4", ext4_image, first)
     run("nbdcopy", "--connections=4", first, second)
     run("nbdcopy", "--connections=4", second, back)
     run("cmp", ext4_image, back)
+    run("e2fsck", "-fn", back)
 
 
 @thin_allocators
-def test_nbdcopy_keeps_holes(serve, rng, tmp_path, allocator):
+def test_nbdcopy_keeps_holes(front, rng, tmp_path, allocator):
     need("nbdcopy", "nbdinfo")
     source = tmp_path / "source"
     write_sparse_file(source, rng, 64 * MIB)
-    server = serve("64M", f"allocator={allocator}")
+    server = front("64M", f"allocator={allocator}")
     run("nbdcopy", source, server.uri)
     totals = run("nbdinfo", "--map", "--totals", server.uri).stdout
     bytes_of = {
@@ -83,10 +84,10 @@ def test_nbdcopy_keeps_holes(serve, rng, tmp_path, allocator):
 
 
 @thin_allocators
-def test_nbdcopy_makes_holes_of_zeroes(serve, rng, allocator, tmp_path):
+def test_nbdcopy_makes_holes_of_zeroes(front, rng, allocator, tmp_path):
     """Over old data, and from a source that stores its zeroes."""
     need("nbdcopy")
-    server = serve("16M", f"allocator={allocator}")
+    server = front("16M", f"allocator={allocator}")
     handle = server.connect()
     handle.pwrite(rng.randbytes(16 * MIB), 0)
     source = tmp_path / "source"
@@ -95,9 +96,9 @@ def test_nbdcopy_makes_holes_of_zeroes(serve, rng, allocator, tmp_path):
     assert data_bytes(handle) == MIB
 
 
-def test_nbdinfo_map_agrees_with_libnbd(serve, rng):
+def test_nbdinfo_map_agrees_with_libnbd(front, rng):
     need("nbdinfo")
-    server = serve("1T")
+    server = front("1T")
     handle = server.connect()
     for _ in range(200):
         handle.pwrite(rng.randbytes(4 * KIB), rng.randrange(1 << 28) * 4 * KIB)
@@ -113,20 +114,37 @@ def test_nbdinfo_map_agrees_with_libnbd(serve, rng):
 
 
 @all_allocators
-def test_nbdinfo_shows_the_export(serve, allocator):
+def test_nbdinfo_shows_the_export(front, allocator):
     need("nbdinfo")
-    text = run("nbdinfo", serve("1G", f"allocator={allocator}").uri).stdout
+    text = run("nbdinfo", front("1G", f"allocator={allocator}").uri).stdout
     assert "export-size: 1073741824" in text
     assert "can_multi_conn: true" in text
     assert "can_fast_zero: true" in text
 
 
 @all_allocators
-def test_nbdfuse_mounts_the_disk(serve, rng, tmp_path, allocator):
+def test_nbdkit_passes_the_disk_on(front, serve, rng, tmp_path, allocator):
+    """nbdkit's nbd plugin is the client, over one connection or as many as it has."""
+    need("nbdinfo", "nbdcopy")
+    source, back = tmp_path / "source", tmp_path / "back"
+    write_sparse_file(source, rng, 24 * MIB + 513)
+    server = front(str(24 * MIB + 513), f"allocator={allocator}")
+    for shared in ("false", "true"):
+        uri = serve(f"socket={server.socket}", f"shared={shared}", plugin="nbd").uri
+        run("nbdcopy", "--connections=4", source, uri)
+        told = run("nbdinfo", "--map", uri).stdout
+        assert told == run("nbdinfo", "--map", server.uri).stdout
+        run("nbdcopy", "--connections=4", uri, back)
+        run("cmp", source, back)
+        server.connect().trim(24 * MIB, 0)
+
+
+@all_allocators
+def test_nbdfuse_mounts_the_disk(front, rng, tmp_path, allocator):
     need("nbdfuse")
     unmount = ("umount",) if os.geteuid() == 0 else ("fusermount3", "-u")
     need(unmount[0])
-    server = serve("8M", f"allocator={allocator}")
+    server = front("8M", f"allocator={allocator}")
     mountpoint, pid_fifo = tmp_path / "mount", tmp_path / "pid"
     mountpoint.mkdir()
     os.mkfifo(pid_fifo)

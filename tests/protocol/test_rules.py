@@ -1892,15 +1892,18 @@ def _(bench):
 
 @script("ext-WRITE-without-PAYLOAD_LEN")
 def _(bench):
-    """Without the flag there is no payload: EINVAL; or the end, for a client so wrong."""
-    for length in (0, 512, 64 * KIB, PAYLOAD_MAX + 1, 1 << 40):
-        client = bench.connect(Style.EXTENDED)
-        request = client.request(NBD_CMD_WRITE, 0, length)
+    """The flag is a MUST for clients; qemu's (10.0) send the payload without it. What must not
+    happen is that the payload is taken for requests."""
+    client = bench.connect(Style.EXTENDED)
+    for length in (1, 512, 64 * KIB):
+        data = bench.rng.randbytes(length)
+        request = client.request(NBD_CMD_WRITE, 0, payload=data)
         request.flags = 0
         outcome = bench.outcome(client, request)
-        check_outcome(outcome, (NBD_EINVAL, CLOSED))
-        if outcome != CLOSED:
-            bench.prove_in_step(client)
+        check_outcome(outcome, (0, CLOSED))
+        if outcome == CLOSED:
+            return
+        assert client.read(0, length) == data
 
 
 def unwanted_payload(command: int, length: int) -> Callable:

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Certificates and keys for TLS, made anew for each run."""
+
+import pathlib
+
+from harness import run
+
+USER, KEY, WRONG_KEY = "alice", "00112233445566778899aabbccddeeff", "ff" * 16
+
+OPENSSL_CONFIG = """
+[req]
+distinguished_name = empty
+prompt = no
+[empty]
+[ca]
+basicConstraints = critical, CA:TRUE
+keyUsage = critical, keyCertSign, cRLSign
+[server]
+basicConstraints = critical, CA:FALSE
+extendedKeyUsage = serverAuth
+subjectAltName = DNS:localhost
+[client]
+basicConstraints = critical, CA:FALSE
+extendedKeyUsage = clientAuth
+"""
+
+
+class Authority:
+    """A certificate authority, and who it vouches for: folders as nbdkit and libnbd want them."""
+
+    def __init__(self, folder: pathlib.Path, name: str):
+        self.folder = folder
+        folder.mkdir()
+        (folder / "openssl.cnf").write_text(OPENSSL_CONFIG)
+        self.certificate = folder / "ca-cert.pem"
+        self._issue("ca", "ca", name)
+
+    def server(self) -> pathlib.Path:
+        self._issue("server", "server", "localhost")
+        return self.folder
+
+    def client(self, trusts: "Authority") -> pathlib.Path:
+        """A client's folder: a certificate of ours, and whose servers it trusts."""
+        self._issue("client", "client", "somebody")
+        folder = self.folder / "client"
+        folder.mkdir()
+        for name in ("client-cert.pem", "client-key.pem"):
+            (self.folder / name).rename(folder / name)
+        (folder / "ca-cert.pem").write_bytes(trusts.certificate.read_bytes())
+        return folder
+
+    def _issue(self, who: str, section: str, name: str) -> None:
+        key, certificate = self.folder / f"{who}-key.pem", self.folder / f"{who}-cert.pem"
+        config = ("-config", self.folder / "openssl.cnf")
+        new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key)
+        common = ("openssl", "req", *config, *new, "-subj", f"/CN={name}")
+        if who == "ca":
+            run(*common, "-x509", "-days", "2", "-extensions", section, "-out", certificate)
+            return
+        request = self.folder / f"{who}.csr"
+        run(*common, "-out", request)
+        issuer = ("-CA", self.certificate, "-CAkey", self.folder / "ca-key.pem")
+        extensions = ("-extfile", self.folder / "openssl.cnf", "-extensions", section)
+        serial = ("-set_serial", "2" if who == "server" else "3", "-days", "2")
+        run("openssl", "x509", "-req", "-in", request, *issuer, *extensions, *serial,
+            "-out", certificate)  # fmt: skip
+
+
+class Secrets:
+    """What servers and clients are started with."""
+
+    def __init__(self, folder: pathlib.Path):
+        ours, others = Authority(folder / "ours", "us"), Authority(folder / "others", "them")
+        self.certificates = ours.server()
+        self.client = ours.client(trusts=ours)
+        self.stranger = others.client(trusts=ours)
+        self.nobody = folder / "nobody"
+        self.nobody.mkdir()
+        (self.nobody / "ca-cert.pem").write_bytes(ours.certificate.read_bytes())
+        self.others_ca = others.certificate
+        self.keys = folder / "keys.psk"
+        self.keys.write_text(f"bob:{'01' * 16}\n{USER}:{KEY}\n")
+        self.wrong_keys = folder / "wrong.psk"
+        self.wrong_keys.write_text(f"{USER}:{WRONG_KEY}\nmallory:{KEY}\n")
+
+    def flags(self, scheme: str) -> tuple:
+        if scheme == "keys":
+            return ("--tls-psk", self.keys)
+        return ("--tls-certificates", self.certificates)
