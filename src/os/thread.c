@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 int os_thread_start(pthread_t *thread, void *(*main)(void *), void *arg)
@@ -37,4 +38,11 @@ unsigned os_cpu_now(void)
 {
     int cpu = sched_getcpu();
     return cpu < 0 ? 0 : (unsigned)cpu;
+}
+
+int64_t os_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }

@@ -6,6 +6,7 @@
 #define NBDRAM_OS_THREAD_H
 
 #include <pthread.h>
+#include <stdint.h>
 
 /* Start a thread that takes no signals: those are for the program's own threads. */
 int os_thread_start(pthread_t *thread, void *(*main)(void *), void *arg);
@@ -15,6 +16,9 @@ void os_thread_background(void);
 
 /* Processors that may run this process, at least 1. */
 unsigned os_cpu_count(void);
+
+/* Milliseconds of a clock that only goes forward. */
+int64_t os_clock(void);
 
 /* The processor that runs the caller now: only good for spreading load. */
 unsigned os_cpu_now(void);

@@ -160,11 +160,12 @@ static int one_step(struct connection *connection)
     case CONNECTION_CLOSED:
         return -ENOTCONN;
     }
-    if (r < 0 && r != -EAGAIN) {
-        replies_flush(connection); /* what was answered before the end still goes out */
-        return r;
-    }
     int sent = replies_flush(connection);
+    if (r < 0 && r != -EAGAIN) {
+        if (sent != -EAGAIN)
+            return r;
+        connection->state = CONNECTION_DRAINING; /* what was answered before still goes out */
+    }
     if (sent < 0)
         return sent;
     if (connection->state == CONNECTION_DRAINING)

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "os/thread.h"
@@ -17,13 +16,6 @@
 
 #define EVENTS 256
 #define STOP_MILLISECONDS 1000
-
-static int64_t now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* Watching. */
 
@@ -104,7 +96,7 @@ static void free_ended(struct loop *loop)
 static void welcome(struct loop *loop, struct connection *connection)
 {
     connection->loop = loop;
-    connection->deadline = now() + (int64_t)loop->server->timeout * 1000;
+    connection->deadline = os_clock() + (int64_t)loop->server->timeout * 1000;
     TAILQ_INSERT_TAIL(&loop->connections, connection, link);
     TAILQ_INSERT_TAIL(&loop->greeting, connection, greeting);
     step(loop, connection);
@@ -114,7 +106,7 @@ static void stop_all(struct loop *loop)
 {
     struct connection *connection, *next;
     loop->stopping = true;
-    loop->deadline = now() + STOP_MILLISECONDS;
+    loop->deadline = os_clock() + STOP_MILLISECONDS;
     for (connection = TAILQ_FIRST(&loop->connections); connection; connection = next) {
         next = TAILQ_NEXT(connection, link);
         step(loop, connection);
@@ -147,7 +139,7 @@ static void close_late(struct loop *loop)
 {
     struct connection *connection;
     while (loop->server->timeout && (connection = TAILQ_FIRST(&loop->greeting)) &&
-           connection->deadline <= now()) {
+           connection->deadline <= os_clock()) {
         char peer[64];
         transport_peer(&connection->transport, peer, sizeof peer);
         log_error("%s: no handshake within %u seconds", peer, loop->server->timeout);
@@ -158,7 +150,7 @@ static void close_late(struct loop *loop)
 
 static int until(int64_t deadline)
 {
-    int64_t left = deadline - now();
+    int64_t left = deadline - os_clock();
     return left < 0 ? 0 : left > 1000000 ? 1000000 : (int)left + 1;
 }
 
@@ -172,7 +164,7 @@ static int milliseconds_to_wait(const struct loop *loop)
 
 static bool is_over(const struct loop *loop)
 {
-    return loop->stopping && (TAILQ_EMPTY(&loop->connections) || now() >= loop->deadline);
+    return loop->stopping && (TAILQ_EMPTY(&loop->connections) || os_clock() >= loop->deadline);
 }
 
 static void *thread_main(void *arg)

@@ -32,6 +32,10 @@
 #define RETRY_MILLISECONDS 100  /* after the system refused to accept a connection */
 #define PAYLOAD_MAX (64u << 20) /* bytes: twice what every server should take */
 
+/* Whether listeners are looked at: yes; when a connection has ended; when some time has passed.
+ */
+enum accepting { ACCEPT, WAIT, RETRY };
+
 struct program {
     struct options options;
     struct disk *disk;
@@ -41,8 +45,10 @@ struct program {
     struct stats_file stats;
     int signals; /* signalfd */
     pid_t child; /* of --run, 0: none */
-    bool has_pidfile, accepting;
-    int status; /* to exit with */
+    bool has_pidfile;
+    enum accepting accepting;
+    int64_t stats_due; /* milliseconds */
+    int status;        /* to exit with */
 };
 
 static int say_why(const char *why)
@@ -197,6 +203,7 @@ static bool take_signal(struct program *program)
     switch (signal.ssi_signo) {
     case SIGUSR1:
         stats_print(&program->server, stderr);
+        program->stats_due = 0;
         return true;
     case SIGCHLD:
         if (program->child == 0 || waitpid(program->child, &status, WNOHANG) != program->child)
@@ -216,21 +223,28 @@ static void write_stats(struct program *program)
     int r = stats_file_write(&program->stats, &program->server);
     if (r < 0)
         log_error("--stats=%s: %s", program->options.stats, strerror(-r));
+    program->stats_due = os_clock() + STATS_MILLISECONDS;
 }
 
-static int patience(const struct program *program)
+static int64_t patience(const struct program *program)
 {
-    if (!program->accepting)
-        return RETRY_MILLISECONDS;
-    return program->stats.folder >= 0 ? STATS_MILLISECONDS : -1;
+    int64_t left = program->stats.folder >= 0 ? program->stats_due - os_clock() : -1;
+    if (program->accepting == RETRY && (left < 0 || left > RETRY_MILLISECONDS))
+        left = RETRY_MILLISECONDS;
+    return program->stats.folder >= 0 && left < 0 ? 0 : left;
 }
 
-static void accept_all(struct program *program, const struct pollfd *polled)
+/* What is refused is said once, not for as long as it is so. */
+static void accept_all(struct program *program)
 {
-    program->accepting = true;
-    for (unsigned i = 0; i < program->listeners.count; i++)
-        if (polled[i].revents && !server_accept(&program->server, polled[i].fd))
-            program->accepting = false;
+    enum accepting before = program->accepting;
+    program->accepting = ACCEPT;
+    for (unsigned i = 0; i < program->listeners.count && program->accepting == ACCEPT; i++) {
+        int r = server_accept(&program->server, program->listeners.fds[i]);
+        program->accepting = r == 0 ? ACCEPT : r == -EAGAIN ? WAIT : RETRY;
+        if (program->accepting == RETRY && before != RETRY)
+            log_error("accepting a connection: %s; others have to wait", strerror(-r));
+    }
 }
 
 /* The only client of -s has gone. */
@@ -257,19 +271,17 @@ static void serve(struct program *program)
     unsigned count = program->listeners.count;
     for (unsigned i = 0; i < count; i++)
         polled[2 + i] = (struct pollfd){.fd = program->listeners.fds[i], .events = POLLIN};
-    program->accepting = true;
+    write_stats(program);
     while (!is_deserted(program)) {
-        nfds_t n = 2 + (program->accepting ? count : 0);
-        int r = poll(polled, n, patience(program));
+        nfds_t n = 2 + (program->accepting == ACCEPT ? count : 0);
+        int r = poll(polled, n, (int)patience(program));
         if (r > 0 && polled[0].revents && !take_signal(program))
             return;
         if (r > 0 && polled[1].revents)
             forget_events(program->server.left);
-        if (program->accepting && r > 0)
-            accept_all(program, &polled[2]);
-        else
-            program->accepting = true;
-        write_stats(program);
+        accept_all(program);
+        if (program->stats_due <= os_clock())
+            write_stats(program);
     }
 }
 

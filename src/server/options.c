@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "nbd/protocol.h"
 #include "server/grammar.h"
 #include "server/listeners.h"
 #include "server/option_table.h"
@@ -311,11 +312,23 @@ static int check_port(struct parse *parse)
                         UINT16_MAX);
 }
 
+/* NBD's own limit: longer names could not be told to clients. */
+static int check_export_name(struct parse *parse)
+{
+    const char *name = parse->options->export_name;
+    return !name || strlen(name) <= NBD_STRING_MAX
+               ? 0
+               : refuse(parse, "--export-name: a name of at most %u bytes is accepted",
+                        NBD_STRING_MAX);
+}
+
 static int complete(struct parse *parse)
 {
     struct options *options = parse->options;
     bool activated = false;
     int r = refuse_contradictions(parse);
+    if (r == 0)
+        r = check_export_name(parse);
     if (r == 0)
         r = look_for_activation(parse, &activated);
     if (r < 0)

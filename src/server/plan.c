@@ -87,12 +87,24 @@ static int lend(struct plan *plan, const struct read_job *job, uint64_t count,
                 struct disk_piece *piece)
 {
     struct disk *disk = plan->connection->server->disk;
-    int r = disk_lend(disk, job->offset, (size_t)count, piece);
+    int r = disk_lend(disk, job->offset, least(count, SCRATCH_LENT), piece);
     if (r == 0 && piece->kind == DISK_PIECE_PACKED) {
         uint32_t page = disk_page_size(disk);
         piece->count = least(piece->count, page - job->offset % page);
     }
     return r;
+}
+
+/* Add a piece to the data of a read, if there is room. */
+static int plan_piece(struct plan *plan, struct read_job *job, const struct disk_piece *piece)
+{
+    if (piece->kind == DISK_PIECE_PACKED)
+        return plan_packed(plan, job, piece->count);
+    if (piece->kind == DISK_PIECE_DATA)
+        plan_data(plan, job, piece->base, piece->count);
+    else
+        plan_zeroes(plan, job, piece->count);
+    return 0;
 }
 
 /* One piece of what was promised, if there is room. */
@@ -101,21 +113,15 @@ static int plan_promised(struct plan *plan, struct read_job *job)
     struct disk_piece piece;
     uint64_t before = job->left;
     int r = lend(plan, job, job->promised, &piece);
-    if (r < 0)
-        return r;
-    if (piece.kind == DISK_PIECE_PACKED)
-        r = plan_packed(plan, job, piece.count);
-    else if (piece.kind == DISK_PIECE_DATA)
-        plan_data(plan, job, piece.base, piece.count);
-    else
-        plan_zeroes(plan, job, piece.count);
+    if (r == 0)
+        r = plan_piece(plan, job, &piece);
     job->promised -= before - job->left;
     return r;
 }
 
-/* A chunk of its own for data up to the next hole, as far as one send goes: its header is put
- * when its length is known. */
-static int plan_chunk_of_data(struct plan *plan, struct read_job *job)
+/* A chunk of its own for data, from *piece on up to the next hole, as far as one send goes: its
+ * header is put when its length is known. */
+static int plan_chunk_of_data(struct plan *plan, struct read_job *job, struct disk_piece *piece)
 {
     enum nbd_style style = plan->connection->session.style;
     struct nbd_chunk chunk = {.offset = job->offset};
@@ -123,19 +129,13 @@ static int plan_chunk_of_data(struct plan *plan, struct read_job *job)
     uint64_t left;
     plan_header(plan, nbd_put_data(header, style, &job->request, &chunk));
     do {
-        struct disk_piece piece;
         left = job->left;
-        int r = lend(plan, job, job->left, &piece);
+        int r = plan_piece(plan, job, piece);
+        if (r == 0 && job->left)
+            r = lend(plan, job, job->left, piece);
         if (r < 0)
             return r;
-        if (piece.kind == DISK_PIECE_HOLE)
-            break;
-        job->promised = piece.count;
-        r = plan_promised(plan, job);
-        job->promised = 0;
-        if (r < 0)
-            return r;
-    } while (job->left && job->left < left && !is_full(plan));
+    } while (job->left && job->left < left && !is_full(plan) && piece->kind != DISK_PIECE_HOLE);
     chunk.count = (uint32_t)(job->offset - chunk.offset);
     chunk.done = job->left == 0;
     nbd_put_data(header, style, &job->request, &chunk);
@@ -184,7 +184,7 @@ static int plan_start(struct plan *plan, struct read_job *job, bool *started)
              !has_room_for(plan, piece.count + NBD_REPLY_SIZE_MAX))
         *started = false; /* a chunk must not be empty */
     else
-        return plan_chunk_of_data(plan, job);
+        return plan_chunk_of_data(plan, job, &piece);
     return 0;
 }
 

@@ -22,7 +22,7 @@
 #include "server/replies.h"
 #include "server/server.h"
 
-#define LARGE (16u << 10)     /* bytes of payload, from which on it is not kept */
+#define LARGE (16u << 10)      /* bytes of payload, from which on it is not kept */
 #define TURN_BYTES (16u << 20) /* of the disk, changed until others have their turn */
 
 /* Bytes that were received, worked off from the front. */
@@ -167,7 +167,6 @@ static void write_whole(struct connection *connection, const struct nbd_request 
 static void with_payload(struct connection *connection, struct nbd_request *request, int error,
                          struct input *input)
 {
-    connection->bulk = request->payload >= LARGE;
     if (error || request->payload > input->left)
         start_payload(connection, request, error, input);
     else if (request->type == NBD_CMD_WRITE)
@@ -196,6 +195,7 @@ static enum outcome take_request(struct connection *connection, struct input *in
     if (error == 0 && request->payload > input->left - size && request->payload < LARGE)
         return INCOMPLETE;
     input_advance(input, size);
+    connection->bulk = request->payload >= LARGE;
     if (request->type < NBD_COMMANDS)
         count(&connection->loop->counters.requests[request->type], 1);
     uint64_t effort = request->type == NBD_CMD_READ ? 0 : request->length;

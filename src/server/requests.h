@@ -13,9 +13,9 @@
 #include "server/connection.h"
 
 /* Receive once, and work off what came.  Returns whether there is likely to be more (1) or not
- * (0); -EAGAIN when replies wait for the client (replies.h), or others for their turn; -ENOTCONN at the end of the stream;
- * another -errno when the connection is to be closed.  After a DISC the state is
- * CONNECTION_DRAINING. */
+ * (0); -EAGAIN when replies wait for the client (replies.h), or others for their turn; -ENOTCONN
+ * at the end of the stream; another -errno when the connection is to be closed.  After a DISC the
+ * state is CONNECTION_DRAINING. */
 int requests_receive(struct connection *connection);
 
 /* Work off bytes that came in with the end of the handshake.  As requests_receive. */

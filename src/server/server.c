@@ -4,13 +4,11 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "server/connection.h"
-#include "server/log.h"
 
 static void stop_loops(struct server *server)
 {
@@ -65,23 +63,21 @@ static bool is_the_clients(int error)
     return error == ECONNABORTED || error == EINTR || error == EPROTO || error == EPERM;
 }
 
-bool server_accept(struct server *server, int listener)
+int server_accept(struct server *server, int listener)
 {
     for (;;) {
         if (server->max_connections && connections_now(server) >= server->max_connections)
-            return false;
+            return -EAGAIN;
         int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0 && is_the_clients(errno))
             continue;
-        if (fd < 0 && errno == EAGAIN)
-            return true;
-        int r = fd < 0 ? -errno : server_adopt(server, fd, fd);
-        if (r == 0)
-            continue;
-        log_error("accepting a connection: %s", strerror(-r));
         if (fd < 0)
-            return false; /* no descriptor, no memory: it waits in the system's queue */
-        close(fd);
+            return errno == EAGAIN ? 0 : -errno;
+        int r = server_adopt(server, fd, fd);
+        if (r < 0) {
+            close(fd);
+            return r;
+        }
     }
 }
 

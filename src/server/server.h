@@ -2,8 +2,8 @@
 
 /* server - one disk, served to many clients by a few event loops
  *
- * The main thread accepts and hands each connection to the loop that has the fewest; from then on
- * only that loop's thread touches it (loop.h).
+ * The main thread accepts and hands the connections to the loops in turn; from then on only that
+ * loop's thread touches one (loop.h).
  */
 
 #ifndef NBDRAM_SERVER_SERVER_H
@@ -39,9 +39,10 @@ struct server {
  * set.  -errno, and nothing is left behind. */
 int server_start(struct server *server, unsigned loops);
 
-/* Take all connections that wait at a listening descriptor, as far as max_connections and the
- * system's descriptors go: false if it is to be tried again only after a connection has ended. */
-bool server_accept(struct server *server, int listener);
+/* Take all connections that wait at a listening descriptor: 0 when there are no more; -EAGAIN
+ * when there are max_connections, so that others wait until one has ended; another -errno when
+ * the system has no descriptor or memory for one, which then waits as well. */
+int server_accept(struct server *server, int listener);
 
 /* Serve a client behind two descriptors that are taken over (the same one twice, or two of -s).
  */

@@ -156,6 +156,7 @@ def test_manual_page_has_no_mistakes():
     "words, reason",
     [
         ([], "size is missing"),
+        (["1G", "-e", "n" * 4097], "at most 4096 bytes"),
         (["memory"], "size is missing"),
         (["-f"], "size is missing"),
         (["1M", "size=1.5M"], "size=1.5M: "),

@@ -510,7 +510,7 @@ def test_statistics_are_whole_at_all_times():
         text = ""
         for i in range(200):
             handle.pwrite(b"x" * 4096, i * 4096)
-            # Connections come and go: the main thread has something to do.
+            server.process.send_signal(signal.SIGUSR1)  # written anew
             size_at(at_socket("s"))
             if os.path.exists("stats"):
                 text = pathlib.Path("stats").read_text()
