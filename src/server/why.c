@@ -8,7 +8,7 @@
 
 int why_say(int err, char *why, size_t why_size, const char *format, ...)
 {
-    if (why_size == 0)
+    if (why_size == 0 || !format)
         return err;
     va_list arguments;
     va_start(arguments, format);
