@@ -103,7 +103,7 @@ const struct option_row option_table[] = {
      FIELD(threads)},
     {.name = "max-connections",
      .argument = "N",
-     .help = "turn further clients away (no limit)",
+     .help = "let further clients wait (no limit)",
      .kind = OPTION_NUMBER,
      .max = OPTIONS_CONNECTIONS_MAX,
      FIELD(max_connections)},
