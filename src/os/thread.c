@@ -40,9 +40,14 @@ unsigned os_cpu_now(void)
     return cpu < 0 ? 0 : (unsigned)cpu;
 }
 
-int64_t os_clock(void)
+int64_t os_clock_fine(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int64_t os_clock(void)
+{
+    return os_clock_fine() / 1000000;
 }

@@ -17,8 +17,9 @@ void os_thread_background(void);
 /* Processors that may run this process, at least 1. */
 unsigned os_cpu_count(void);
 
-/* Milliseconds of a clock that only goes forward. */
+/* Milliseconds, and nanoseconds, of a clock that only goes forward. */
 int64_t os_clock(void);
+int64_t os_clock_fine(void);
 
 /* The processor that runs the caller now: only good for spreading load. */
 unsigned os_cpu_now(void);

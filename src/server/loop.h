@@ -18,6 +18,8 @@
 
 #include "nbd/protocol.h"
 
+#define LOOP_LIGHT (16u << 10) /* bytes that a request of no weight moves at most */
+
 struct connection;
 struct scratch;
 struct server;
@@ -46,11 +48,20 @@ struct loop {
 
     /* the thread's own */
     struct connection_list connections;
-    struct connection_list greeting; /* those in the handshake, oldest first */
-    struct connection_list ended;    /* to be freed when the events at hand are worked off */
+    struct connection_list greeting;   /* those in the handshake, oldest first */
+    struct connection_list ended;      /* to be freed when the events at hand are worked off */
+    unsigned taken;                    /* requests since the last wait (loop_take) */
+    unsigned skip_looks, look_penalty; /* see wait_for_events */
+    bool may_look;                     /* there is more than one processor */
     bool stopping;
     int64_t deadline; /* of stopping, milliseconds of os_clock */
 };
+
+/* A request was taken in that moves so many bytes; a large one counts as two. */
+static inline void loop_take(struct loop *loop, uint64_t bytes)
+{
+    loop->taken += bytes > LOOP_LIGHT ? 2 : 1;
+}
 
 /* -errno, and nothing is left behind. */
 int loop_start(struct loop *loop, struct server *server);

@@ -196,6 +196,7 @@ static enum outcome take_request(struct connection *connection, struct input *in
         return INCOMPLETE;
     input_advance(input, size);
     connection->bulk = request->payload >= LARGE;
+    loop_take(connection->loop, request->length);
     if (request->type < NBD_COMMANDS)
         count(&connection->loop->counters.requests[request->type], 1);
     uint64_t effort = request->type == NBD_CMD_READ ? 0 : request->length;

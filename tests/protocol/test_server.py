@@ -518,6 +518,18 @@ def is_greeted(client):
     return bool(select.select([client.sock], [], [], 0)[0])
 
 
+def test_quiet_client_costs_nothing(nbdram):
+    """With a single client a loop looks for the next request before it sleeps: not for ever."""
+    server = nbdram("8M")
+    client = join(server)
+    for _ in range(1000):
+        client.read(0, PAGE)
+    used = processor_seconds(server)
+    assert not select.select([client.sock], [], [], 0.5)[0]
+    assert processor_seconds(server) - used < 0.1, "it spins"
+    client.read(0, PAGE)
+
+
 def test_max_connections(nbdram):
     """One more has to wait until another one leaves."""
     server = nbdram("8M", flags=("--max-connections", "3"))
