@@ -121,10 +121,17 @@ ssize_t disk_fill(struct disk *disk, uint64_t offset, size_t count, size_t *lent
     return count ? disk->allocator->fill(disk->state, offset, count, lent, fn, opaque) : 0;
 }
 
+bool disk_could_provide(const struct disk *disk, uint64_t count)
+{
+    return count <= budget_ceiling(&disk->budget);
+}
+
 int disk_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags)
 {
     if (is_outside(disk, offset, count))
         return -ENOSPC;
+    if ((flags & DISK_NO_HOLE) && !disk_could_provide(disk, count))
+        return -ENOSPC; /* at once, not when memory is full */
     return count ? disk->allocator->zero(disk->state, offset, count, flags) : 0;
 }
 

@@ -152,6 +152,10 @@ ssize_t disk_fill(struct disk *disk, uint64_t offset, size_t count, size_t *lent
 #define DISK_NO_HOLE 1u
 int disk_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags);
 
+/* Whether so many bytes could be provided at the very best: else disk_zero refuses DISK_NO_HOLE
+ * for that many at once.  To be asked by who cuts a long range into slices. */
+bool disk_could_provide(const struct disk *disk, uint64_t count);
+
 /* As disk_zero, but never fails for lack of memory: part of a compressed page may then stay as it
  * was.  A range not within the disk is -EINVAL.  The
  * malloc allocator zeroes the range and keeps the memory. */

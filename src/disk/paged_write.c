@@ -204,8 +204,6 @@ int paged_write(void *state, uint64_t offset, size_t count, const void *buf)
 int paged_provide(struct paged *paged, uint64_t offset, uint64_t count)
 {
     struct request request;
-    if (count > budget_ceiling(paged->budget))
-        return -ENOSPC; /* at once, not when memory is full */
     request_init(&request, offset, count);
     request.provide = true;
     return request_put(paged, &request);

@@ -46,8 +46,8 @@ int nbd_request_parse(enum nbd_style style, const uint8_t *header, struct nbd_re
     request->length = extended ? wire_get64(&reader) : wire_get32(&reader);
     /* Extended writes must say so by a flag: qemu's clients (10.0) do not, and send it all the
      * same.  To take their data for requests would be worse than to overlook that. */
-    bool carries = request->type == NBD_CMD_WRITE ||
-                   (extended && request->flags & NBD_CMD_FLAG_PAYLOAD_LEN);
+    bool carries =
+        request->type == NBD_CMD_WRITE || (extended && request->flags & NBD_CMD_FLAG_PAYLOAD_LEN);
     if (request->type == NBD_CMD_DISC)
         carries = false; /* nothing is looked at behind it */
     request->payload = carries ? request->length : 0;

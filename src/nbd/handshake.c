@@ -358,8 +358,8 @@ static enum nbd_progress take_option(struct nbd_handshake *handshake, const uint
     return answer(option);
 }
 
-/* Flags that were not offered end the connection, and so does a client that cannot do fixed
- * newstyle where nothing else is offered. */
+/* Flags that were not offered end the connection.  A client that cannot do fixed newstyle is one
+ * that will send nothing but EXPORT_NAME. */
 static enum nbd_progress take_flags(struct nbd_handshake *handshake, const uint8_t *in, size_t n,
                                     size_t *used)
 {

@@ -88,14 +88,15 @@ static int take_options(struct connection *connection, const uint8_t *in, size_t
     }
     if (progress == NBD_TRANSMISSION) {
         enter_transmission(connection);
-        return requests_take(connection, in + at, size - at);
+        if (r == 0)
+            return requests_take(connection, in + at, size - at);
     }
     if (progress == NBD_TLS || progress == NBD_CLOSE) {
         connection->state = progress == NBD_TLS ? CONNECTION_TLS : CONNECTION_DRAINING;
         return r; /* what else came in is not honoured */
     }
-    connection->unread_ready = r == -EAGAIN;
-    if (at == size)
+    connection->unread_ready = r == -EAGAIN && at < size;
+    if (at == size || (r < 0 && r != -EAGAIN))
         return r;
     int kept = kept_store(&connection->unread, in + at, size - at);
     return kept < 0 ? kept : r;
@@ -141,6 +142,16 @@ static int tls_step(struct connection *connection)
     return r;
 }
 
+/* Throw away what comes in. */
+static int linger(struct connection *connection)
+{
+    struct iovec vector = {connection->loop->scratch->in, SCRATCH_IN};
+    ssize_t n = transport_receive(&connection->transport, &vector, 1);
+    if (n == 0)
+        return -ENOTCONN;
+    return n == -EAGAIN ? 0 : n < 0 ? (int)n : 1;
+}
+
 /* Steps. */
 
 /* Receive, answer, send.  1: there may be more, 0 or -EAGAIN: wait, else close. */
@@ -156,6 +167,8 @@ static int one_step(struct connection *connection)
     case CONNECTION_TRANSMISSION:
         r = requests_receive(connection);
         break;
+    case CONNECTION_LINGERING:
+        return linger(connection);
     case CONNECTION_DRAINING:
     case CONNECTION_CLOSED:
         return -ENOTCONN;
@@ -170,20 +183,24 @@ static int one_step(struct connection *connection)
         return sent;
     if (connection->state == CONNECTION_DRAINING)
         return -ENOTCONN;
-    if (r == -EAGAIN && connection->unread_ready)
-        return 0; /* it is the others' turn */
-    return r > 0 || connection->state == CONNECTION_TLS || connection->unread_ready ||
+    if (r == 0 && connection->loop->stopping)
+        return 1; /* a short receive is likely the last, but now it must be */
+    return r > 0 || connection->state == CONNECTION_TLS || requests_are_ready(connection) ||
            transport_has_pending(&connection->transport);
 }
 
 void connection_step(struct connection *connection)
 {
     int r = replies_resume(connection);
+    connection->turn_over = false;
     for (unsigned i = 0; r >= 0 && i < TURN_RECEIVES; i++) {
         r = one_step(connection);
         if (r == 0)
             return;
+        if (connection->loop->effort >= TURN_EFFORT)
+            break;
     }
+    connection->turn_over = r >= 0;
     if (r >= 0 || r == -EAGAIN)
         return;
     if (r != -ENOTCONN || connection->state == CONNECTION_HANDSHAKE)
@@ -193,12 +210,21 @@ void connection_step(struct connection *connection)
 
 void connection_stop(struct connection *connection)
 {
+    unsigned taken = connection->loop->taken;
     connection->session.shutting_down = true;
     connection_step(connection);
-    bool in_flight =
-        connection->payload.active || replies_wait(connection) || kept_any(&connection->unread);
-    if (connection->state != CONNECTION_CLOSED && !in_flight)
-        connection->state = CONNECTION_CLOSED;
+    if (connection->state == CONNECTION_CLOSED || connection->state == CONNECTION_LINGERING)
+        return;
+    bool in_flight = connection->turn_over || connection->payload.active ||
+                     connection->zero.active || replies_wait(connection) ||
+                     kept_any(&connection->unread);
+    if (in_flight || connection->loop->taken != taken)
+        connection->answered_late = true;
+    if (in_flight)
+        return;
+    connection->state = CONNECTION_CLOSED;
+    if (connection->answered_late && transport_shut(&connection->transport))
+        connection->state = CONNECTION_LINGERING;
 }
 
 uint32_t connection_events(const struct connection *connection)
@@ -207,7 +233,7 @@ uint32_t connection_events(const struct connection *connection)
         return EPOLLOUT;
     if (connection->state == CONNECTION_TLS)
         return transport_events(&connection->transport);
-    if (connection->unread_ready || transport_has_pending(&connection->transport))
-        return EPOLLIN | EPOLLOUT; /* its turn was over: it goes on at once */
+    if (connection->turn_over)
+        return EPOLLIN | EPOLLOUT; /* it goes on at once */
     return EPOLLIN;
 }

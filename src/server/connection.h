@@ -17,13 +17,17 @@
  *     v        v                 v                          |
  *      DRAINING ----------> CLOSED <------------------------'
  *           all was sent
+ *              | the server stops, and answered something
+ *              '--> LINGERING: end of stream --> CLOSED
  *
  *     STATE         FUNCTION             WHAT IS TRUE
  *     HANDSHAKE     handshake_step       `handshake` is there; in loop->greeting, with a deadline
  *     TLS           tls_step             nothing is kept of what came in before; deadline goes on
  *     TRANSMISSION  transmission_step    `session` is constant
  *     DRAINING      draining_step        nothing more is looked at; replies go out
- *     CLOSED        -                    the loop frees it after this round of events
+ *     LINGERING     linger               our side is shut; what comes in is thrown away, so that
+ * the system does not reset the connection over our answers CLOSED        - the loop frees it
+ * after this round of events
  *
  * While replies wait because the client does not take them (`unsent`, `waiting`), nothing is
  * received: a client that does not read costs what it has sent in one piece, and what of the
@@ -51,6 +55,7 @@ enum connection_state {
     CONNECTION_TLS,
     CONNECTION_TRANSMISSION,
     CONNECTION_DRAINING,
+    CONNECTION_LINGERING,
     CONNECTION_CLOSED,
 };
 
@@ -69,6 +74,13 @@ struct payload_job {
     bool active;
 };
 
+/* A trim or write zeroes of a long range, done slice by slice. */
+struct zero_job {
+    struct nbd_request request;
+    uint64_t at, slice; /* bytes: done, and to be done next */
+    bool active;
+};
+
 struct connection {
     struct server *server;
     struct loop *loop;
@@ -76,6 +88,7 @@ struct connection {
     TAILQ_ENTRY(connection) greeting; /* in loop->greeting, until transmission */
     struct transport transport;
     enum connection_state state;
+    bool turn_over; /* the last step ended so that others have their turn: go on at once */
     uint32_t events_in, events_out; /* what epoll watches the descriptors for */
 
     struct nbd_session session;
@@ -87,6 +100,9 @@ struct connection {
     bool unread_ready;  /* ... for lack of room for replies, not for lack of bytes */
     bool bulk;          /* the last request carried a large payload: the next may, too */
     struct payload_job payload;
+    struct zero_job zero;
+
+    bool answered_late; /* something, while the server is stopping */
 
     /* out */
     struct kept unsent;
@@ -127,7 +143,7 @@ int connection_create(struct server *server, int in, int out, struct connection 
 /* Close and free. */
 void connection_destroy(struct connection *connection);
 
-/* Go as far as can be gone without waiting. */
+/* Go as far as can be gone without waiting, but not for longer than others can wait. */
 void connection_step(struct connection *connection);
 
 /* The server is stopping: answer what has come in already, and drain. */

@@ -73,6 +73,7 @@ static void step(struct loop *loop, struct connection *connection)
 {
     if (connection->state == CONNECTION_CLOSED)
         return;
+    loop->effort = 0;
     if (loop->stopping)
         connection_stop(connection);
     else
@@ -116,19 +117,19 @@ static void stop_all(struct loop *loop)
 /* Told by the main thread. */
 static void hear(struct loop *loop)
 {
-    uint64_t told;
+    struct connection_list arrived = TAILQ_HEAD_INITIALIZER(arrived);
     struct connection *connection;
+    uint64_t told;
     if (read(loop->wake, &told, sizeof told) < 0)
         return;
     pthread_mutex_lock(&loop->lock);
     bool stop = loop->stop;
-    while ((connection = TAILQ_FIRST(&loop->arrived))) {
-        TAILQ_REMOVE(&loop->arrived, connection, link);
-        pthread_mutex_unlock(&loop->lock);
-        welcome(loop, connection);
-        pthread_mutex_lock(&loop->lock);
-    }
+    TAILQ_CONCAT(&arrived, &loop->arrived, link);
     pthread_mutex_unlock(&loop->lock);
+    while ((connection = TAILQ_FIRST(&arrived))) {
+        TAILQ_REMOVE(&arrived, connection, link);
+        welcome(loop, connection);
+    }
     if (stop && !loop->stopping)
         stop_all(loop);
 }

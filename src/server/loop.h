@@ -18,6 +18,8 @@
 
 #include "nbd/protocol.h"
 
+/* Effort, from which on it is another connection's turn: some milliseconds. */
+#define TURN_EFFORT (16u << 20)
 #define LOOP_LIGHT (16u << 10) /* bytes that a request of no weight moves at most */
 
 struct connection;
@@ -50,6 +52,7 @@ struct loop {
     struct connection_list connections;
     struct connection_list greeting;   /* those in the handshake, oldest first */
     struct connection_list ended;      /* to be freed when the events at hand are worked off */
+    uint64_t effort;                   /* of the step being made: bytes of the disk changed */
     unsigned taken;                    /* requests since the last wait (loop_take) */
     unsigned skip_looks, look_penalty; /* see wait_for_events */
     bool may_look;                     /* there is more than one processor */

@@ -2,6 +2,7 @@
 
 #include "server/plan.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,6 +164,18 @@ static void plan_whole(struct plan *plan, struct read_job *job)
     job->promised = job->left;
 }
 
+/* How long the hole is that begins with a piece of `known` bytes. */
+static size_t hole_size(struct plan *plan, const struct read_job *job, size_t known)
+{
+    struct disk *disk = plan->connection->server->disk;
+    struct disk_piece piece;
+    while (known < job->left &&
+           disk_lend(disk, job->offset + known, (size_t)job->left - known, &piece) == 0 &&
+           piece.kind == DISK_PIECE_HOLE)
+        known += piece.count;
+    return known;
+}
+
 /* Start what comes next of a read: a chunk, or all of it.  False if there is no room. */
 static int plan_start(struct plan *plan, struct read_job *job, bool *started)
 {
@@ -176,6 +189,8 @@ static int plan_start(struct plan *plan, struct read_job *job, bool *started)
     int r = lend(plan, job, job->left, &piece);
     if (r < 0)
         return r;
+    if (piece.kind == DISK_PIECE_HOLE)
+        piece.count = hole_size(plan, job, piece.count);
     if (piece.kind == DISK_PIECE_HOLE && (piece.count == job->left || !whole))
         plan_chunk_of_hole(plan, job, piece.count);
     else if (whole)
@@ -240,6 +255,7 @@ int plan_keep(struct plan *plan, size_t sent)
     }
     if (rest == again)
         return 0;
+    assert(!kept_any(&connection->unsent));
     uint8_t *bytes = malloc(rest - again);
     if (!bytes)
         return -ENOMEM;

@@ -18,12 +18,14 @@
 #include <string.h>
 
 #include "disk/disk.h"
+#include "os/thread.h"
 #include "server/log.h"
 #include "server/replies.h"
 #include "server/server.h"
 
-#define LARGE (16u << 10)      /* bytes of payload, from which on it is not kept */
-#define TURN_BYTES (16u << 20) /* of the disk, changed until others have their turn */
+#define LARGE (16u << 10) /* bytes of payload, from which on it is not kept */
+#define SLICE (8u << 20)  /* bytes of a long range, zeroed in one go at first */
+#define QUICK 500000      /* nanoseconds; slices that take less are doubled */
 
 /* Bytes that were received, worked off from the front. */
 struct input {
@@ -64,10 +66,44 @@ static void finish(struct connection *connection, const struct nbd_request *requ
 
 /* Commands. */
 
-static int zero(struct connection *connection, const struct nbd_request *request)
+static int zero(struct connection *connection, const struct nbd_request *request, uint64_t at,
+                uint64_t n)
 {
+    struct disk *disk = connection->server->disk;
     unsigned flags = request->flags & NBD_CMD_FLAG_NO_HOLE ? DISK_NO_HOLE : 0;
-    return disk_zero(connection->server->disk, request->offset, request->length, flags);
+    if (request->type == NBD_CMD_TRIM)
+        return disk_trim(disk, request->offset + at, n);
+    return disk_zero(disk, request->offset + at, n, flags);
+}
+
+/* What takes long is done in slices, between which others have their turn: how long depends on
+ * what is there, not on the length, so slices that are quick get longer. */
+static void start_zeroing(struct connection *connection, const struct nbd_request *request)
+{
+    bool provide = request->flags & NBD_CMD_FLAG_NO_HOLE;
+    if (request->length <= SLICE)
+        finish(connection, request, zero(connection, request, 0, request->length));
+    else if (provide && !disk_could_provide(connection->server->disk, request->length))
+        finish(connection, request, -ENOSPC);
+    else
+        connection->zero = (struct zero_job){.request = *request, .slice = SLICE, .active = true};
+}
+
+static void zero_slice(struct connection *connection)
+{
+    struct zero_job *job = &connection->zero;
+    uint64_t left = job->request.length - job->at, n = left < job->slice ? left : job->slice;
+    int64_t start = os_clock_fine();
+    int error = zero(connection, &job->request, job->at, n);
+    job->at += n;
+    if (os_clock_fine() - start >= QUICK)
+        connection->loop->effort += n;
+    else if (job->slice < UINT64_MAX / 2)
+        job->slice *= 2;
+    if (error == 0 && job->at < job->request.length)
+        return;
+    job->active = false;
+    finish(connection, &job->request, error);
 }
 
 /* A legal request without a payload. */
@@ -82,11 +118,8 @@ static void carry_out(struct connection *connection, const struct nbd_request *r
         replies_add_status(connection, request);
         break;
     case NBD_CMD_TRIM:
-        finish(connection, request,
-               disk_trim(connection->server->disk, request->offset, request->length));
-        break;
     case NBD_CMD_WRITE_ZEROES:
-        finish(connection, request, zero(connection, request));
+        start_zeroing(connection, request);
         break;
     case NBD_CMD_DISC:
         connection->state = CONNECTION_DRAINING;
@@ -177,7 +210,7 @@ static void with_payload(struct connection *connection, struct nbd_request *requ
 
 /* Requests. */
 
-enum outcome { DONE, TURN_OVER, INCOMPLETE, HOPELESS };
+enum outcome { DONE, INCOMPLETE, HOPELESS };
 
 /* A request is parsed where it stays if it is a read: copied, it costs a tenth of the time of a
  * small one, because words that were just written in parts are loaded as a whole. */
@@ -199,14 +232,15 @@ static enum outcome take_request(struct connection *connection, struct input *in
     loop_take(connection->loop, request->length);
     if (request->type < NBD_COMMANDS)
         count(&connection->loop->counters.requests[request->type], 1);
-    uint64_t effort = request->type == NBD_CMD_READ ? 0 : request->length;
+    if (request->type != NBD_CMD_READ && request->length <= SLICE)
+        connection->loop->effort += request->length;
     if (request->payload)
         with_payload(connection, request, error, input);
     else if (error)
         finish(connection, request, error);
     else
         carry_out(connection, request);
-    return effort < TURN_BYTES ? DONE : TURN_OVER;
+    return DONE;
 }
 
 /* Keep what was not worked off.  ready: it only waits for replies to go out. */
@@ -223,6 +257,10 @@ static int work_off(struct connection *connection, struct input *input)
     while (r == 0 && outcome == DONE && connection->state == CONNECTION_TRANSMISSION) {
         if (replies_are_full(connection))
             r = replies_flush(connection);
+        else if (connection->loop->effort >= TURN_EFFORT)
+            r = -EAGAIN;
+        else if (connection->zero.active)
+            zero_slice(connection);
         else if (connection->payload.active && input->left)
             feed_payload(connection, input);
         else
@@ -232,7 +270,6 @@ static int work_off(struct connection *connection, struct input *input)
         return -EPROTO;
     if (connection->state != CONNECTION_TRANSMISSION)
         input->left = 0;
-    r = outcome == TURN_OVER ? -EAGAIN : r;
     int kept = keep(connection, input, r == -EAGAIN);
     return kept < 0 ? kept : r;
 }
@@ -308,7 +345,7 @@ static int receive_requests(struct connection *connection)
     struct kept *unread = &connection->unread;
     size_t there = unread->size - unread->at, want = wanted(connection, there);
     ssize_t n = 0;
-    if (!connection->unread_ready) {
+    if (!requests_are_ready(connection)) {
         struct iovec vector = {scratch->in + there, want};
         n = transport_receive(&connection->transport, &vector, 1);
         if (n <= 0)

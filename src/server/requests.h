@@ -21,4 +21,10 @@ int requests_receive(struct connection *connection);
 /* Work off bytes that came in with the end of the handshake.  As requests_receive. */
 int requests_take(struct connection *connection, const uint8_t *bytes, size_t size);
 
+/* Whether there is something to be worked off that need not be received first. */
+static inline bool requests_are_ready(const struct connection *connection)
+{
+    return connection->unread_ready || connection->zero.active;
+}
+
 #endif

@@ -63,9 +63,11 @@ static bool is_the_clients(int error)
     return error == ECONNABORTED || error == EINTR || error == EPROTO || error == EPERM;
 }
 
+#define TURN_ACCEPTS 64
+
 int server_accept(struct server *server, int listener)
 {
-    for (;;) {
+    for (unsigned i = 0; i < TURN_ACCEPTS; i++) {
         if (server->max_connections && connections_now(server) >= server->max_connections)
             return -EAGAIN;
         int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -79,6 +81,7 @@ int server_accept(struct server *server, int listener)
             return r;
         }
     }
+    return 0;
 }
 
 void server_stop(struct server *server)

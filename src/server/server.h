@@ -39,9 +39,10 @@ struct server {
  * set.  -errno, and nothing is left behind. */
 int server_start(struct server *server, unsigned loops);
 
-/* Take all connections that wait at a listening descriptor: 0 when there are no more; -EAGAIN
- * when there are max_connections, so that others wait until one has ended; another -errno when
- * the system has no descriptor or memory for one, which then waits as well. */
+/* Take the connections that wait at a listening descriptor: 0 when there are no more, or enough
+ * for one turn; -EAGAIN when there are max_connections, so that others wait until one has ended;
+ * another -errno when the system has no descriptor or memory for one, which then waits as well.
+ */
 int server_accept(struct server *server, int listener);
 
 /* Serve a client behind two descriptors that are taken over (the same one twice, or two of -s).

@@ -85,6 +85,13 @@ void transport_close(struct transport *transport)
     *transport = (struct transport){.in = -1, .out = -1};
 }
 
+bool transport_shut(struct transport *transport)
+{
+    if (transport->tls != NULL)
+        tls_session_bye(transport->tls);
+    return shutdown(transport->out, SHUT_WR) == 0;
+}
+
 int transport_start_tls(struct transport *transport, const struct tls_credentials *credentials)
 {
     return tls_session_create(credentials, transport->in, transport->out, &transport->tls);

@@ -43,6 +43,10 @@ int transport_init(struct transport *transport, int in, int out, bool keepalive)
  * then lost. */
 void transport_close(struct transport *transport);
 
+/* Tell the peer that nothing more will be sent.  False if the descriptor has no such end, or it
+ * failed: then there is nothing but to close. */
+bool transport_shut(struct transport *transport);
+
 /* From here on everything goes through TLS, the handshake first.  The caller forgets whatever he
  * has received and not yet looked at, and has sent all that was to go in the clear.  On an error
  * (-ENOMEM) the transport is as it was. */
