@@ -19,7 +19,7 @@ extended.  The rules:
 
 After every row that leaves the connection open, a request on it has to work: it is in step.  A
 witness is connected to the same server all the time, writes and reads its own range while the
-row runs, and must not notice.
+row runs, and must not notice.  The server has one thread, which serves the witness and the row.
 """
 
 import concurrent.futures
@@ -27,6 +27,7 @@ import contextlib
 import dataclasses
 import itertools
 import random
+import select
 import signal
 import socket
 import struct
@@ -38,7 +39,17 @@ import pytest
 import harness
 from harness import GIB, KIB, MIB, TIB
 from wire import *  # noqa: F403 - the specification's constants, a hundred of them
-from wire import Closed, Connection, Request, Style, pack_info, pack_option, pack_queries, spell
+from wire import (
+    Broken,
+    Closed,
+    Connection,
+    Request,
+    Style,
+    pack_info,
+    pack_option,
+    pack_queries,
+    spell,
+)
 
 SIZE = 128 * MIB + 512  # no multiple of a page
 LARGEST = (1 << 63) - 1
@@ -78,12 +89,24 @@ WIDE = Setup(size=8 * GIB)
 HUGE = Setup(size=LARGEST)
 
 
+WITNESS_SECONDS = 2  # a stall; what rows ask for takes a small part of it
+
+
+class Impatient(Connection):
+    """Does not wait for an answer as long as others do, who only want to see no hang."""
+
+    def recv(self, count: int) -> bytes:
+        if not select.select([self.sock], [], [], WITNESS_SECONDS)[0]:
+            raise Broken(f"the witness has no answer in {WITNESS_SECONDS} s")
+        return super().recv(count)
+
+
 class Witness:
     """A healthy client with a range of its own, the last of the disk."""
 
     def __init__(self, bench: "Bench", width: int):
         self._rng = bench.rng
-        self._client = bench.connect(Style.SIMPLE)
+        self._client = bench.connect(Style.SIMPLE, kind=Impatient)
         self._is_writable = bench.setup.is_writable
         self._start = bench.setup.size - width
         self._bytes = bytearray(width)
@@ -129,17 +152,21 @@ class Bench:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def dial(self) -> Connection:
+    def dial(self, kind: type[Connection] = Connection) -> Connection:
         """A connection on which nothing was said yet."""
-        return self._stack.enter_context(Connection.to(self.server.socket))
+        return self._stack.enter_context(kind.to(self.server.socket))
 
-    def haggle(self, style: Style = Style.SIMPLE) -> Connection:
+    def haggle(
+        self, style: Style = Style.SIMPLE, kind: type[Connection] = Connection
+    ) -> Connection:
         """A connection where options are awaited."""
-        return self.dial().greet().negotiate(style)
+        return self.dial(kind).greet().negotiate(style)
 
-    def connect(self, style: Style, name: bytes = b"") -> Connection:
+    def connect(
+        self, style: Style, name: bytes = b"", kind: type[Connection] = Connection
+    ) -> Connection:
         """A connection in the transmission phase, with base:allocation where that can be."""
-        client = self.haggle(style)
+        client = self.haggle(style, kind)
         if not client.handshake_flags & NBD_FLAG_FIXED_NEWSTYLE:
             client.export_name(name)
             return client
@@ -2007,7 +2034,8 @@ ROWS.sort(key=lambda row: row.name)
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 def test_rule(row, nbdram, rng):
-    server = nbdram(str(row.setup.size), *row.setup.params, flags=row.setup.flags)
+    flags = ("-t", "1", *row.setup.flags)
+    server = nbdram(str(row.setup.size), *row.setup.params, flags=flags)
     with Bench(server, row.setup, rng) as bench:
         bench.witness.step()
         row.play(bench)

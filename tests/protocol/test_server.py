@@ -23,17 +23,24 @@ from harness import ALLOCATORS, HANG_SECONDS, KIB, MIB, THIN_ALLOCATORS, process
 from wire import (
     NBD_CMD_BLOCK_STATUS,
     NBD_CMD_FLAG_DF,
+    NBD_CMD_FLAG_NO_HOLE,
     NBD_CMD_FLUSH,
     NBD_CMD_READ,
     NBD_CMD_TRIM,
     NBD_CMD_WRITE,
     NBD_CMD_WRITE_ZEROES,
     NBD_ESHUTDOWN,
+    NBD_EXTENDED_REPLY_MAGIC,
+    NBD_INFO_NAME,
+    NBD_OPT_GO,
     NBD_OPT_LIST,
+    NBD_REP_ACK,
     NBD_REP_ERR_SHUTDOWN,
+    NBD_REP_MAGIC,
     Closed,
     Connection,
     Style,
+    pack_info,
     pack_option,
 )
 
@@ -71,9 +78,34 @@ def descriptors(server):
     return len(os.listdir(f"/proc/{server.pid}/fd"))
 
 
+def processor_ticks(stat):
+    """Time used, by what a file of that name tells of."""
+    return sum(map(int, stat.read_text().rsplit(") ", 1)[1].split()[11:13]))
+
+
 def processor_seconds(server):
-    fields = pathlib.Path(f"/proc/{server.pid}/stat").read_text().rsplit(") ", 1)[1].split()
-    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+    return processor_ticks(pathlib.Path(f"/proc/{server.pid}/stat")) / os.sysconf("SC_CLK_TCK")
+
+
+def thread_ticks(server):
+    """Time used by each thread but the main one."""
+    tasks = pathlib.Path(f"/proc/{server.pid}/task").iterdir()
+    return {
+        task.name: processor_ticks(task / "stat")
+        for task in tasks
+        if task.name != str(server.pid)
+    }
+
+
+@contextlib.contextmanager
+def asleep(server):
+    """What is sent meanwhile is there in one piece when the server wakes up."""
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        until(lambda: process_status(server.pid)["State"].startswith("T"))
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
 
 
 def poke(server):
@@ -240,14 +272,106 @@ def test_stop_delivers_what_was_asked_before(nbdram):
     assert server.process.wait(HANG_SECONDS) == 0
 
 
-def test_costly_requests_in_a_row(nbdram):
+RECEIVED = 160 * KIB // 32  # extended requests that the server receives in one piece
+
+
+def answers_until_the_end(client):
+    """The errors in extended replies without data, up to the end of the stream."""
+    data, at, errors = bytearray(), 0, []
+    with contextlib.closing(client):
+        while piece := client.sock.recv(MIB):  # a reset would be no end
+            data += piece
+    while at < len(data):
+        magic, flags, kind, _, _, length = struct.unpack_from(">IHHQQQ", data, at)
+        assert magic == NBD_EXTENDED_REPLY_MAGIC and flags == 1, "out of step"
+        errors.append(struct.unpack_from(">I", data, at + 32)[0] if kind & 1 << 15 else 0)
+        at += 32 + length
+    assert at == len(data), "the last one is not whole"
+    return errors
+
+
+@pytest.mark.parametrize("count", (RECEIVED - 1, 4 * RECEIVED, 15 * RECEIVED + 1))
+@pytest.mark.parametrize("place", ("unix", "tcp4"))
+def test_stop_answers_all_that_has_come(nbdram, place, count):
+    """However much it is: each request is answered, and then the stream ends."""
+    server = nbdram("8M", flags=("-t", "1"), place=place)
+    client = join(server, Style.EXTENDED)
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MIB)
+    flushes = client.request(NBD_CMD_FLUSH).pack() * count
+    client.sock.setblocking(False)
+    sent = 0
+    with asleep(server):
+        with contextlib.suppress(BlockingIOError):
+            while sent < len(flushes):
+                sent += client.sock.send(flushes[sent : sent + 256 * KIB])
+        server.terminate()
+    client.sock.settimeout(HANG_SECONDS)
+    errors = answers_until_the_end(client)
+    assert set(errors) <= {0, NBD_ESHUTDOWN}
+    assert len(errors) == sent // 32 >= min(count, RECEIVED - 1)
+    assert server.process.wait(HANG_SECONDS) == 0
+
+
+COSTLY = {"large": (256 * MIB, 2000), "smaller": (16 * MIB - 1, 5000)}
+
+
+@pytest.mark.parametrize("kind", COSTLY)
+def test_costly_requests_in_a_row(nbdram, kind):
     """Nobody waits for all of them, neither another client nor the end."""
+    length, count = COSTLY[kind]
     server = nbdram("256M", "allocator=malloc", flags=("-t", "1"))
     busy, other = join(server), join(server)
-    zeroes = [busy.request(NBD_CMD_WRITE_ZEROES, 0, 256 * MIB) for _ in range(2000)]
-    busy.send(b"".join(request.pack() for request in zeroes))
-    busy.finish(zeroes[0])
-    other.read(0, 1)
+    zeroes = [busy.request(NBD_CMD_WRITE_ZEROES, 0, length) for _ in range(count)]
+    with asleep(server):
+        busy.send(b"".join(request.pack() for request in zeroes))
+        late = other.send_request(NBD_CMD_READ, 0, 1)
+    other.finish(late)
+    answers = b""
+    with contextlib.suppress(BlockingIOError):
+        answers = busy.sock.recv(MIB, socket.MSG_DONTWAIT)
+    assert len(answers) < 16 * count, "they came first, all of them"
+    start = time.monotonic()
+    server.terminate()
+    assert server.process.wait(HANG_SECONDS) == 0
+    assert time.monotonic() - start < 2
+
+
+HUGE = 1536 * MIB
+
+
+def answers_meanwhile(server, busy, other):
+    """How many requests of another client are answered while a huge one is worked at."""
+    with asleep(server):
+        huge = busy.send_request(NBD_CMD_WRITE_ZEROES, 0, HUGE, NBD_CMD_FLAG_NO_HOLE)
+        late = other.send_request(NBD_CMD_READ, 0, 1)
+    count = 0
+    while True:
+        other.finish(late)
+        if select.select([busy.sock], [], [], 0)[0]:
+            break
+        count += 1
+        late = other.send_request(NBD_CMD_READ, 0, 1)
+    busy.finish(huge)
+    assert huge.error == 0
+    return count
+
+
+def test_huge_request(nbdram):
+    """A single one that takes long: others on the same thread, and the end, come before."""
+    server = nbdram(str(HUGE), flags=("-t", "1"))
+    busy, other = join(server), join(server)
+    # One may come first by chance; and we may be the ones who are too slow to see it, once.
+    for _ in range(3):
+        if answers_meanwhile(server, busy, other) >= 3:
+            break
+        busy.done(NBD_CMD_TRIM, 0, HUGE)
+    else:
+        pytest.fail("others wait")
+    busy.done(NBD_CMD_TRIM, 0, HUGE)
+    with asleep(server):
+        busy.send_request(NBD_CMD_WRITE_ZEROES, 0, HUGE, NBD_CMD_FLAG_NO_HOLE)
+        late = other.send_request(NBD_CMD_READ, 0, 1)
+    other.finish(late)
     start = time.monotonic()
     server.terminate()
     assert server.process.wait(HANG_SECONDS) == 0
@@ -455,6 +579,34 @@ def test_half_closed_in_the_handshake(nbdram):
     client.expect_closed()
 
 
+def test_requests_behind_options_that_nobody_reads(nbdram):
+    """Nothing is lost of what stands behind GO, wherever room for replies runs out."""
+    server = nbdram("8M", flags=("-t", "1"))
+    option, name = pack_option(NBD_OPT_LIST), b"n" * 4096
+    model = Connection.to(server.socket).greet()
+    listed = b"".join(
+        struct.pack(">QIII", NBD_REP_MAGIC, *reply[:2], len(reply.payload)) + reply.payload
+        for reply in model.option(NBD_OPT_LIST)
+    )
+    # The reply to GO holds the name, so that one of these counts makes it the one too many.
+    counts = range(0, 640 * KIB // len(listed), len(name) // len(listed))
+    clients = [Connection.to(server.socket).greet() for _ in counts]
+    flushes = []
+    with asleep(server):
+        for client, count in zip(clients, counts):
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MIB)
+            go = pack_option(NBD_OPT_GO, pack_info(name, [NBD_INFO_NAME]))
+            flushes.append([client.request(NBD_CMD_FLUSH) for _ in range(50)])
+            requests = b"".join(flush.pack() for flush in flushes[-1])
+            client.send(option * count + go + requests)
+    for client, count, requests in zip(clients, counts, flushes):
+        assert client.recv(len(listed) * count) == listed * count
+        assert client.recv_option_replies(NBD_OPT_GO)[-1].type == NBD_REP_ACK
+        for flush in requests:
+            assert client.recv_reply() is flush and flush.error == 0
+        client.disconnect()
+
+
 # Large writes.
 
 WRITES = {"aligned": 0, "unaligned": 12345}
@@ -639,6 +791,22 @@ def test_nothing_stays_of_clients_that_left(nbdram):
 
 
 # Fairness.
+
+
+def test_every_thread_has_clients(nbdram):
+    """Eight busy ones keep four threads busy."""
+    server = nbdram("8M", flags=("-t", "4"))
+    clients = [join(server) for _ in range(8)]
+    before = thread_ticks(server)
+
+    def four_were_busy():
+        for client in clients:
+            reads = [client.send_request(NBD_CMD_READ, 0, MIB) for _ in range(4)]
+            client.finish(reads[-1])
+        now = thread_ticks(server)
+        return sum(now[thread] > before.get(thread, 0) for thread in now) >= 4
+
+    until(four_were_busy)
 
 
 def flood_of(kind, client):
