@@ -3,6 +3,7 @@
 #include "server/loop.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -184,10 +185,11 @@ static bool is_worth_looking(struct loop *loop)
 static int look(struct loop *loop, struct epoll_event *events)
 {
     int64_t until = os_clock_fine() + LOOK_NANOSECONDS;
-    int n;
-    do
+    int n = epoll_wait(loop->epoll, events, EVENTS, 0);
+    while (n == 0 && os_clock_fine() < until) {
+        sched_yield(); /* the client may be on this very processor */
         n = epoll_wait(loop->epoll, events, EVENTS, 0);
-    while (n == 0 && os_clock_fine() < until);
+    }
     if (n > 0) {
         loop->look_penalty = 1;
     } else {
