@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "disk/disk.h"
 
@@ -173,10 +175,18 @@ int disk_parse_allocator(const char *text, struct disk_options *options, char *w
     return r;
 }
 
+/* Once the limit is above 0 the kernel says of it, too, that there is no memory. */
+static bool is_beyond_lock_limit(const struct disk_options *options)
+{
+    struct rlimit limit;
+    return options->mlock && geteuid() != 0 && getrlimit(RLIMIT_MEMLOCK, &limit) == 0 &&
+           limit.rlim_cur != RLIM_INFINITY && options->size > limit.rlim_cur;
+}
+
 void disk_explain(const struct disk_options *options, int error, char *why, size_t why_size)
 {
     unsigned long long size = options->size, limit = options->limit;
-    if (error == -EPERM)
+    if (error == -EPERM || (error == -ENOMEM && is_beyond_lock_limit(options)))
         snprintf(why, why_size,
                  "locking memory is not permitted: raise the limit on locked memory "
                  "(ulimit -l, RLIMIT_MEMLOCK)");

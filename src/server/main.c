@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -30,6 +31,7 @@
 
 #define STATS_MILLISECONDS 1000
 #define RETRY_MILLISECONDS 100  /* after the system refused to accept a connection */
+#define CHILD_MILLISECONDS 1000 /* for --run's command to end when we do */
 #define PAYLOAD_MAX (64u << 20) /* bytes: twice what every server should take */
 
 /* Whether listeners are looked at: yes; when a connection has ended; when some time has passed.
@@ -48,6 +50,7 @@ struct program {
     bool has_pidfile;
     enum accepting accepting;
     int64_t stats_due; /* milliseconds */
+    int stats_error;   /* that was told, -errno */
     int status;        /* to exit with */
 };
 
@@ -72,14 +75,34 @@ static void open_streams(void)
 static int take_signals(struct program *program)
 {
     sigset_t set;
+    struct sigaction hangup;
     const int taken[] = {SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGCHLD};
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL); /* ignored, as it may have been left to us, it is never told */
     sigemptyset(&set);
     for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++)
         sigaddset(&set, taken[i]);
+    /* nohup has its way. */
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+        sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);
     program->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     return program->signals < 0 ? say_why(strerror(errno)) : 0;
+}
+
+/* Files cannot be waited for, and nor can the null device. */
+static int check_stream(int fd, const char *name)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (epoll < 0)
+        return say_why(strerror(errno));
+    bool waits = epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+    close(epoll);
+    if (waits)
+        return 0;
+    log_error("-s: %s is a file or a device: sockets and pipes are accepted", name);
+    return -1;
 }
 
 /* What can be refused, is refused while somebody looks at the terminal. */
@@ -88,6 +111,11 @@ static int prepare(struct program *program)
     const struct options *options = &program->options;
     char why[256];
     process_raise_descriptors();
+    if (options->disk.mlock || options->swap)
+        process_raise_locked_memory();
+    if (options->listen == LISTEN_STDIO && (check_stream(STDIN_FILENO, "standard input") < 0 ||
+                                            check_stream(STDOUT_FILENO, "standard output") < 0))
+        return -1;
     if (options->tls != TLS_OFF &&
         tls_credentials_load(options, &program->credentials, why, sizeof why) < 0)
         return say_why(why);
@@ -112,10 +140,8 @@ static int settle(struct program *program)
         return say_why(why);
     if (!options->foreground && process_background(why, sizeof why) < 0)
         return say_why(why);
-    if (options->swap && process_prepare_swap(why, sizeof why) < 0)
-        return say_why(why);
-    if (process_drop_privileges(options->user, options->group, why, sizeof why) < 0)
-        return say_why(why);
+    if (options->swap)
+        process_become_flusher();
     int r = disk_start(program->disk);
     if (r < 0) {
         disk_explain(&options->disk, r, why, sizeof why);
@@ -146,8 +172,34 @@ static int start_server(struct program *program)
         .max_connections = options->max_connections,
     };
     int r = server_start(&program->server, options->threads ? options->threads : os_cpu_count());
-    if (r == 0 && options->listen == LISTEN_STDIO)
-        r = server_adopt(&program->server, STDIN_FILENO, STDOUT_FILENO);
+    return r < 0 ? say_why(strerror(-r)) : 0;
+}
+
+/* All of it that is not the disk. */
+static int lock_program(const struct program *program)
+{
+    char why[256];
+    int r = process_prepare_swap(why, sizeof why);
+    for (unsigned i = 0; r == 0 && i < program->server.loop_count; i++) {
+        const struct loop *loop = &program->server.loops[i];
+        r = process_lock_thread(loop->thread, loop->scratch, why, sizeof why);
+    }
+    return r < 0 ? say_why(why) : 0;
+}
+
+/* Locks that were made as root stay, where there is a limit for others: so -u comes after them,
+ * for all threads at once, and before there is a client. */
+static int become_user(struct program *program)
+{
+    const struct options *options = &program->options;
+    char why[256];
+    if (options->swap && lock_program(program) < 0)
+        return -1;
+    if (process_drop_privileges(options->user, options->group, why, sizeof why) < 0)
+        return say_why(why);
+    if (options->listen != LISTEN_STDIO)
+        return 0;
+    int r = server_adopt(&program->server, STDIN_FILENO, STDOUT_FILENO);
     return r < 0 ? say_why(strerror(-r)) : 0;
 }
 
@@ -172,11 +224,26 @@ static void announce(const struct program *program)
     fflush(stdout);
 }
 
+/* What fails is said once, not every second. */
+static int write_stats(struct program *program)
+{
+    if (program->stats.folder < 0)
+        return 0;
+    int r = stats_file_write(&program->stats, &program->server);
+    if (r < 0 && r != program->stats_error)
+        log_error("--stats=%s: %s", program->options.stats, strerror(-r));
+    program->stats_error = r;
+    program->stats_due = os_clock() + STATS_MILLISECONDS;
+    return r;
+}
+
 /* Clients can connect: tell everybody. */
 static int tell_ready(struct program *program)
 {
     const struct options *options = &program->options;
     char why[256];
+    if (write_stats(program) < 0)
+        return -1;
     if (options->pidfile) {
         if (process_write_pidfile(options->pidfile, why, sizeof why) < 0)
             return say_why(why);
@@ -193,6 +260,19 @@ static int tell_ready(struct program *program)
 
 /* Serve. */
 
+static void print_stats(const struct program *program)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *to = open_memstream(&text, &size);
+    if (!to)
+        return;
+    stats_print(&program->server, to);
+    if (fclose(to) == 0)
+        log_write(text, size);
+    free(text);
+}
+
 /* False when it is time to stop. */
 static bool take_signal(struct program *program)
 {
@@ -202,7 +282,7 @@ static bool take_signal(struct program *program)
         return true;
     switch (signal.ssi_signo) {
     case SIGUSR1:
-        stats_print(&program->server, stderr);
+        print_stats(program);
         program->stats_due = 0;
         return true;
     case SIGCHLD:
@@ -214,16 +294,6 @@ static bool take_signal(struct program *program)
     default:
         return false;
     }
-}
-
-static void write_stats(struct program *program)
-{
-    if (program->stats.folder < 0)
-        return;
-    int r = stats_file_write(&program->stats, &program->server);
-    if (r < 0)
-        log_error("--stats=%s: %s", program->options.stats, strerror(-r));
-    program->stats_due = os_clock() + STATS_MILLISECONDS;
 }
 
 static int64_t patience(const struct program *program)
@@ -271,7 +341,6 @@ static void serve(struct program *program)
     unsigned count = program->listeners.count;
     for (unsigned i = 0; i < count; i++)
         polled[2 + i] = (struct pollfd){.fd = program->listeners.fds[i], .events = POLLIN};
-    write_stats(program);
     while (!is_deserted(program)) {
         nfds_t n = 2 + (program->accepting == ACCEPT ? count : 0);
         int r = poll(polled, n, (int)patience(program));
@@ -287,16 +356,36 @@ static void serve(struct program *program)
 
 /* Take down. */
 
+/* It was asked to end at some time before the deadline. */
+static void await_child(pid_t child, int64_t deadline)
+{
+    sigset_t ended;
+    sigemptyset(&ended);
+    sigaddset(&ended, SIGCHLD);
+    while (waitpid(child, NULL, WNOHANG) == 0) {
+        int64_t left = deadline - os_clock();
+        const struct timespec patience = {left / 1000, left % 1000 * 1000000};
+        if (left <= 0) {
+            kill(child, SIGKILL);
+            waitpid(child, NULL, 0);
+            return;
+        }
+        sigtimedwait(&ended, NULL, &patience);
+    }
+}
+
 static void take_down(struct program *program)
 {
-    if (program->child) {
+    /* The command has the time to end that the server takes, and no more than a second. */
+    int64_t deadline = os_clock() + CHILD_MILLISECONDS;
+    if (program->child)
         kill(program->child, SIGTERM);
-        waitpid(program->child, NULL, 0);
-    }
     if (program->server.loop_count) {
         server_stop(&program->server);
         write_stats(program);
     }
+    if (program->child)
+        await_child(program->child, deadline);
     listen_close(&program->listeners);
     if (program->has_pidfile)
         process_remove_pidfile(program->options.pidfile);
@@ -322,7 +411,8 @@ int main(int argc, char **argv)
     }
     log_init(program.options.log, program.options.verbose, false);
     bool ready = take_signals(&program) == 0 && prepare(&program) == 0 && settle(&program) == 0 &&
-                 start_server(&program) == 0 && tell_ready(&program) == 0;
+                 start_server(&program) == 0 && become_user(&program) == 0 &&
+                 tell_ready(&program) == 0;
     if (ready)
         serve(&program);
     take_down(&program);

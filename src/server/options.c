@@ -264,7 +264,7 @@ static int refuse_contradictions(struct parse *parse)
         {"single", "unix"},   {"single", "port"},         {"single", "ip-addr"},
         {"single", "vsock"},  {"single", "run"},          {"single", "print-uri"},
         {"unix", "port"},     {"unix", "ip-addr"},        {"unix", "vsock"},
-        {"vsock", "ip-addr"}, {"ipv4-only", "ipv6-only"},
+        {"vsock", "ip-addr"}, {"ipv4-only", "ipv6-only"}, {"tls-verify-peer", "tls-psk"},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
         if (is_given(parse, pairs[i][0]) && is_given(parse, pairs[i][1]))
@@ -347,6 +347,9 @@ static int complete(struct parse *parse)
         options->foreground = true;
     if (!is_given(parse, "tls") && (options->tls_certificates || options->tls_psk))
         options->tls = TLS_ON;
+    if (options->tls_verify_peer && options->tls == TLS_OFF)
+        return refuse(parse, "--tls-verify-peer is accepted only with TLS: add --tls=require, "
+                             "--tls=on or --tls-certificates");
     return check_port(parse);
 }
 

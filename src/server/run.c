@@ -87,8 +87,7 @@ static void become(const char *script, pid_t parent)
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (descriptors_at_start.rlim_max != 0)
         setrlimit(RLIMIT_NOFILE, &descriptors_at_start);
-    /* Ours are close-on-exec anyway; this is for those that we were started with. */
-    close_range(STDERR_FILENO + 1, ~0U, 0);
+    /* Our descriptors are close-on-exec; those that we were started with are the command's. */
     execl("/bin/sh", "sh", "-c", script, (char *)NULL);
     ssize_t written = write(STDERR_FILENO, message, sizeof message - 1);
     (void)written;

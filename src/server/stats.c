@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -137,6 +138,18 @@ static void print_json(const struct server *server, FILE *to)
     fprintf(to, "  \"compression_ratio\": %.3f\n}\n", ratio(&s));
 }
 
+/* Not a device, nor a link: writing would replace it. */
+static int check_target(const struct stats_file *file, const char *path, char *why,
+                        size_t why_size)
+{
+    struct stat status;
+    if (fstatat(file->folder, file->name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+        !S_ISREG(status.st_mode))
+        return why_say(-EINVAL, why, why_size,
+                       "--stats=%.100s: a regular file, or a new one, is accepted", path);
+    return 0;
+}
+
 int stats_file_open(struct stats_file *file, const char *path, char *why, size_t why_size)
 {
     char *folder = strdup(path), *name = strdup(path);
@@ -144,38 +157,58 @@ int stats_file_open(struct stats_file *file, const char *path, char *why, size_t
     int r = -ENOMEM;
     if (folder && name) {
         file->name = strdup(basename(name));
-        if (file->name && asprintf(&file->temporary, ".%s.%d", file->name, getpid()) < 0)
-            file->temporary = NULL;
         file->folder = open(dirname(folder), O_PATH | O_DIRECTORY | O_CLOEXEC);
-        r = file->folder < 0 ? -errno : file->temporary ? 0 : -ENOMEM;
+        r = file->folder < 0 ? -errno : file->name ? 0 : -ENOMEM;
     }
-    if (r < 0) {
+    if (r < 0)
+        why_say(r, why, why_size, "--stats=%.100s: ", path);
+    else
+        r = check_target(file, path, why, why_size);
+    if (r < 0)
         stats_file_close(file);
-        why_say(r, why, why_size, "--stats=%s: %s", path, strerror(-r));
-    }
     free(folder);
     free(name);
     return r;
 }
 
-int stats_file_write(const struct stats_file *file, const struct server *server)
+/* The process's number is that after the fork. */
+static int open_temporary(const struct stats_file *file, char *name, size_t size)
 {
+    if (snprintf(name, size, ".%s.%ld", file->name, (long)getpid()) >= (int)size)
+        return -ENAMETOOLONG;
+    /* Left there by an earlier process of our number; what others put there since is not ours. */
+    unlinkat(file->folder, name, 0);
     int fd =
-        openat(file->folder, file->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    FILE *to = fd < 0 ? NULL : fdopen(fd, "w");
+        openat(file->folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    return fd < 0 ? -errno : fd;
+}
+
+/* fd is closed. */
+static int write_json(const struct server *server, int fd)
+{
+    FILE *to = fdopen(fd, "w");
     if (!to) {
         int r = -errno;
-        if (fd >= 0)
-            close(fd);
+        close(fd);
         return r;
     }
     print_json(server, to);
-    bool whole = !ferror(to);
-    whole = fclose(to) == 0 && whole;
-    if (whole && renameat(file->folder, file->temporary, file->folder, file->name) == 0)
-        return 0;
-    int r = whole ? -errno : -EIO;
-    unlinkat(file->folder, file->temporary, 0);
+    bool whole = fflush(to) == 0 && !ferror(to);
+    int r = whole ? 0 : errno ? -errno : -EIO;
+    return fclose(to) == 0 || r < 0 ? r : -errno;
+}
+
+int stats_file_write(const struct stats_file *file, const struct server *server)
+{
+    char temporary[NAME_MAX + 1];
+    int fd = open_temporary(file, temporary, sizeof temporary);
+    if (fd < 0)
+        return fd;
+    int r = write_json(server, fd);
+    if (r == 0 && renameat(file->folder, temporary, file->folder, file->name) < 0)
+        r = -errno;
+    if (r < 0)
+        unlinkat(file->folder, temporary, 0);
     return r;
 }
 
@@ -184,6 +217,5 @@ void stats_file_close(struct stats_file *file)
     if (file->folder >= 0)
         close(file->folder);
     free(file->name);
-    free(file->temporary);
     *file = (struct stats_file){.folder = -1};
 }

@@ -2,16 +2,20 @@
 
 /* --swap: the kernel writes pages to us to have memory, so we must not need memory from it to
  * take them.  Locked is what the program consists of: the mappings of files (the program,
- * libraries), what follows them (their zeroed variables), the heap and the main thread's stack.
+ * libraries), what follows them (their zeroed variables), the heap and the main thread's stack,
+ * and of each loop its stack and what it works with.
  * Not everything there is (mlockall): with the disk's address space, that would be all of the
  * disk. */
 
 #include <errno.h>
+#include <malloc.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "server/process.h"
 #include "server/why.h"
@@ -24,6 +28,26 @@
 /* Mappings without a name that follow a file's are its zeroed variables; but larger ones can be
  * the disk's, which happens to lie there. */
 #define VARIABLES_MAX (1UL << 20)
+
+/* What a loop may use of its stack, many times over; all of it would be 8 MiB for each. */
+#define STACK_USED ((size_t)256 << 10)
+
+#define CANNOT_LOCK "--swap: cannot lock the program into memory (see ulimit -l): "
+
+void process_raise_locked_memory(void)
+{
+    struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+    if (setrlimit(RLIMIT_MEMLOCK, &limit) == 0 || getrlimit(RLIMIT_MEMLOCK, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_MEMLOCK, &limit);
+}
+
+void process_become_flusher(void)
+{
+    /* Takes CAP_SYS_RESOURCE, and is for kernels that have it. */
+    prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+}
 
 struct mapping {
     unsigned long start, end;
@@ -71,9 +95,31 @@ int process_prepare_swap(char *why, size_t why_size)
     int err = lock_program(maps);
     fclose(maps);
     if (err)
-        return why_say(err, why, why_size,
-                       "--swap: cannot lock the program into memory (see ulimit -l): ");
-    /* Takes CAP_SYS_RESOURCE, and is for kernels that have it. */
-    prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+        return why_say(err, why, why_size, CANNOT_LOCK);
     return 0;
+}
+
+/* Stacks grow down: its used part is the last. */
+static int lock_stack(pthread_t thread)
+{
+    pthread_attr_t attributes;
+    void *start;
+    size_t size;
+    int err = pthread_getattr_np(thread, &attributes);
+    if (err)
+        return -err;
+    err = pthread_attr_getstack(&attributes, &start, &size);
+    pthread_attr_destroy(&attributes);
+    if (err)
+        return -err;
+    size_t used = size < STACK_USED ? size : STACK_USED;
+    return mlock((char *)start + size - used, used) < 0 ? -errno : 0;
+}
+
+int process_lock_thread(pthread_t thread, void *piece, char *why, size_t why_size)
+{
+    int err = lock_stack(thread);
+    if (!err && piece && mlock(piece, malloc_usable_size(piece)) < 0)
+        err = -errno;
+    return err ? why_say(err, why, why_size, CANNOT_LOCK) : 0;
 }

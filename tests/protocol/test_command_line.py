@@ -189,6 +189,10 @@ def test_manual_page_has_no_mistakes():
         (["1M", "-U", "x", "-p", "0"], "contradict"),
         (["1M", "-U", "x", "-i", "::1"], "contradict"),
         (["1M", "-U", "x", "--vsock"], "contradict"),
+        (["1M", "--tls-verify-peer"], "only with TLS"),
+        (["1M", "--tls-verify-peer", "--tls=off", "--tls-certificates=x"], "only with TLS"),
+        (["1M", "--tls-verify-peer", "--tls-psk=x"], "contradict"),
+        (["1M", "-s"], "standard input is a file or a device: sockets and pipes are accepted"),
         (["1\n2\x1b[31m"], "size=1?2?[31m: "),
         (["x" * 100_000], "size=x"),
         (["--" + "x" * 100_000], "see nbdram --help"),
@@ -198,6 +202,14 @@ def test_manual_page_has_no_mistakes():
 def test_mistake_is_one_line(words, reason, tmp_path):
     assert reason in complaint(*words, cwd=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_single_needs_two_streams(tmp_path):
+    need("sh")
+    (tmp_path / "file").write_bytes(b"x")
+    for command in ('"$0" -s 1M < file', '"$0" -s 1M <&1 > out'):
+        result = run("sh", "-c", f"{command} | cat", SERVER, check=False, cwd=tmp_path)
+        assert "sockets and pipes are accepted" in result.stderr
 
 
 def test_full_standard_output_is_an_error():

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import select
 import signal
 import socket
@@ -206,7 +207,9 @@ def test_foreground_says_where():
         assert server.said() == ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP]
+)
 @pytest.mark.parametrize("connected", [False, True])
 def test_signals_end_it_well(number, connected):
     with running("-U", "s", "1M") as server:
@@ -216,6 +219,18 @@ def test_signals_end_it_well(number, connected):
             handle.pwrite(b"x" * 4096, 0)
         assert server.end(number) == 0, server.said()
         assert sorted(os.listdir(".")) == ["errors", "out"]
+
+
+def ignoring(number):
+    """For a process that is to start with a signal ignored."""
+    return {"preexec_fn": lambda: signal.signal(number, signal.SIG_IGN)}
+
+
+def test_nohup():
+    with running("-U", "s", "1M", **ignoring(signal.SIGHUP)) as server:
+        server.process.send_signal(signal.SIGHUP)
+        assert size_at(at_socket("s")) == MIB
+        assert server.end() == 0
 
 
 def test_leftover_socket_is_replaced():
@@ -472,6 +487,38 @@ def test_run_ends_with_the_server():
     assert os.listdir(".") == ["told"]
 
 
+def test_run_of_a_command_that_does_not_end():
+    os.mkfifo("told")
+    # What is ignored stays so for cat, which waits for ever.
+    words = ("-U", "-", "--run", "trap '' TERM; echo $$ > told; exec cat told", "1M")
+    process = subprocess.Popen([SERVER, *words])
+    try:
+        with open("told", "r+b", buffering=0) as told:
+            child = os.pidfd_open(int(told.readline()))
+            process.terminate()
+            assert process.wait(HANG_SECONDS) == 0
+            await_end(child)
+            os.close(child)
+    finally:
+        process.kill()
+        process.wait()
+    assert os.listdir(".") == ["told"]
+
+
+def test_run_with_ended_children_ignored():
+    result = run(
+        SERVER, "-U", "-", "--run", "exit 3", "1M", check=False, **ignoring(signal.SIGCHLD)
+    )
+    assert result.returncode == 3
+
+
+def test_run_has_the_descriptors_we_have():
+    pathlib.Path("five").write_text("passed on\n")
+    command = "cat <&5; for fd in /proc/$$/fd/*; do [ ! -e $fd ] || echo ${fd##*/}; done"
+    result = run("sh", "-c", 'exec "$0" -U - --run "$1" 1M 5< five', SERVER, command)
+    assert result.stdout.split("\n") == ["passed on", "0", "1", "2", "5", ""]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_exit_with_parent(number):
     command = '"$0" -f --exit-with-parent -U s -P told 1M & wait'
@@ -500,6 +547,66 @@ def test_usr1_prints_statistics():
         until(lambda: server.said().endswith("\n"))
         assert size_at(at_socket("s")) == MIB
         assert server.end() == 0
+
+
+def test_nobody_reads_standard_error():
+    """What does not fit into the pipe is lost, and nothing waits for it."""
+    unread, full = os.pipe()
+    os.set_blocking(full, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(full, b"x" * 4096)
+    os.set_blocking(full, True)
+    server = subprocess.Popen(
+        [SERVER, "-f", "-v", "-t", "1", "-U", "s", "1M"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=full,
+    )
+    os.close(full)
+    try:
+        until(lambda: os.path.exists("s"))
+        for _ in range(20):
+            server.send_signal(signal.SIGUSR1)
+            assert size_at(at_socket("s")) == MIB
+        # It goes on when there is room again.
+        os.read(unread, 1 << 20)
+        server.send_signal(signal.SIGUSR1)
+        seen = b""
+        while b"\n  resident" not in seen:
+            assert select.select([unread], [], [], HANG_SECONDS)[0]
+            seen += os.read(unread, 4096)
+        server.terminate()
+        assert server.wait(HANG_SECONDS) == 0
+    finally:
+        server.kill()
+        server.wait()
+        os.close(unread)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("there", path)])
+def test_statistics_replace_regular_files_only(make):
+    make("stats")
+    before = os.lstat("stats")
+    assert "a regular file" in refused("-U", "s", "--stats", "stats", "1M")
+    after = os.lstat("stats")
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+
+
+@pytest.mark.parametrize("mode", [(), ("-f",)])
+def test_statistics_that_cannot_be_written(mode):
+    assert "--stats=/proc/stats: " in refused(*mode, "-U", "s", "--stats", "/proc/stats", "1M")
+
+
+def test_statistics_are_not_written_through_a_link():
+    """Somebody foresaw the name of the file that is renamed."""
+    pathlib.Path("precious").write_text("old")
+    script = 'ln -s precious .stats.$$; exec "$0" -U - --stats stats --run : 1M'
+    run("sh", "-c", script, SERVER)
+    assert pathlib.Path("precious").read_text() == "old"
+    assert isinstance(json.loads(pathlib.Path("stats").read_text()), dict)
+    assert not os.path.islink("stats")
+    assert sorted(os.listdir(".")) == ["precious", "stats"]
 
 
 def test_statistics_are_whole_at_all_times():
@@ -597,3 +704,53 @@ def test_other_user_still_exits_with_parent(open_folder):
         finally:
             parent.kill()
             parent.wait()
+
+
+# Locked memory.
+
+
+def locked_bytes(*words):
+    """What such a server has locked; None if this machine does not let it."""
+    result = run(SERVER, "-U", "-", "--run", "cat /proc/$PPID/status", *words, check=False)
+    if result.returncode:
+        assert "lock" in result.stderr
+        return None
+    return int(re.search(r"^VmLck:\s*(\d+) kB", result.stdout, re.M)[1]) << 10
+
+
+def test_swap_locks_what_the_loops_need_and_no_disk():
+    one, four = (locked_bytes("--swap", "-t", n, "256M", "allocator=malloc") for n in "14")
+    if not one or not four:
+        pytest.skip("no memory can be locked")
+    assert four - one >= 3 * (128 << 10)
+    assert four < 128 * MIB
+
+
+@needs_root
+@pytest.mark.parametrize("words", [("64M", "allocator=malloc,mlock=true"), ("--swap", "1M")])
+def test_other_user_has_memory_locked(open_folder, words):
+    own = locked_bytes(*words)
+    if own is None:
+        pytest.skip("even root may not lock that much")
+    others = locked_bytes("-u", NOBODY, "-g", NOBODY, *words)
+    assert others is not None
+    assert others >= own // 2
+
+
+@needs_root
+def test_limit_on_locked_memory_is_named(open_folder):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (MIB, MIB))
+
+    os.chmod(".", 0o777)
+    try:
+        line = refused(
+            *("-U", "s", "64M", "allocator=malloc,mlock=true"),
+            user=int(NOBODY),
+            group=int(NOBODY),
+            extra_groups=[],
+            preexec_fn=limit,
+        )
+    except PermissionError:
+        pytest.skip("other users cannot run this build")
+    assert "RLIMIT_MEMLOCK" in line

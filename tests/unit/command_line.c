@@ -142,7 +142,7 @@ static void flags(void **state)
         {"--keepalive", &options.keepalive},
         {"--no-sr", &options.no_structured},
         {"--no-structured-replies", &options.no_structured},
-        {"--tls-verify-peer", &options.tls_verify_peer},
+        {"--tls=on --tls-verify-peer", &options.tls_verify_peer},
         {"-v", &options.verbose},
         {"--verbose", &options.verbose},
         {"-nvf", &options.verbose},
