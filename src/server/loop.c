@@ -16,7 +16,7 @@
 #include "server/server.h"
 
 #define EVENTS 256
-#define STOP_MILLISECONDS 1000
+#define STOP_MILLISECONDS 700
 
 /* Watching. */
 

@@ -232,7 +232,7 @@ static enum outcome take_request(struct connection *connection, struct input *in
     loop_take(connection->loop, request->length);
     if (request->type < NBD_COMMANDS)
         count(&connection->loop->counters.requests[request->type], 1);
-    if (request->type != NBD_CMD_READ && request->length <= SLICE)
+    if (error == 0 && request->type != NBD_CMD_READ && request->length <= SLICE)
         connection->loop->effort += request->length;
     if (request->payload)
         with_payload(connection, request, error, input);

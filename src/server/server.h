@@ -51,7 +51,7 @@ int server_adopt(struct server *server, int in, int out);
 
 /* Let the loops finish what is in flight, answer the rest with "shutting down", and end; waits
  * for them.  Clients that do not read their answers, or do not send the rest of a request, are
- * given up after a second. */
+ * given up after 0.7 s. */
 void server_stop(struct server *server);
 
 #endif
