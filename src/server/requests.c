@@ -23,9 +23,12 @@
 #include "server/replies.h"
 #include "server/server.h"
 
-#define LARGE (16u << 10) /* bytes of payload, from which on it is not kept */
-#define SLICE (8u << 20)  /* bytes of a long range, zeroed in one go at first */
-#define QUICK 500000      /* nanoseconds; slices that take less are doubled */
+#define LARGE (16u << 10)         /* bytes of payload, from which on it is not kept */
+#define SLICE ((uint64_t)8 << 20) /* bytes of a long range, zeroed in one go at first */
+#define QUICK 500000              /* nanoseconds; slices that take less are doubled */
+
+/* What time counts as effort (loop.h) where the length says nothing of it. */
+#define BYTES_A_NANOSECOND 4
 
 /* Bytes that were received, worked off from the front. */
 struct input {
@@ -89,16 +92,20 @@ static void start_zeroing(struct connection *connection, const struct nbd_reques
         connection->zero = (struct zero_job){.request = *request, .slice = SLICE, .active = true};
 }
 
+/* Slices end at multiples of SLICE: a page that is zeroed in two parts is not let go as a whole.
+ */
 static void zero_slice(struct connection *connection)
 {
     struct zero_job *job = &connection->zero;
-    uint64_t left = job->request.length - job->at, n = left < job->slice ? left : job->slice;
+    uint64_t from = job->request.offset + job->at, left = job->request.length - job->at;
+    uint64_t to_end = (from + job->slice) / SLICE * SLICE - from,
+             n = left < to_end ? left : to_end;
     int64_t start = os_clock_fine();
     int error = zero(connection, &job->request, job->at, n);
+    int64_t took = os_clock_fine() - start;
     job->at += n;
-    if (os_clock_fine() - start >= QUICK)
-        connection->loop->effort += n;
-    else if (job->slice < UINT64_MAX / 2)
+    connection->loop->effort += (uint64_t)took * BYTES_A_NANOSECOND;
+    if (took < QUICK && job->slice < UINT64_MAX / 4)
         job->slice *= 2;
     if (error == 0 && job->at < job->request.length)
         return;

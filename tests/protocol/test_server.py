@@ -363,6 +363,26 @@ def answers_meanwhile(server, busy, other):
     return count
 
 
+@pytest.mark.parametrize("allocator", ALLOCATORS)
+def test_long_zeroes_at_odd_places(nbdram, rng, allocator):
+    """Done slice by slice, they cover what they should and nothing else."""
+    size = 48 * MIB
+    client = join(nbdram(f"{size}", f"allocator={allocator}"))
+    expected = bytearray(size)
+    for _ in range(25):
+        at = rng.randrange(size - 2 * MIB)
+        data = rng.randbytes(MIB)
+        client.write(at, data)
+        expected[at : at + MIB] = data
+        at = rng.randrange(size)
+        length = rng.randint(1, size - at)
+        command = rng.choice((NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES))
+        client.done(command, at, length)
+        expected[at : at + length] = bytes(length)
+    for at in range(0, size, 16 * MIB):
+        assert client.read(at, 16 * MIB) == expected[at : at + 16 * MIB]
+
+
 def test_huge_request(nbdram):
     """A single one that takes long: others on the same thread, and the end, come before."""
     server = nbdram(str(HUGE), flags=("-t", "1"))
