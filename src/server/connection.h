@@ -11,23 +11,23 @@
  *     |  GO,   |                 |
  *     |  EXPORT_NAME             | refused
  *     |        v                 |
- *     |   TRANSMISSION           |         end of stream, error, wrong magic number, absurd
- *     |        |                 |         payload: from everywhere
- *     | ABORT  | DISC, stop      |                          |
+ *     |   TRANSMISSION           |         end of stream, error, idle when the server stops:
+ *     |        |                 |         from everywhere
+ *     | ABORT  | DISC, lost step |                          |
  *     v        v                 v                          |
  *      DRAINING ----------> CLOSED <------------------------'
- *           all was sent
- *              | the server stops, and answered something
- *              '--> LINGERING: end of stream --> CLOSED
+ *            all was sent      ^
+ *                              '-- LINGERING <-- from wherever something was answered while
+ *                   end of stream                the server stops
  *
- *     STATE         FUNCTION             WHAT IS TRUE
- *     HANDSHAKE     handshake_step       `handshake` is there; in loop->greeting, with a deadline
- *     TLS           tls_step             nothing is kept of what came in before; deadline goes on
- *     TRANSMISSION  transmission_step    `session` is constant
- *     DRAINING      draining_step        nothing more is looked at; replies go out
- *     LINGERING     linger               our side is shut; what comes in is thrown away, so that
- * the system does not reset the connection over our answers CLOSED        - the loop frees it
- * after this round of events
+ *     STATE         FUNCTION           WHAT IS TRUE
+ *     HANDSHAKE     handshake_receive  `handshake` is there; in loop->greeting, with a deadline
+ *     TLS           tls_step           nothing is kept of what came in before; deadline goes on
+ *     TRANSMISSION  requests_receive   `session` is constant, but for shutting_down
+ *     DRAINING      replies_resume     nothing more is looked at; replies go out
+ *     LINGERING     linger             our side is shut; what comes in is thrown away, so that
+ *                                      the system does not reset the connection over our answers
+ *     CLOSED        -                  the loop frees it after this round of events
  *
  * While replies wait because the client does not take them (`unsent`, `waiting`), nothing is
  * received: a client that does not read costs what it has sent in one piece, and what of the
@@ -111,11 +111,13 @@ struct connection {
 };
 
 /* What one step of one connection needs, lent by its loop. */
-#define SCRATCH_IN (160u << 10)   /* received in one piece; at least NBD_HANDSHAKE_IN */
+#define SCRATCH_IN (160u << 10)   /* received in one piece */
 #define SCRATCH_OUT (256u << 10)  /* headers, status, what is decompressed */
 #define SCRATCH_READS 512u        /* reads taken in before replies go out */
 #define SCRATCH_VECTORS 1024u     /* IOV_MAX */
 #define SCRATCH_LENT (512u << 10) /* bytes sent in one piece */
+
+_Static_assert(SCRATCH_IN >= NBD_HANDSHAKE_IN, "an option may never come to its end");
 
 struct scratch {
     struct iovec vectors[SCRATCH_VECTORS];

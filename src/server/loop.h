@@ -60,6 +60,13 @@ struct loop {
     int64_t deadline; /* of stopping, milliseconds of os_clock */
 };
 
+/* Only the loop's own thread counts, so it need not be one step. */
+static inline void loop_count(_Atomic uint64_t *counter, uint64_t n)
+{
+    uint64_t before = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, before + n, memory_order_relaxed);
+}
+
 /* A request was taken in that moves so many bytes; a large one counts as two. */
 static inline void loop_take(struct loop *loop, uint64_t bytes)
 {

@@ -50,10 +50,7 @@ static void plan_zeroes(struct plan *plan, struct read_job *job, size_t size)
 {
     while (size && plan->count < SCRATCH_VECTORS) {
         size_t n = size < sizeof zeroes ? size : sizeof zeroes;
-        plan_bytes(plan, zeroes, n);
-        plan->tail += n;
-        job->offset += n;
-        job->left -= n;
+        plan_data(plan, job, zeroes, n);
         size -= n;
     }
 }
@@ -176,12 +173,11 @@ static size_t hole_size(struct plan *plan, const struct read_job *job, size_t kn
     return known;
 }
 
-/* Start what comes next of a read: a chunk, or all of it.  False if there is no room. */
-static int plan_start(struct plan *plan, struct read_job *job, bool *started)
+/* Start what comes next of a read: a chunk, or all of it, if there is room. */
+static int plan_start(struct plan *plan, struct read_job *job)
 {
     struct disk_piece piece;
     bool whole = job->request.flags & NBD_CMD_FLAG_DF;
-    *started = true;
     if (plan->connection->session.style == NBD_SIMPLE) {
         plan_whole(plan, job);
         return 0;
@@ -195,10 +191,8 @@ static int plan_start(struct plan *plan, struct read_job *job, bool *started)
         plan_chunk_of_hole(plan, job, piece.count);
     else if (whole)
         plan_whole(plan, job);
-    else if (piece.kind == DISK_PIECE_PACKED &&
-             !has_room_for(plan, piece.count + NBD_REPLY_SIZE_MAX))
-        *started = false; /* a chunk must not be empty */
-    else
+    else if (piece.kind != DISK_PIECE_PACKED || /* a chunk must not be empty */
+             has_room_for(plan, piece.count + NBD_REPLY_SIZE_MAX))
         return plan_chunk_of_data(plan, job, &piece);
     return 0;
 }
@@ -207,19 +201,14 @@ static int plan_start(struct plan *plan, struct read_job *job, bool *started)
  * promised that cannot be had. */
 static int plan_read(struct plan *plan, struct read_job *job)
 {
-    bool going = true;
-    int r = 0;
+    size_t before;
+    int r;
     plan->last = job;
     plan->tail = 0;
-    while (r == 0 && going && job->left && !is_full(plan)) {
-        uint64_t left = job->left;
-        if (!job->promised) {
-            r = plan_start(plan, job, &going);
-        } else {
-            r = plan_promised(plan, job);
-            going = job->left < left;
-        }
-    }
+    do {
+        before = plan->bytes;
+        r = job->promised ? plan_promised(plan, job) : plan_start(plan, job);
+    } while (r == 0 && job->left && plan->bytes > before && !is_full(plan));
     return r;
 }
 

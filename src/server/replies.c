@@ -36,7 +36,7 @@ void replies_add_answer(struct connection *connection, const struct nbd_request 
     out_ends_at(scratch,
                 nbd_put_answer(out_end(scratch), connection->session.style, request, error));
     if (error)
-        atomic_fetch_add_explicit(&connection->loop->counters.failed, 1, memory_order_relaxed);
+        loop_count(&connection->loop->counters.failed, 1);
 }
 
 void replies_add_bytes(struct connection *connection, const void *bytes, size_t size)
@@ -156,7 +156,6 @@ int replies_flush(struct connection *connection)
         n = send_some(connection, &next);
         turn += n > 0 ? (size_t)n : 0;
     }
-    scratch->out_used = 0;
     if (n < 0 && n != -EAGAIN) {
         scratch->read_count = 0;
         return (int)n;

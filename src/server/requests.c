@@ -42,12 +42,6 @@ static void input_advance(struct input *input, size_t n)
     input->left -= n;
 }
 
-static void count(_Atomic uint64_t *counter, uint64_t n)
-{
-    uint64_t before = atomic_load_explicit(counter, memory_order_relaxed);
-    atomic_store_explicit(counter, before + n, memory_order_relaxed); /* nobody else writes it */
-}
-
 static void log_refusal(const struct connection *connection, const struct nbd_request *request,
                         int error)
 {
@@ -118,7 +112,7 @@ static void carry_out(struct connection *connection, const struct nbd_request *r
 {
     switch (request->type) {
     case NBD_CMD_READ:
-        count(&connection->loop->counters.sent, request->length);
+        loop_count(&connection->loop->counters.sent, request->length);
         replies_add_read(connection);
         break;
     case NBD_CMD_BLOCK_STATUS:
@@ -153,7 +147,7 @@ static void end_payload(struct connection *connection)
         return;
     job->active = false;
     if (job->error == 0)
-        count(&connection->loop->counters.received, job->request.length);
+        loop_count(&connection->loop->counters.received, job->request.length);
     finish(connection, &job->request, job->error);
 }
 
@@ -199,7 +193,7 @@ static void write_whole(struct connection *connection, const struct nbd_request 
     size_t n = (size_t)request->payload;
     int error = disk_write(connection->server->disk, request->offset, n, input->at);
     if (error == 0)
-        count(&connection->loop->counters.received, n);
+        loop_count(&connection->loop->counters.received, n);
     input_advance(input, n);
     finish(connection, request, error);
 }
@@ -238,7 +232,7 @@ static enum outcome take_request(struct connection *connection, struct input *in
     connection->bulk = request->payload >= LARGE;
     loop_take(connection->loop, request->length);
     if (request->type < NBD_COMMANDS)
-        count(&connection->loop->counters.requests[request->type], 1);
+        loop_count(&connection->loop->counters.requests[request->type], 1);
     if (error == 0 && request->type != NBD_CMD_READ && request->length <= SLICE)
         connection->loop->effort += request->length;
     if (request->payload)
@@ -257,8 +251,9 @@ static int keep(struct connection *connection, const struct input *input, bool r
     return input->left ? kept_store(&connection->unread, input->at, input->left) : 0;
 }
 
-static int work_off(struct connection *connection, struct input *input)
+int requests_take(struct connection *connection, const uint8_t *bytes, size_t size)
 {
+    struct input input = {bytes, size};
     enum outcome outcome = DONE;
     int r = 0;
     while (r == 0 && outcome == DONE && connection->state == CONNECTION_TRANSMISSION) {
@@ -268,23 +263,17 @@ static int work_off(struct connection *connection, struct input *input)
             r = -EAGAIN;
         else if (connection->zero.active)
             zero_slice(connection);
-        else if (connection->payload.active && input->left)
-            feed_payload(connection, input);
+        else if (connection->payload.active && input.left)
+            feed_payload(connection, &input);
         else
-            outcome = take_request(connection, input);
+            outcome = take_request(connection, &input);
     }
     if (outcome == HOPELESS)
         return -EPROTO;
     if (connection->state != CONNECTION_TRANSMISSION)
-        input->left = 0;
-    int kept = keep(connection, input, r == -EAGAIN);
+        input.left = 0;
+    int kept = keep(connection, &input, r == -EAGAIN);
     return kept < 0 ? kept : r;
-}
-
-int requests_take(struct connection *connection, const uint8_t *bytes, size_t size)
-{
-    struct input input = {bytes, size};
-    return work_off(connection, &input);
 }
 
 /* Receiving. */

@@ -10,7 +10,7 @@
 
 #include "server/connection.h"
 
-static void stop_loops(struct server *server)
+void server_stop(struct server *server)
 {
     for (unsigned i = 0; i < server->loop_count; i++)
         loop_ask_to_stop(&server->loops[i]);
@@ -37,7 +37,7 @@ int server_start(struct server *server, unsigned loops)
         server->loop_count += r == 0;
     }
     if (r < 0)
-        stop_loops(server);
+        server_stop(server);
     return r;
 }
 
@@ -82,9 +82,4 @@ int server_accept(struct server *server, int listener)
         }
     }
     return 0;
-}
-
-void server_stop(struct server *server)
-{
-    stop_loops(server);
 }
