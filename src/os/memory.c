@@ -3,6 +3,8 @@
 #include "os/memory.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -90,4 +92,15 @@ int os_memory_may_lock(void *base, size_t length)
         return errno == ENOSYS ? 0 : -EPERM;
     munlock(base, length);
     return 0;
+}
+
+uint64_t os_memory_resident(void)
+{
+    uint64_t total, resident;
+    FILE *statm = fopen("/proc/self/statm", "re");
+    if (!statm)
+        return 0;
+    int n = fscanf(statm, "%" SCNu64 " %" SCNu64, &total, &resident);
+    fclose(statm);
+    return n == 2 ? resident * os_page_size() : 0;
 }

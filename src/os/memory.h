@@ -45,4 +45,7 @@ int os_memory_lock(void *base, size_t length);
  * or -EPERM. */
 int os_memory_may_lock(void *base, size_t length);
 
+/* What the process has in memory, in bytes; 0 if the machine does not tell. */
+uint64_t os_memory_resident(void);
+
 #endif

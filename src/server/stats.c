@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "nbd/command.h"
+#include "os/memory.h"
 #include "server/why.h"
 
 /* Everything at one moment. */
@@ -25,18 +26,6 @@ struct snapshot {
         packed;        /* bytes: virtual; of pages that hold data; of these, compressed */
     uint64_t resident; /* bytes: of the whole process */
 };
-
-static uint64_t resident_bytes(void)
-{
-    unsigned long long size, resident = 0;
-    FILE *statm = fopen("/proc/self/statm", "re");
-    if (!statm)
-        return 0;
-    if (fscanf(statm, "%llu %llu", &size, &resident) != 2)
-        resident = 0;
-    fclose(statm);
-    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
-}
 
 static uint64_t load(const _Atomic uint64_t *counter)
 {
@@ -58,7 +47,7 @@ static struct snapshot snapshot_of(const struct server *server)
         .connections = atomic_load_explicit(&server->connections, memory_order_relaxed),
         .accepted = server->accepted,
         .size = disk_size(server->disk),
-        .resident = resident_bytes(),
+        .resident = os_memory_resident(),
     };
     for (unsigned i = 0; i < server->loop_count; i++)
         add_loop(&snapshot, &server->loops[i].counters);

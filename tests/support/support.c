@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "os/memory.h"
+
 enum disk_allocator allocator_of(void **state)
 {
     return (enum disk_allocator)(uintptr_t)*state;
@@ -210,17 +212,6 @@ struct disk_stats stats_of(struct disk *disk)
     return stats;
 }
 
-uint64_t resident_size(void)
-{
-    FILE *file = fopen("/proc/self/statm", "re");
-    if (file == NULL)
-        return 0;
-    uint64_t total = 0, resident = 0;
-    int n = fscanf(file, "%" SCNu64 " %" SCNu64, &total, &resident);
-    fclose(file);
-    return n == 2 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
-}
-
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SANITIZED true
 #elif defined(__has_feature)
@@ -238,5 +229,5 @@ bool resident_size_is_telling(void)
     uint64_t wanted;
     if (number_from_environment("NBDRAM_TEST_RESIDENT", &wanted))
         return wanted != 0;
-    return !SANITIZED && resident_size() != 0;
+    return !SANITIZED && os_memory_resident() != 0;
 }

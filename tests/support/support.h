@@ -91,9 +91,8 @@ bool all_data(struct disk *disk, uint64_t offset, uint64_t count);
 
 struct disk_stats stats_of(struct disk *disk);
 
-/* The process's resident size in bytes, and whether it tells anything: sanitizers keep freed
- * memory and shadows, emulators show their own. */
-uint64_t resident_size(void);
+/* Whether os_memory_resident tells anything: sanitizers keep freed memory and shadows, emulators
+ * show their own. */
 bool resident_size_is_telling(void);
 
 #endif

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "os/memory.h"
+
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 #define LARGEST DISK_SIZE_MAX
 
@@ -633,7 +635,7 @@ static void holes_and_pages_alternate(void **state)
 static uint64_t settled_size(struct disk *disk)
 {
     assert_int_equal(disk_settle(disk), 0);
-    return resident_size();
+    return os_memory_resident();
 }
 
 static void assert_not_above(uint64_t value, uint64_t most, const char *what)
@@ -664,7 +666,7 @@ static void fill_dense(struct disk *disk, uint64_t size, uint64_t stream)
 static void trim_frees_memory(void **state)
 {
     uint64_t size = 96 * MiB;
-    uint64_t before = resident_size();
+    uint64_t before = os_memory_resident();
     struct disk *disk = disk_made(allocator_of(state), size, 0);
     uint64_t empty = stats_of(disk).memory;
     for (unsigned round = 0; round < 3; round++) {
@@ -672,7 +674,7 @@ static void trim_frees_memory(void **state)
         uint64_t full = stats_of(disk).memory;
         assert_not_above(size, full, "memory counted, less than what is stored,");
         assert_not_above(full, size + size / 8 + ALLOWANCE, "memory counted");
-        assert_resident(resident_size(), before + full + full / 8 + ALLOWANCE,
+        assert_resident(os_memory_resident(), before + full + full / 8 + ALLOWANCE,
                         "resident with a full disk");
         if (round == 0)
             assert_int_equal(disk_trim(disk, 0, size), 0);
@@ -687,7 +689,7 @@ static void trim_frees_memory(void **state)
         assert_true(all_hole(disk, 0, size));
     }
     disk_destroy(disk);
-    assert_resident(resident_size(), before + ALLOWANCE, "resident after disk_destroy");
+    assert_resident(os_memory_resident(), before + ALLOWANCE, "resident after disk_destroy");
 }
 
 /* 50,000 writes of 4 KiB, scattered over 16 TiB; then nine in ten are trimmed, in random order.
@@ -697,7 +699,7 @@ static void scattered_pages_are_freed(void **state)
     enum { PAGES = 50000, STAY = PAGES / 10 };
     struct prng prng;
     prng_init(&prng, test_seed(), 7);
-    uint64_t before = resident_size();
+    uint64_t before = os_memory_resident();
     struct disk *disk = disk_made(allocator_of(state), 16 * TiB, 1 * GiB);
     uint64_t page = disk_page_size(disk);
     uint64_t *places = malloc(PAGES * sizeof *places);
@@ -720,7 +722,7 @@ static void scattered_pages_are_freed(void **state)
         assert_int_equal(disk_write(disk, places[i], sizeof buf, buf), 0);
     }
     assert_true(stats_of(disk).pages >= PAGES); /* one that is being compressed may count twice */
-    assert_resident(resident_size(),
+    assert_resident(os_memory_resident(),
                     before + stats_of(disk).memory + stats_of(disk).memory / 8 + ALLOWANCE,
                     "resident with all pages");
 
@@ -745,7 +747,7 @@ static void scattered_pages_are_freed(void **state)
         assert_true(all_hole(disk, places[i], page));
     free(places);
     disk_destroy(disk);
-    assert_resident(resident_size(), before + ALLOWANCE, "resident after disk_destroy");
+    assert_resident(os_memory_resident(), before + ALLOWANCE, "resident after disk_destroy");
 }
 
 #define TEST_OF_ALL(function)                                                                    \
