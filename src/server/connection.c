@@ -68,6 +68,25 @@ static void enter_transmission(struct connection *connection)
     tell(connection, "enters transmission");
 }
 
+ssize_t connection_receive(struct connection *connection, size_t want, size_t *came)
+{
+    struct kept *unread = &connection->unread;
+    uint8_t *in = connection->loop->scratch->in;
+    size_t there = kept_left(unread);
+    ssize_t n = 0;
+    if (!requests_are_ready(connection)) {
+        struct iovec vector = {in + there, want};
+        n = transport_receive(&connection->transport, &vector, 1);
+        if (n <= 0)
+            return n == 0 ? -ENOTCONN : n;
+    }
+    if (there)
+        memcpy(in, unread->bytes + unread->at, there);
+    kept_drop(unread);
+    *came = (size_t)n;
+    return (ssize_t)there + n;
+}
+
 /* Handshake. */
 
 /* Take the options that have come in.  Answers like requests_take. */
@@ -104,20 +123,10 @@ static int take_options(struct connection *connection, const uint8_t *in, size_t
 
 static int handshake_receive(struct connection *connection)
 {
-    uint8_t *in = connection->loop->scratch->in;
-    struct kept *unread = &connection->unread;
-    size_t there = unread->size - unread->at;
-    ssize_t n = 0;
-    if (!connection->unread_ready) {
-        struct iovec vector = {in + there, SCRATCH_IN - there};
-        n = transport_receive(&connection->transport, &vector, 1);
-        if (n <= 0)
-            return n == 0 ? -ENOTCONN : (int)n;
-    }
-    if (there)
-        memcpy(in, unread->bytes + unread->at, there);
-    kept_drop(unread);
-    return take_options(connection, in, there + (size_t)n);
+    size_t want = SCRATCH_IN - kept_left(&connection->unread), came;
+    ssize_t size = connection_receive(connection, want, &came);
+    return size < 0 ? (int)size
+                    : take_options(connection, connection->loop->scratch->in, (size_t)size);
 }
 
 /* Once the acknowledgement is gone.  1: the session is secure. */

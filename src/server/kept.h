@@ -22,6 +22,12 @@ static inline bool kept_any(const struct kept *kept)
     return kept->bytes != NULL;
 }
 
+/* How many there are still. */
+static inline size_t kept_left(const struct kept *kept)
+{
+    return kept->size - kept->at;
+}
+
 /* Keep a copy of bytes where nothing is kept.  -ENOMEM. */
 int kept_store(struct kept *kept, const void *bytes, size_t size);
 void kept_drop(struct kept *kept);

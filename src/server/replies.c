@@ -168,7 +168,7 @@ static int send_unsent(struct connection *connection)
 {
     struct kept *unsent = &connection->unsent;
     while (kept_any(unsent)) {
-        struct iovec vector = {unsent->bytes + unsent->at, unsent->size - unsent->at};
+        struct iovec vector = {unsent->bytes + unsent->at, kept_left(unsent)};
         ssize_t n = transport_send(&connection->transport, &vector, 1);
         if (n < 0)
             return (int)n;

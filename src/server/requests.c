@@ -337,21 +337,12 @@ static size_t wanted(const struct connection *connection, size_t there)
 
 static int receive_requests(struct connection *connection)
 {
-    struct scratch *scratch = connection->loop->scratch;
-    struct kept *unread = &connection->unread;
-    size_t there = unread->size - unread->at, want = wanted(connection, there);
-    ssize_t n = 0;
-    if (!requests_are_ready(connection)) {
-        struct iovec vector = {scratch->in + there, want};
-        n = transport_receive(&connection->transport, &vector, 1);
-        if (n <= 0)
-            return n == 0 ? -ENOTCONN : (int)n;
-    }
-    if (there)
-        memcpy(scratch->in, unread->bytes + unread->at, there);
-    kept_drop(unread);
-    int r = requests_take(connection, scratch->in, there + (size_t)n);
-    return r < 0 ? r : connection->bulk || (size_t)n == want;
+    size_t want = wanted(connection, kept_left(&connection->unread)), came;
+    ssize_t size = connection_receive(connection, want, &came);
+    if (size < 0)
+        return (int)size;
+    int r = requests_take(connection, connection->loop->scratch->in, (size_t)size);
+    return r < 0 ? r : connection->bulk || came == want;
 }
 
 int requests_receive(struct connection *connection)
