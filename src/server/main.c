@@ -25,9 +25,12 @@
 #include "server/log.h"
 #include "server/options.h"
 #include "server/process.h"
+#include "server/run.h"
 #include "server/server.h"
 #include "server/stats.h"
+#include "server/swap.h"
 #include "server/tls.h"
+#include "server/user.h"
 
 #define STATS_MILLISECONDS 1000
 #define RETRY_MILLISECONDS 100  /* after the system refused to accept a connection */
@@ -110,9 +113,9 @@ static int prepare(struct program *program)
 {
     const struct options *options = &program->options;
     char why[256];
-    process_raise_descriptors();
+    run_raise_descriptors();
     if (options->disk.mlock || options->swap)
-        process_raise_locked_memory();
+        swap_raise_locked_memory();
     if (options->listen == LISTEN_STDIO && (check_stream(STDIN_FILENO, "standard input") < 0 ||
                                             check_stream(STDOUT_FILENO, "standard output") < 0))
         return -1;
@@ -141,7 +144,7 @@ static int settle(struct program *program)
     if (!options->foreground && process_background(why, sizeof why) < 0)
         return say_why(why);
     if (options->swap)
-        process_become_flusher();
+        swap_become_flusher();
     int r = disk_start(program->disk);
     if (r < 0) {
         disk_explain(&options->disk, r, why, sizeof why);
@@ -179,10 +182,10 @@ static int start_server(struct program *program)
 static int lock_program(const struct program *program)
 {
     char why[256];
-    int r = process_prepare_swap(why, sizeof why);
+    int r = swap_prepare(why, sizeof why);
     for (unsigned i = 0; r == 0 && i < program->server.loop_count; i++) {
         const struct loop *loop = &program->server.loops[i];
-        r = process_lock_thread(loop->thread, loop->scratch, why, sizeof why);
+        r = swap_lock_thread(loop->thread, loop->scratch, why, sizeof why);
     }
     return r < 0 ? say_why(why) : 0;
 }
@@ -195,7 +198,7 @@ static int become_user(struct program *program)
     char why[256];
     if (options->swap && lock_program(program) < 0)
         return -1;
-    if (process_drop_privileges(options->user, options->group, why, sizeof why) < 0)
+    if (user_become(options->user, options->group, why, sizeof why) < 0)
         return say_why(why);
     if (options->listen != LISTEN_STDIO)
         return 0;
@@ -253,7 +256,7 @@ static int tell_ready(struct program *program)
     process_ready();
     log_init(options->log, options->verbose, !options->foreground);
     if (options->run &&
-        process_run(options, &program->listeners, &program->child, why, sizeof why) < 0)
+        run_command(options, &program->listeners, &program->child, why, sizeof why) < 0)
         return say_why(why);
     return 0;
 }
@@ -289,7 +292,7 @@ static bool take_signal(struct program *program)
         if (program->child == 0 || waitpid(program->child, &status, WNOHANG) != program->child)
             return true;
         program->child = 0;
-        program->status = process_exit_status(status);
+        program->status = run_exit_status(status);
         return false;
     default:
         return false;

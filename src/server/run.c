@@ -3,6 +3,8 @@
 /* --run: a shell script of assignments, then the command as it was given.  The variables are the
  * shell's, not exported, as with nbdkit; all are always set, so that none comes from outside. */
 
+#include "server/run.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -13,7 +15,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "server/process.h"
 #include "server/why.h"
 
 /* What a shell answers when there is no such program. */
@@ -23,7 +24,7 @@
  * there could be, is for us alone. */
 static struct rlimit descriptors_at_start;
 
-void process_raise_descriptors(void)
+void run_raise_descriptors(void)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
@@ -94,7 +95,7 @@ static void become(const char *script, pid_t parent)
     _exit(NOT_FOUND_STATUS);
 }
 
-int process_run(const struct options *options, const struct listeners *listeners, pid_t *child,
+int run_command(const struct options *options, const struct listeners *listeners, pid_t *child,
                 char *why, size_t why_size)
 {
     char *script = make_script(options, listeners);
@@ -111,7 +112,7 @@ int process_run(const struct options *options, const struct listeners *listeners
     return 0;
 }
 
-int process_exit_status(int status)
+int run_exit_status(int status)
 {
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }

@@ -7,9 +7,10 @@
  * Not everything there is (mlockall): with the disk's address space, that would be all of the
  * disk. */
 
+#include "server/swap.h"
+
 #include <errno.h>
 #include <malloc.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,7 +18,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
-#include "server/process.h"
 #include "server/why.h"
 
 /* Linux 5.6. */
@@ -34,7 +34,7 @@
 
 #define CANNOT_LOCK "--swap: cannot lock the program into memory (see ulimit -l): "
 
-void process_raise_locked_memory(void)
+void swap_raise_locked_memory(void)
 {
     struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
     if (setrlimit(RLIMIT_MEMLOCK, &limit) == 0 || getrlimit(RLIMIT_MEMLOCK, &limit) < 0)
@@ -43,7 +43,7 @@ void process_raise_locked_memory(void)
     setrlimit(RLIMIT_MEMLOCK, &limit);
 }
 
-void process_become_flusher(void)
+void swap_become_flusher(void)
 {
     /* Takes CAP_SYS_RESOURCE, and is for kernels that have it. */
     prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
@@ -87,7 +87,7 @@ static int lock_program(FILE *maps)
     return 0;
 }
 
-int process_prepare_swap(char *why, size_t why_size)
+int swap_prepare(char *why, size_t why_size)
 {
     FILE *maps = fopen("/proc/self/maps", "re");
     if (!maps)
@@ -116,7 +116,7 @@ static int lock_stack(pthread_t thread)
     return mlock((char *)start + size - used, used) < 0 ? -errno : 0;
 }
 
-int process_lock_thread(pthread_t thread, void *piece, char *why, size_t why_size)
+int swap_lock_thread(pthread_t thread, void *piece, char *why, size_t why_size)
 {
     int err = lock_stack(thread);
     if (!err && piece && mlock(piece, malloc_usable_size(piece)) < 0)

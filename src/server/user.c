@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "server/listeners.h"
-#include "server/process.h"
 #include "server/why.h"
 
 /* The last number means "leave it". */
@@ -78,7 +77,7 @@ static bool is_now(const struct user_ids *ids)
                              (ids->gid == 0 || setresgid((gid_t)-1, 0, (gid_t)-1) < 0));
 }
 
-int process_drop_privileges(const char *user, const char *group, char *why, size_t why_size)
+int user_become(const char *user, const char *group, char *why, size_t why_size)
 {
     struct user_ids ids;
     int death_signal = 0;

@@ -3,6 +3,7 @@
 /* listen_open and listen_close: what is opened, what is refused and with which line, what is left
  * behind (nothing), and how it is named.  Each test has an empty folder of its own. */
 
+#include "support/folder.h"
 #include "support/support.h"
 
 #include <arpa/inet.h>
@@ -25,37 +26,9 @@
 /* The longest path of a Unix socket, without the terminator. */
 #define UNIX_PATH_LONGEST (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
-struct place {
-    char folder[64];
-    int back;
-};
-
-static int enter_folder(void **state)
-{
-    struct place *place = calloc(1, sizeof *place);
-    if (!place)
-        return -1;
-    *state = place;
-    place->back = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    strcpy(place->folder, "/tmp/nbdram-test-XXXXXX");
-    if (place->back < 0 || !mkdtemp(place->folder) || chdir(place->folder) < 0)
-        return -1;
-    return setenv("TMPDIR", place->folder, 1);
-}
-
 static int leave_folder(void **state)
 {
-    struct place *place = *state;
-    static const char *const names[] = {"s", "other", "link", "folder"};
-    for (size_t i = 0; i < COUNT(names); i++)
-        if (unlink(names[i]) < 0)
-            rmdir(names[i]);
-    /* Fails if the test left anything else. */
-    int err = rmdir(place->folder);
-    err |= fchdir(place->back);
-    close(place->back);
-    free(place);
-    return err;
+    return folder_leave(state, (const char *const[]){"s", "other", "link", "folder", NULL});
 }
 
 static bool exists(const char *path)
@@ -154,7 +127,7 @@ static int bound_socket(const char *path, int type)
 
 static void unix_socket(void **state)
 {
-    const struct place *place = *state;
+    const struct folder *folder = *state;
     struct options options = unix_at("s");
     struct listeners listeners;
     char expected[128];
@@ -164,27 +137,27 @@ static void unix_socket(void **state)
     assert_int_equal(listeners.port, 0);
     assert_null(listeners.unix_dir);
     /* Absolute: whoever goes to another folder can still use and remove it. */
-    snprintf(expected, sizeof expected, "%s/s", place->folder);
+    snprintf(expected, sizeof expected, "%s/s", folder->path);
     assert_string_equal(listeners.unix_path, expected);
-    snprintf(expected, sizeof expected, "nbd+unix:///?socket=%s/s", place->folder);
+    snprintf(expected, sizeof expected, "nbd+unix:///?socket=%s/s", folder->path);
     assert_string_equal(listeners.uri, expected);
     assert_int_equal(connect_to("s"), 0);
 
     assert_int_equal(chdir("/"), 0);
     listen_close(&listeners);
-    assert_int_equal(chdir(place->folder), 0);
+    assert_int_equal(chdir(folder->path), 0);
     assert_false(exists("s"));
     assert_int_equal(open_descriptors(), before);
 }
 
 static void private_folder(void **state)
 {
-    const struct place *place = *state;
+    const struct folder *folder = *state;
     struct options options = unix_at("-");
     struct listeners listeners;
     struct stat status;
     opens(&options, &listeners);
-    assert_int_equal(strncmp(listeners.unix_path, place->folder, strlen(place->folder)), 0);
+    assert_int_equal(strncmp(listeners.unix_path, folder->path, strlen(folder->path)), 0);
     assert_non_null(listeners.unix_dir);
     assert_int_equal(stat(listeners.unix_dir, &status), 0);
     assert_int_equal(status.st_mode & 0777, 0700);
@@ -195,10 +168,10 @@ static void private_folder(void **state)
     assert_string_not_equal(second.unix_path, listeners.unix_path);
     listen_close(&second);
 
-    char folder[128];
-    snprintf(folder, sizeof folder, "%s", listeners.unix_dir);
+    char private[128];
+    snprintf(private, sizeof private, "%s", listeners.unix_dir);
     listen_close(&listeners);
-    assert_false(exists(folder));
+    assert_false(exists(private));
 }
 
 /* A temporary folder too deep for the path of a socket is no reason to fail. */
@@ -302,11 +275,11 @@ static void other_files_are_refused(void **state)
 
 static void long_paths(void **state)
 {
-    const struct place *place = *state;
+    const struct folder *folder = *state;
     struct options options;
     struct listeners listeners;
     char path[UNIX_PATH_LONGEST + 2];
-    size_t start = (size_t)snprintf(path, sizeof path, "%s/", place->folder);
+    size_t start = (size_t)snprintf(path, sizeof path, "%s/", folder->path);
     memset(path + start, 'p', sizeof path - start);
     path[UNIX_PATH_LONGEST + 1] = '\0';
     options = unix_at(path);
@@ -634,7 +607,7 @@ static void stdio(void **state)
 /* A name that a client sends is free text: in the URI, nothing of it may mean anything. */
 static void export_names(void **state)
 {
-    const struct place *place = *state;
+    const struct folder *folder = *state;
     static const struct {
         const char *name, *encoded;
     } cases[] = {
@@ -658,7 +631,7 @@ static void export_names(void **state)
         options.export_name = cases[i].name;
         opens(&options, &listeners);
         snprintf(expected, sizeof expected, "nbd+unix:///%s?socket=%s/s", cases[i].encoded,
-                 place->folder);
+                 folder->path);
         assert_string_equal(listeners.uri, expected);
         listen_close(&listeners);
 
@@ -675,14 +648,14 @@ static void export_names(void **state)
 
 static void encoded_path(void **state)
 {
-    const struct place *place = *state;
+    const struct folder *folder = *state;
     assert_int_equal(mkdir("folder", 0700), 0);
     struct options options = unix_at("folder/a b&c#?%");
     struct listeners listeners;
     char expected[256];
     opens(&options, &listeners);
     snprintf(expected, sizeof expected, "nbd+unix:///?socket=%s/folder/a%%20b%%26c%%23%%3F%%25",
-             place->folder);
+             folder->path);
     assert_string_equal(listeners.uri, expected);
     listen_close(&listeners);
 }
@@ -809,7 +782,7 @@ static void activation_refused(void **state)
 
 static void give_away_private(void **state)
 {
-    const struct place *place = *state;
+    const struct folder *folder = *state;
     if (geteuid() != 0)
         skip();
     struct options options = unix_at("-");
@@ -830,10 +803,10 @@ static void give_away_private(void **state)
     options.user = NULL;
     options.group = "no-such-group";
     refuses(&options, -EINVAL, "no such group: no-such-group");
-    assert_true(exists(place->folder));
+    assert_true(exists(folder->path));
 }
 
-#define TEST(function) cmocka_unit_test_setup_teardown(function, enter_folder, leave_folder)
+#define TEST(function) cmocka_unit_test_setup_teardown(function, folder_enter, leave_folder)
 
 int main(void)
 {

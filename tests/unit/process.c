@@ -3,6 +3,7 @@
 /* What a server process does besides serving, and what it says.  Most of it changes the process
  * for good, so it happens in children; a child ends with 0 if all was as it must be. */
 
+#include "support/folder.h"
 #include "support/support.h"
 
 #include <fcntl.h>
@@ -21,6 +22,9 @@
 
 #include "server/log.h"
 #include "server/process.h"
+#include "server/run.h"
+#include "server/swap.h"
+#include "server/user.h"
 
 /* No measure of speed: turns a hang into a failure. */
 #define HANG_SECONDS 60
@@ -29,40 +33,18 @@
 #define OTHER_ID 65534
 #define OTHER "65534"
 
-struct place {
-    char folder[64];
-    int back;
-};
-
 static int enter_folder(void **state)
 {
-    struct place *place = calloc(1, sizeof *place);
-    if (!place)
-        return -1;
-    *state = place;
-    place->back = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    strcpy(place->folder, "/tmp/nbdram-test-XXXXXX");
-    if (place->back < 0 || !mkdtemp(place->folder))
-        return -1;
     /* Daemons come to us when who started them ends. */
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     alarm(HANG_SECONDS);
-    return chdir(place->folder);
+    return folder_enter(state);
 }
 
 static int leave_folder(void **state)
 {
-    struct place *place = *state;
-    unlink("out");
-    unlink("pid");
-    unlink("link");
-    /* Fails if the test left anything else. */
-    int err = rmdir(place->folder);
-    err |= fchdir(place->back);
-    close(place->back);
-    free(place);
     alarm(0);
-    return err;
+    return folder_leave(state, (const char *const[]){"out", "pid", "link", NULL});
 }
 
 /* In a child: it ends, and says where. */
@@ -374,7 +356,7 @@ static void armed_child(void *argument)
     MUST(process_exit_with_parent(why, sizeof why) == 0);
     /* What -u and -g do must not undo it. */
     if (geteuid() == 0)
-        MUST(process_drop_privileges(OTHER, OTHER, why, sizeof why) == 0);
+        MUST(user_become(OTHER, OTHER, why, sizeof why) == 0);
     MUST(dprintf(*(int *)argument, "%ld", (long)getpid()) > 0);
     for (;;)
         pause();
@@ -410,15 +392,15 @@ static int run(const struct options *options, const struct listeners *listeners,
 {
     char why[256] = "";
     pid_t child = -1;
-    int err = process_run(options, listeners, &child, why, sizeof why);
+    int err = run_command(options, listeners, &child, why, sizeof why);
     if (err)
         fail_msg("%d: %s", err, why);
     int status = status_of(child);
     read_file("out", output, size);
-    return process_exit_status(status);
+    return run_exit_status(status);
 }
 
-static int run_command(const char *command, char *output, size_t size)
+static int run_alone(const char *command, char *output, size_t size)
 {
     struct options options = {.run = command};
     struct listeners listeners = {.count = 0};
@@ -459,11 +441,11 @@ static void run_variables_unset(void **state)
     char output[1024];
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         setenv(names[i], "from outside", 1);
-    assert_int_equal(run_command(SHOW, output, sizeof output), 0);
+    assert_int_equal(run_alone(SHOW, output, sizeof output), 0);
     assert_string_equal(output, "||||||");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         unsetenv(names[i]);
-    assert_int_equal(run_command("env > out", output, sizeof output), 0);
+    assert_int_equal(run_alone("env > out", output, sizeof output), 0);
     assert_null(strstr(output, "unixsocket="));
 }
 
@@ -471,13 +453,13 @@ static void run_statuses(void **state)
 {
     (void)state;
     char output[16];
-    assert_int_equal(run_command("true", output, sizeof output), 0);
-    assert_int_equal(run_command("exit 3", output, sizeof output), 3);
-    assert_int_equal(run_command("exit 255", output, sizeof output), 255);
-    assert_int_equal(run_command("kill -9 $$", output, sizeof output), 128 + 9);
-    assert_int_equal(run_command("kill -TERM $$", output, sizeof output), 128 + 15);
-    assert_int_equal(run_command("false # a comment", output, sizeof output), 1);
-    assert_int_equal(run_command("nosuchprogram 2>/dev/null", output, sizeof output), 127);
+    assert_int_equal(run_alone("true", output, sizeof output), 0);
+    assert_int_equal(run_alone("exit 3", output, sizeof output), 3);
+    assert_int_equal(run_alone("exit 255", output, sizeof output), 255);
+    assert_int_equal(run_alone("kill -9 $$", output, sizeof output), 128 + 9);
+    assert_int_equal(run_alone("kill -TERM $$", output, sizeof output), 128 + 15);
+    assert_int_equal(run_alone("false # a comment", output, sizeof output), 1);
+    assert_int_equal(run_alone("nosuchprogram 2>/dev/null", output, sizeof output), 127);
 }
 
 static void run_clean(void *argument)
@@ -501,7 +483,7 @@ static void run_clean(void *argument)
     struct listeners listeners = {.count = 0};
     pid_t child = -1;
     int status = -1;
-    MUST(process_run(&options, &listeners, &child, output, sizeof output) == 0);
+    MUST(run_command(&options, &listeners, &child, output, sizeof output) == 0);
     MUST(waitpid(child, &status, 0) == child && status == 0);
     read_file("out", output, sizeof output);
     MUST(strcmp(output, "inherited\nno mask\nno ignored\n") == 0);
@@ -527,7 +509,7 @@ static void server_that_ends(void *argument)
     const struct captive *captive = argument;
     MUST(pipe2(telling, O_CLOEXEC) == 0);
     MUST(dup2(captive->input, 0) == 0 && dup2(telling[1], 1) == 1);
-    MUST(process_run(&options, &listeners, &child, why, sizeof why) == 0);
+    MUST(run_command(&options, &listeners, &child, why, sizeof why) == 0);
     ssize_t got = read(telling[0], why, sizeof why);
     MUST(got > 0 && write(captive->ready, why, (size_t)got) == got);
 }
@@ -561,7 +543,7 @@ static void raise_limit(void *argument)
     MUST(getrlimit(RLIMIT_NOFILE, &limit) == 0);
     limit.rlim_cur = 100;
     MUST(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-    process_raise_descriptors();
+    run_raise_descriptors();
     MUST(getrlimit(RLIMIT_NOFILE, &limit) == 0);
     MUST(limit.rlim_cur == limit.rlim_max);
 
@@ -569,7 +551,7 @@ static void raise_limit(void *argument)
     struct listeners listeners = {.count = 0};
     pid_t child = -1;
     int status = -1;
-    MUST(process_run(&options, &listeners, &child, output, sizeof output) == 0);
+    MUST(run_command(&options, &listeners, &child, output, sizeof output) == 0);
     MUST(waitpid(child, &status, 0) == child && status == 0);
     read_file("out", output, sizeof output);
     snprintf(expected, sizeof expected, "100\n");
@@ -590,7 +572,7 @@ static void become_other(void *argument)
     gid_t gid[3];
     const char *user = argument;
     MUST(setgroups(3, (const gid_t[]){1, 2, 3}) == 0);
-    MUST(process_drop_privileges(user, OTHER, why, sizeof why) == 0);
+    MUST(user_become(user, OTHER, why, sizeof why) == 0);
     MUST(getresuid(&uid[0], &uid[1], &uid[2]) == 0 && getresgid(&gid[0], &gid[1], &gid[2]) == 0);
     for (int i = 0; i < 3; i++)
         MUST(uid[i] == (user ? OTHER_ID : 0) && gid[i] == OTHER_ID);
@@ -603,20 +585,20 @@ static void privileges(void **state)
 {
     (void)state;
     char why[256] = "";
-    assert_int_equal(process_drop_privileges(NULL, NULL, why, sizeof why), 0);
+    assert_int_equal(user_become(NULL, NULL, why, sizeof why), 0);
     static const char *const users[] = {"no-such-user", "", "-1", "4294967295", "0x1"};
     for (size_t i = 0; i < sizeof users / sizeof *users; i++) {
-        assert_int_equal(process_drop_privileges(users[i], NULL, why, sizeof why), -EINVAL);
+        assert_int_equal(user_become(users[i], NULL, why, sizeof why), -EINVAL);
         assert_non_null(strstr(why, "no such user: "));
-        assert_int_equal(process_drop_privileges(NULL, users[i], why, sizeof why), -EINVAL);
+        assert_int_equal(user_become(NULL, users[i], why, sizeof why), -EINVAL);
         assert_non_null(strstr(why, "no such group: "));
     }
     if (geteuid() != 0) {
-        assert_int_equal(process_drop_privileges("0", "0", why, sizeof why), -EPERM);
+        assert_int_equal(user_become("0", "0", why, sizeof why), -EPERM);
         skip();
     }
     /* A number that is nobody's has no group. */
-    assert_int_equal(process_drop_privileges("4000000", NULL, why, sizeof why), -EINVAL);
+    assert_int_equal(user_become("4000000", NULL, why, sizeof why), -EINVAL);
     assert_non_null(strstr(why, "--group"));
     in_child(become_other, (void *)(uintptr_t)OTHER);
     in_child(become_other, NULL);
@@ -641,7 +623,7 @@ static void lock_program(void *argument)
     void *disk = mmap(NULL, size, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     MUST(disk != MAP_FAILED);
-    int err = process_prepare_swap(why, sizeof why);
+    int err = swap_prepare(why, sizeof why);
     if (err) {
         MUST(strstr(why, "--swap: cannot lock") && !strchr(why, '\n'));
         MUST(err == -EPERM || err == -ENOMEM || err == -EAGAIN);

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "support/folder.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int folder_enter(void **state)
+{
+    struct folder *folder = calloc(1, sizeof *folder);
+    if (!folder)
+        return -1;
+    *state = folder;
+    folder->back = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    strcpy(folder->path, "/tmp/nbdram-test-XXXXXX");
+    if (folder->back < 0 || !mkdtemp(folder->path) || chdir(folder->path) < 0)
+        return -1;
+    return setenv("TMPDIR", folder->path, 1);
+}
+
+int folder_leave(void **state, const char *const names[])
+{
+    struct folder *folder = *state;
+    for (; *names; names++)
+        if (unlink(*names) < 0)
+            rmdir(*names);
+    int err = rmdir(folder->path);
+    err |= fchdir(folder->back);
+    close(folder->back);
+    free(folder);
+    return err;
+}
