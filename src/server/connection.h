@@ -151,9 +151,9 @@ void connection_step(struct connection *connection);
 /* The server is stopping: answer what has come in already, and drain. */
 void connection_stop(struct connection *connection);
 
-/* Put what was kept to the front of scratch->in and, unless that is ready to be looked at, receive
- * up to want bytes behind it.  Returns how many are there, of which *came were received now;
- * -ENOTCONN at the end of the stream, or what transport_receive answers. */
+/* Put what was kept to the front of scratch->in and, unless that is ready to be looked at,
+ * receive up to want bytes behind it.  Returns how many are there, of which *came were received
+ * now; -ENOTCONN at the end of the stream, or what transport_receive answers. */
 ssize_t connection_receive(struct connection *connection, size_t want, size_t *came);
 
 /* What to wait for: EPOLLIN on transport.in, EPOLLOUT on transport.out. */

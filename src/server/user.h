@@ -18,8 +18,8 @@ struct user_ids {
 int user_find(const char *user, const char *group, struct user_ids *ids, char *why,
               size_t why_size);
 
-/* Become them, supplementary groups included, for good; verified.  What is NULL stays, and nothing
- * happens if both are.  Main thread only.  On an error, -errno and one line in why. */
+/* Become them, supplementary groups included, for good; verified.  What is NULL stays, and
+ * nothing happens if both are.  Main thread only.  On an error, -errno and one line in why. */
 int user_become(const char *user, const char *group, char *why, size_t why_size);
 
 #endif

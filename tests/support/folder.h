@@ -17,8 +17,8 @@ struct folder {
 /* Make it, and go there: *state is a struct folder.  TMPDIR names it. */
 int folder_enter(void **state);
 
-/* Remove what may be in it (names ends with NULL; files, links and empty folders), then the folder
- * itself, which fails if the test left anything else, and go back. */
+/* Remove what may be in it (names ends with NULL; files, links and empty folders), then the
+ * folder itself, which fails if the test left anything else, and go back. */
 int folder_leave(void **state, const char *const names[]);
 
 #endif
