@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#include "disk/rcu.h"
+#include "os/sanitizer.h"
 
 #ifdef NBDRAM_TSAN
 

@@ -46,6 +46,7 @@
 
 #include "disk/allocator.h"
 #include "disk/bytes.h"
+#include "disk/rcu.h"
 #include "disk/request.h"
 #include "disk/squeeze.h"
 #include "os/memory.h"

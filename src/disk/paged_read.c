@@ -3,6 +3,7 @@
 /* Reading from a paged disk, and telling where its holes are.  The rules are those of paged.c. */
 
 #include "disk/bytes.h"
+#include "disk/rcu.h"
 #include "disk/request.h"
 #include "disk/squeeze.h"
 

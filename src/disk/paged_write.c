@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "disk/bytes.h"
+#include "disk/rcu.h"
 #include "disk/request.h"
 #include "disk/squeeze.h"
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "disk/bytes.h"
+#include "disk/rcu.h"
 #include "disk/request.h"
 
 /* A frame that has become all zero is frozen, for finish() to look at again.  It is looked at

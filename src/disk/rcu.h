@@ -15,14 +15,7 @@
 #ifndef NBDRAM_DISK_RCU_H
 #define NBDRAM_DISK_RCU_H
 
-#if defined __has_feature
-#if __has_feature(thread_sanitizer)
-#define NBDRAM_TSAN 1
-#endif
-#endif
-#if defined __SANITIZE_THREAD__
-#define NBDRAM_TSAN 1
-#endif
+#include "os/sanitizer.h"
 
 /* Inline, which our licence allows, and which takes liburcu's thread-local variable into our TLS
  * model (meson.build).  Not for the sanitizers: it lays out its own structures misaligned. */

@@ -35,6 +35,7 @@
 #include "disk/blobs.h"
 #include "disk/bytes.h"
 #include "disk/codec.h"
+#include "disk/rcu.h"
 #include "os/thread.h"
 
 #define EPOCH 1           /* seconds */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "disk/bytes.h"
 #include "disk/disk.h"
 #include "nbd/reply.h"
 #include "server/server.h"
@@ -253,7 +254,7 @@ int plan_keep(struct plan *plan, size_t sent)
         const struct iovec *vector = &plan->scratch->vectors[i];
         size_t skip = least(sent, vector->iov_len);
         size_t n = least(vector->iov_len - skip, rest - again - at);
-        memcpy(bytes + at, (const uint8_t *)vector->iov_base + skip, n);
+        bytes_load(bytes + at, (const uint8_t *)vector->iov_base + skip, n);
         at += n;
         sent -= skip;
     }

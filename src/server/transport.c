@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Plain connections are one system call a call: read and write for a single vector, as the kernel
- * then need not copy the vector in.  Works on pipes too, so no recv and no send. */
+/* Plain connections are one system call a call.  Works on pipes too, so no recv and no send. */
 
 #include "server/transport.h"
 
@@ -16,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "os/stream.h"
 #include "server/tls.h"
 
 /* Of a Unix socket; the kernel doubles it.  256 KiB replies, a fifth to a third faster than with
@@ -119,8 +119,7 @@ ssize_t transport_receive(struct transport *transport, const struct iovec *iov, 
     if (transport->tls != NULL)
         return tls_session_receive(transport->tls, iov, count);
     for (;;) {
-        ssize_t got = count == 1 ? read(transport->in, iov->iov_base, iov->iov_len)
-                                 : readv(transport->in, iov, count);
+        ssize_t got = os_stream_read(transport->in, iov, count);
         if (got >= 0)
             return got;
         if (errno != EINTR)
@@ -135,8 +134,7 @@ ssize_t transport_send(struct transport *transport, const struct iovec *iov, int
     if (count == 0)
         return 0;
     for (;;) {
-        ssize_t sent = count == 1 ? write(transport->out, iov->iov_base, iov->iov_len)
-                                  : writev(transport->out, iov, count);
+        ssize_t sent = os_stream_write(transport->out, iov, count);
         if (sent >= 0)
             return sent;
         if (errno != EINTR)
