@@ -44,7 +44,8 @@ static int take_frame(struct paged *paged, uint64_t word, const struct request *
     return paged_take_frame(paged, word ? BUDGET_INFLATE : BUDGET_GROW, cell);
 }
 
-/* Rules 1, 4 and 6.  *word is what stands in the slot afterwards, whoever put it there. */
+/* Rules 1, 4 and 6.  Once the frame is in the table others write to it: what it holds is then not
+ * ours to copy any more, least of all onto itself, if it was received there. */
 int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct request *request)
 {
     uint64_t cell;
@@ -62,7 +63,7 @@ int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct re
         *word = made;
         if (cell == request->cell)
             request->cell = NO_CELL;
-        return 0;
+        return 1;
     }
     if (cell != request->cell)
         pool_give(&paged->frames, cell);
@@ -87,8 +88,8 @@ static int write_page(struct paged *paged, slot_t *slot, struct request *request
             paged_swap(paged, slot, &word, entry_young(word));
         else
             r = request_replace(paged, slot, &word, request);
-        if (r < 0)
-            return r;
+        if (r != 0)
+            return r < 0 ? r : 0;
     }
 }
 
@@ -108,8 +109,8 @@ static int provide_page(struct paged *paged, slot_t *slot, struct request *reque
             paged_swap(paged, slot, &word, entry_young(word) | ENTRY_PINNED);
         else
             r = request_replace(paged, slot, &word, request);
-        if (r < 0)
-            return r;
+        if (r != 0)
+            return r < 0 ? r : 0;
     }
 }
 

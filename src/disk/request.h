@@ -113,8 +113,8 @@ static inline bool request_must_leave(const struct request *request, uint64_t st
 }
 
 /* In a section: turn the hole or blob `*word` in slot into a frame that holds what the page held
- * and, over that, the request's part of it.  *word is what stands in the slot afterwards, whoever
- * put it there.  -ENOSPC, -ENOMEM. */
+ * and, over that, the request's part of it.  1: that is done.  0: somebody else was first.  *word
+ * is what stands in the slot now.  -ENOSPC, -ENOMEM. */
 int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct request *request);
 
 /* In a section: go on with a write or a provide until it is done, or must leave.  -ENOSPC,
