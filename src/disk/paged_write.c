@@ -54,9 +54,14 @@ int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct re
     if (r < 0)
         return r;
     uint64_t made = entry_make(ENTRY_FRAME, cell) | (request->provide ? ENTRY_PINNED : 0);
+#ifndef NBDRAM_BREAK_ORDER
     r = fill(paged, paged_frame(paged, made), *word, at, n, request->from);
+#endif
     uint64_t before = *word;
     if (r == 0 && slot_swap(slot, word, made)) {
+#ifdef NBDRAM_BREAK_ORDER /* what a test has to notice: see tests/stress */
+        r = fill(paged, paged_frame(paged, made), before, at, n, request->from);
+#endif
         paged_count_hot(paged, false, entry_hot(made));
         if (before)
             left_add(&request->left, paged_page_of(paged, request->offset), before, false);

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Threads that read, write, zero and trim the same few sectors, any of them, all at once; and a
+ * judge who reads their logs afterwards.
+ *
+ * In concurrent_model.c each writer has bytes of its own, and knows at once what should be in
+ * them.  Here everybody writes over everybody else, and what a read may see follows from when
+ * each request began and ended (support/history.h, support/linearity.h).
+ *
+ *     window      a few pages, across the border of two nodes of the page table
+ *     requests    1 to 16 sectors anywhere in it, or whole pages; each other worker by way of
+ *                 loans; some are held up in the middle of their copy (support/pause.h)
+ *     settler     calls disk_settle without a pause
+ *
+ * A round is some thousand requests of each worker; then they stop, and the round is judged.
+ *
+ * Seen to catch, in each shape with pages, each time: pages that are there before their bytes are
+ * (-DNBDRAM_BREAK_ORDER), no grace periods (-DNBDRAM_BREAK_GRACE).
+ */
+
+#include "support/linearity.h"
+#include "support/loan.h"
+#include "support/pause.h"
+#include "support/support.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { WORKERS = 5, ROUND_EACH = 4000, HELD_UP_ONE_IN = 64 };
+
+struct shape {
+    const char *name;
+    enum disk_allocator allocator;
+    uint32_t pages;  /* in the window */
+    uint32_t one_in; /* of the operations a million in all, over this */
+};
+
+struct run {
+    const struct shape *shape;
+    struct disk *disk;
+    uint64_t base; /* where the window begins */
+    uint32_t page; /* sectors */
+    struct history history;
+    atomic_bool stop;  /* the settler */
+    _Atomic int error; /* of any request */
+};
+
+struct worker {
+    struct run *run;
+    struct log *log;
+    pthread_t thread;
+    unsigned number;
+    struct prng prng;
+    struct pause pause; /* all requests are made from and to its buffer */
+};
+
+/* One request. */
+
+static void choose_range(struct worker *w, uint32_t *first, uint32_t *count)
+{
+    uint32_t sectors = w->run->history.sectors, page = w->run->page;
+    uint64_t dice = prng_below(&w->prng, 8);
+    if (dice == 0) {
+        *first = (uint32_t)prng_below(&w->prng, w->run->shape->pages) * page;
+        *count = page;
+        return;
+    }
+    *first = (uint32_t)prng_below(&w->prng, sectors);
+    *count = 1 + (uint32_t)prng_below(&w->prng, dice < 5 ? 3 : 16);
+    if (*count > sectors - *first)
+        *count = sectors - *first;
+}
+
+static int write_disk(struct worker *w, uint64_t offset, size_t count, const uint8_t *buf)
+{
+    return w->number % 2 ? loan_write(w->run->disk, offset, count, buf, &w->prng)
+                         : disk_write(w->run->disk, offset, count, buf);
+}
+
+static int zero_disk(struct worker *w, uint64_t offset, size_t count, uint8_t *buf)
+{
+    struct disk *disk = w->run->disk;
+    uint64_t dice = prng_below(&w->prng, 16);
+    if (dice < 7)
+        return disk_trim(disk, offset, count);
+    if (dice < 14)
+        return disk_zero(disk, offset, count, 0);
+    if (dice < 15)
+        return disk_zero(disk, offset, count, DISK_NO_HOLE);
+    memset(buf, 0, count);
+    return write_disk(w, offset, count, buf);
+}
+
+static int read_disk(struct worker *w, uint64_t offset, size_t count, uint8_t *buf)
+{
+    return w->number % 2 ? loan_read(w->run->disk, offset, count, buf)
+                         : disk_read(w->run->disk, offset, count, buf);
+}
+
+static int make_request(struct worker *w, const struct event *event, uint8_t *buf)
+{
+    uint64_t offset = w->run->base + (uint64_t)event->first * SECTOR;
+    size_t count = (size_t)event->count * SECTOR;
+    switch (event->kind) {
+    case EVENT_WRITE:
+        return write_disk(w, offset, count, buf);
+    case EVENT_ZERO:
+        return zero_disk(w, offset, count, buf);
+    case EVENT_READ:
+        return read_disk(w, offset, count, buf);
+    }
+    return -EINVAL;
+}
+
+static void step(struct worker *w)
+{
+    static const enum event_kind kinds[] = {EVENT_READ, EVENT_READ,  EVENT_READ, EVENT_READ,
+                                            EVENT_ZERO, EVENT_WRITE, EVENT_WRITE};
+    uint32_t first, count;
+    choose_range(w, &first, &count);
+    enum event_kind kind = kinds[prng_below(&w->prng, sizeof kinds / sizeof *kinds)];
+    size_t size = (size_t)count * SECTOR, event = log_plan(w->log, kind, first, count);
+    uint8_t *buf = w->pause.border - prng_below(&w->prng, size < PAUSE_OPEN ? size : PAUSE_OPEN);
+    if (kind == EVENT_WRITE)
+        log_fill(w->log, event, buf);
+    if (prng_one_in(&w->prng, HELD_UP_ONE_IN))
+        pause_arm(&w->pause, prng_below(&w->prng, prng_one_in(&w->prng, 16) ? 2000 : 50));
+    log_begin(w->log, event);
+    int err = make_request(w, &w->log->events[event], buf);
+    pause_disarm(&w->pause);
+    log_end(w->log, event, buf);
+    if (err != 0)
+        atomic_store(&w->run->error, err);
+}
+
+static void *worker(void *opaque)
+{
+    struct worker *w = opaque;
+    while (!log_is_full(w->log) && atomic_load(&w->run->error) == 0)
+        step(w);
+    return NULL;
+}
+
+static void *settler(void *opaque)
+{
+    struct run *run = opaque;
+    while (!atomic_load(&run->stop)) {
+        int err = disk_settle(run->disk);
+        if (err != 0)
+            atomic_store(&run->error, err);
+    }
+    return NULL;
+}
+
+/* Running. */
+
+static void run_round(struct run *run, struct worker *workers, struct verdict *verdict)
+{
+    history_clear(&run->history);
+    assert_int_equal(disk_trim(run->disk, run->base, (uint64_t)run->history.sectors * SECTOR), 0);
+    for (unsigned i = 0; i < WORKERS; i++)
+        assert_int_equal(pthread_create(&workers[i].thread, NULL, worker, &workers[i]), 0);
+    for (unsigned i = 0; i < WORKERS; i++)
+        pthread_join(workers[i].thread, NULL);
+    assert_int_equal(atomic_load(&run->error), 0);
+    linearity_check(&run->history, verdict);
+}
+
+static void make_run(struct run *run, const struct shape *shape, uint64_t round_each)
+{
+    run->shape = shape;
+    run->disk = disk_made(shape->allocator, 4 * MiB, 0);
+    uint32_t page = disk_page_size(run->disk);
+    run->page = page / SECTOR;
+    run->base = (16 - shape->pages / 2) * (uint64_t)page;
+    atomic_init(&run->stop, false);
+    atomic_init(&run->error, 0);
+    history_make(&run->history, shape->pages * run->page, WORKERS, (size_t)round_each);
+}
+
+static void run_shape(void **state)
+{
+    const struct shape *shape = *state;
+    struct run run;
+    struct worker workers[WORKERS];
+    struct verdict verdict = {.is_legal = true};
+    pthread_t settling;
+    uint64_t ops = test_ops(1200000) / shape->one_in / WORKERS;
+    uint64_t each = ops < ROUND_EACH ? ops + 1 : ROUND_EACH;
+    make_run(&run, shape, each);
+    for (unsigned i = 0; i < WORKERS; i++) {
+        workers[i] = (struct worker){.run = &run, .log = &run.history.logs[i], .number = i};
+        prng_init(&workers[i].prng, test_seed(), i);
+        pause_make(&workers[i].pause);
+    }
+    assert_int_equal(pthread_create(&settling, NULL, settler, &run), 0);
+    for (uint64_t done = 0; done < ops && verdict.is_legal; done += each)
+        run_round(&run, workers, &verdict);
+    atomic_store(&run.stop, true);
+    pthread_join(settling, NULL);
+    for (unsigned i = 0; i < WORKERS; i++)
+        pause_free(&workers[i].pause);
+    history_free(&run.history);
+    disk_destroy(run.disk);
+    printf("# %s: sectors: %" PRIu64 " written, %" PRIu64 " zeroed, %" PRIu64
+           " read, of these %" PRIu64 " torn, %" PRIu64 " zeroes of nobody knows whom\n",
+           shape->name, verdict.writes, verdict.zeroings, verdict.reads, verdict.torn,
+           verdict.unassigned);
+    if (!verdict.is_legal)
+        fail_msg("%s: %s; NBDRAM_TEST_SEED=0x%" PRIx64, shape->name, verdict.why, test_seed());
+    assert_true(verdict.reads > 0);
+}
+
+static struct shape shapes[] = {
+    {"sparse, 2 pages", DISK_SPARSE, 2, 8},  {"sparse, 8 pages", DISK_SPARSE, 8, 8},
+    {"zstd, 1 page", DISK_ZSTD, 1, 8},       {"zstd, 4 pages", DISK_ZSTD, 4, 8},
+    {"malloc, 4 pages", DISK_MALLOC, 4, 16},
+};
+
+int main(void)
+{
+    enum { SHAPES = sizeof shapes / sizeof *shapes };
+    struct CMUnitTest tests[SHAPES];
+    for (unsigned i = 0; i < SHAPES; i++)
+        tests[i] = (struct CMUnitTest){shapes[i].name, run_shape, NULL, NULL, &shapes[i]};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
