@@ -13,8 +13,9 @@
  * THREADS.  disk_read, disk_write, disk_zero, disk_trim, disk_extents, disk_lend, disk_fill,
  * disk_stats and disk_settle may be called from any thread, at the same time, on the same bytes.
  * Requests that do not overlap in time see each other's results; requests that do overlap, in
- * time and in bytes, leave in each byte what one of them put there.  disk_create, disk_start and
- * disk_destroy have the disk to themselves.
+ * time and in bytes, leave in each byte what one of them put there, and a sector that was seen to
+ * be written over as a whole does not come back.  disk_create, disk_start and disk_destroy have
+ * the disk to themselves.
  *
  * UNITS.  Everything is in bytes.  A range is (offset, count), half-open.
  */

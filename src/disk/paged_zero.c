@@ -33,15 +33,16 @@ static int zero_part(struct paged *paged, struct request *request)
         int r = 0;
         if (entry_writable(word)) {
             bytes_zero((char *)paged_frame(paged, word) + at, n);
-            scrub(paged, slot, word, request);
-            return 0;
-        }
-        if (entry_kind(word) == ENTRY_FRAME)
+            r = 1;
+        } else if (entry_kind(word) == ENTRY_FRAME) {
             paged_swap(paged, slot, &word, entry_young(word));
-        else
+        } else {
             r = request_replace(paged, slot, &word, request);
-        if (r < 0)
-            return r;
+        }
+        if (r > 0)
+            scrub(paged, slot, word, request);
+        if (r != 0)
+            return r < 0 ? r : 0;
     }
     return 0;
 }
