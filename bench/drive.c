@@ -154,22 +154,23 @@ static char *add_request(struct driver *d, struct conn *c, char *head)
     const unsigned number = c->free[--c->free_count];
     struct slot *slot = &c->slots[number];
     const uint64_t block = choose_block(d, c);
+    const bool is_write = random_below(d, 100) >= job->read_percent;
     struct wire_request request = {.offset = job->offset + block * job->block,
                                    .count = job->block,
-                                   .is_write = random_below(d, 100) >= job->read_percent};
+                                   .command = is_write ? WIRE_WRITE : WIRE_READ};
     size_t head_count;
 
     request.cookie = (((slot->cookie >> SLOT_BITS) + 1) << SLOT_BITS) | number;
     *slot = (struct slot){.cookie = request.cookie,
                           .offset = request.offset,
                           .sent_ns = d->now_ns,
-                          .left = request.is_write ? 0 : job->block,
+                          .left = is_write ? 0 : job->block,
                           .is_busy = true,
-                          .is_write = request.is_write,
+                          .is_write = is_write,
                           .must_match = job->written && is_written(job, block)};
     head_count = wire_put_request(head, job->style, &request);
     add_iov(c, head, head_count);
-    if (request.is_write) {
+    if (is_write) {
         char *payload = job->written ? c->payloads + (size_t)number * job->block : d->content;
 
         if (job->written)

@@ -24,7 +24,7 @@ static const uint32_t simple_magic = 0x67446698, structured_magic = 0x668e33ef,
 enum { FIXED_NEWSTYLE = 1, NO_ZEROES = 2 };
 enum { OPT_GO = 7, OPT_STRUCTURED_REPLY = 8, OPT_EXTENDED_HEADERS = 11 };
 enum { REP_ACK = 1, REP_INFO = 3, INFO_EXPORT = 0 };
-enum { CMD_READ = 0, CMD_WRITE = 1, FLAG_PAYLOAD_LEN = 1 << 5 };
+enum { FLAG_PAYLOAD_LEN = 1 << 5 };
 enum { FLAG_DONE = 1, TYPE_NONE = 0, TYPE_DATA = 1, TYPE_HOLE = 2, TYPE_ERROR_BIT = 1 << 15 };
 enum { OPTION_REPLY_MAX = 64 << 10, ERROR_MAX = 64 << 10 };
 
@@ -214,11 +214,11 @@ uint64_t wire_handshake(int fd, enum wire_style style)
 
 size_t wire_put_request(char *to, enum wire_style style, const struct wire_request *request)
 {
-    const bool is_extended = style == WIRE_EXTENDED;
+    const bool is_extended = style == WIRE_EXTENDED, has_payload = request->command == WIRE_WRITE;
     char *p = put32(to, is_extended ? extended_request_magic : request_magic);
 
-    p = put16(p, is_extended && request->is_write ? FLAG_PAYLOAD_LEN : 0);
-    p = put16(p, request->is_write ? CMD_WRITE : CMD_READ);
+    p = put16(p, request->flags | (is_extended && has_payload ? FLAG_PAYLOAD_LEN : 0));
+    p = put16(p, request->command);
     p = put64(p, request->cookie);
     p = put64(p, request->offset);
     p = is_extended ? put64(p, request->count) : put32(p, request->count);

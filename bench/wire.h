@@ -32,10 +32,15 @@ enum {
     WIRE_HEAD_MAX = 44,    /* bytes that wire_get_reply() needs at most */
 };
 
+/* The protocol's numbers. */
+enum wire_command { WIRE_READ = 0, WIRE_WRITE = 1, WIRE_TRIM = 4, WIRE_WRITE_ZEROES = 6 };
+enum { WIRE_FLAG_NO_HOLE = 1 << 1 };
+
 struct wire_request {
     uint64_t cookie, offset;
     uint32_t count;
-    bool is_write; /* count bytes of payload are to follow the head; else it is a read */
+    enum wire_command command; /* of a write, count bytes of payload are to follow the head */
+    unsigned flags;
 };
 
 struct wire_reply {

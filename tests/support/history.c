@@ -114,6 +114,21 @@ void log_end(struct log *log, size_t at, const uint8_t *bytes)
         note_seen(log, event->first + i, bytes + (size_t)i * SECTOR);
 }
 
+void history_range(const struct history *history, struct prng *prng, uint32_t page,
+                   uint32_t *first, uint32_t *count)
+{
+    uint64_t dice = prng_below(prng, 8);
+    if (dice == 0) {
+        *first = (uint32_t)prng_below(prng, history->sectors / page) * page;
+        *count = page;
+        return;
+    }
+    *first = (uint32_t)prng_below(prng, history->sectors);
+    *count = 1 + (uint32_t)prng_below(prng, dice == 1 ? RANGE_MAX : dice < 4 ? 16 : 3);
+    if (*count > history->sectors - *first)
+        *count = history->sectors - *first;
+}
+
 /* Stamps. */
 
 /* Lines of 64 bytes that are all alike, so that a page of them compresses: the stamp, and seven

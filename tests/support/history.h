@@ -30,6 +30,8 @@
 
 #define SECTOR 512u
 
+struct prng; /* support.h */
+
 enum event_kind {
     EVENT_WRITE, /* of its stamp */
     EVENT_ZERO,  /* zeroes written, or a trim */
@@ -85,6 +87,12 @@ void log_fill(const struct log *log, size_t event, uint8_t *bytes);
 /* Right before it is made, and right after it was answered; the bytes are those of a read. */
 void log_begin(struct log *log, size_t event);
 void log_end(struct log *log, size_t event, const uint8_t *bytes);
+
+/* Some range to work on, in a history whose disk has pages of so many sectors: often a few
+ * sectors, sometimes a whole page, or many sectors, but never more than RANGE_MAX. */
+#define RANGE_MAX 64u
+void history_range(const struct history *history, struct prng *prng, uint32_t page,
+                   uint32_t *first, uint32_t *count);
 
 /* The 512 bytes of one sector. */
 void stamp_fill(uint64_t stamp, uint32_t sector, uint8_t *bytes);

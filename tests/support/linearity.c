@@ -295,3 +295,14 @@ void linearity_check(const struct history *history, struct verdict *verdict)
     }
     free(changes.list);
 }
+
+void verdict_tell(const struct verdict *verdict, const char *name)
+{
+    printf("# %s: sectors: %" PRIu64 " written, %" PRIu64 " zeroed, %" PRIu64
+           " read, of these %" PRIu64 " torn, %" PRIu64 " zeroes of nobody knows whom\n",
+           name, verdict->writes, verdict->zeroings, verdict->reads, verdict->torn,
+           verdict->unassigned);
+    if (!verdict->is_legal)
+        fail_msg("%s: %s; NBDRAM_TEST_SEED=0x%" PRIx64, name, verdict->why, test_seed());
+    assert_true(verdict->reads > 0);
+}

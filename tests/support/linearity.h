@@ -50,4 +50,7 @@ struct verdict {
  * Nothing may be recorded meanwhile; every event has ended. */
 void linearity_check(const struct history *history, struct verdict *verdict);
 
+/* Print the numbers; fail the test if it is not legal, or nothing was read. */
+void verdict_tell(const struct verdict *verdict, const char *name);
+
 #endif
