@@ -4,24 +4,30 @@
 import collections
 import concurrent.futures
 import contextlib
-import fcntl
-import json
 import os
 import pathlib
 import random
 import re
 import resource
 import select
-import signal
 import socket
 import struct
-import termios
 import threading
 import time
 
 import pytest
 
-from harness import ALLOCATORS, HANG_SECONDS, KIB, MIB, SERVER, THIN_ALLOCATORS, process_status
+from harness import ALLOCATORS, HANG_SECONDS, KIB, MIB, SERVER, THIN_ALLOCATORS
+from observe import (
+    Statistics,
+    arrived,
+    asleep,
+    descriptors,
+    join,
+    resident,
+    resident_is_telling,
+    until,
+)
 from wire import (
     NBD_CMD_BLOCK_STATUS,
     NBD_CMD_FLAG_DF,
@@ -48,39 +54,13 @@ from wire import (
 STYLES = tuple(Style)
 CHUNKED = (Style.STRUCTURED, Style.EXTENDED)
 PAGE = 4 * KIB
-ALLOCATION = b"base:allocation"
 
 
 # What the system knows of the server.
 
 
-def until(condition, pause=0.005):
-    """Wait until condition() is true, and return what it was."""
-    deadline = time.monotonic() + HANG_SECONDS
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, "hangs"
-        select.select([], [], [], pause)
-
-
-def resident(server):
-    """Bytes of memory that are the server's own."""
-    return int(process_status(server.pid)["VmRSS"].split()[0]) * KIB
-
-
 # What users are promised is two seconds; sanitizers take several times as long for everything.
 STOP_SECONDS = 10 if "asan" in SERVER else 2
-
-
-def resident_is_telling(server):
-    """Sanitizers keep what is freed, and shadows of everything."""
-    return not re.search("lib[alt]san", pathlib.Path(f"/proc/{server.pid}/maps").read_text())
-
-
-def descriptors(server):
-    return len(os.listdir(f"/proc/{server.pid}/fd"))
 
 
 def processor_ticks(stat):
@@ -102,53 +82,7 @@ def thread_ticks(server):
     }
 
 
-@contextlib.contextmanager
-def asleep(server):
-    """What is sent meanwhile is there in one piece when the server wakes up."""
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
-        until(lambda: process_status(server.pid)["State"].startswith("T"))
-        yield
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
-
-
-def poke(server):
-    """Make the main thread look around: it prints its numbers, and writes its file."""
-    os.kill(server.pid, signal.SIGUSR1)
-
-
-class Statistics:
-    """The file of --stats."""
-
-    def __init__(self, folder):
-        self._path = folder / "statistics"
-        self.flags = ("--stats", self._path)
-
-    def now(self, server):
-        """The numbers of a moment after the call."""
-        before = self._path.stat().st_ino if self._path.exists() else None
-        poke(server)
-        until(lambda: self._path.exists() and self._path.stat().st_ino != before)
-        return json.loads(self._path.read_text())
-
-
 # Clients.
-
-
-def join(server, style=Style.SIMPLE, kind=Connection, receive_buffer=0):
-    """A client in transmission."""
-    port = re.match(r"nbd://[^/]*:(\d+)", server.uri)
-    sock = socket.socket(socket.AF_INET if port else socket.AF_UNIX)
-    sock.settimeout(HANG_SECONDS)
-    if receive_buffer:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    sock.connect(("127.0.0.1", int(port[1])) if port else str(server.socket))
-    client = kind(sock).greet().negotiate(style)
-    if style is not Style.SIMPLE:
-        client.set_contexts(b"", [ALLOCATION])
-    client.go()
-    return client
 
 
 class Sipping(Connection):
@@ -163,11 +97,6 @@ class Sipping(Connection):
             pieces.append(super().recv(n))
             count -= n
         return b"".join(pieces)
-
-
-def arrived(client):
-    """Bytes that are there to be received."""
-    return struct.unpack("i", fcntl.ioctl(client.sock, termios.FIONREAD, bytes(4)))[0]
 
 
 def write_all(client, data, offset=0):
