@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -103,4 +104,11 @@ uint64_t os_memory_resident(void)
     int n = fscanf(statm, "%" SCNu64 " %" SCNu64, &total, &resident);
     fclose(statm);
     return n == 2 ? resident * os_page_size() : 0;
+}
+
+void os_memory_tidy(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }

@@ -48,4 +48,8 @@ int os_memory_may_lock(void *base, size_t length);
 /* What the process has in memory, in bytes; 0 if the machine does not tell. */
 uint64_t os_memory_resident(void);
 
+/* Let go what malloc keeps of memory that was freed, where the C library can.  Some microseconds,
+ * and for those who allocate next a page fault. */
+void os_memory_tidy(void);
+
 #endif
