@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What crowds need of this process."""
+
+import resource
+
+import pytest
+
+SPARE = 200  # descriptors beside those of a crowd
+
+
+@pytest.fixture
+def crowd_most():
+    """This process may have as many sockets as the system lets it: how many, in one crowd."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield hard - SPARE
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""How much of each cruelty, and what a server must hold before and after.
+
+With CI=true everything is done in its full count; else enough of it to be a test.
+"""
+
+import contextlib
+import os
+import pathlib
+
+from harness import KIB, MIB
+from observe import descriptors, join, resident, resident_is_telling, until
+from wire import NBD_CMD_FLUSH
+
+FULL = os.environ.get("CI") == "true"
+
+# Bytes that may stay: buffers of loops that had no such clients before, and scraps of the heap.
+SLACK = 2 * MIB
+SLACK_AGAIN = 512 * KIB
+LOOPS = ("-t", "2")
+
+
+def scaled(usual, full):
+    return full if FULL else usual
+
+
+def sockets(server):
+    count, folder = 0, pathlib.Path(f"/proc/{server.pid}/fd")
+    for link in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            count += os.readlink(link).startswith("socket:")
+    return count
+
+
+class Ledger:
+    """What a server holds when nothing is asked of it, and a witness of what it should store.
+
+    The first MIB of the disk is the witness's: others may read there, and be refused.
+    All of the disk holds something, so that what is written takes no more memory.
+    """
+
+    def __init__(self, server, rng):
+        self._server = server
+        self._witness = join(server)
+        self._stored = rng.randbytes(MIB)
+        for at in range(0, self._witness.export.size, MIB):
+            self._witness.write(at, self._stored)
+        until(lambda: sockets(server) == 2)  # the listening one, and the witness's
+        self.descriptors = descriptors(server)
+        self.telling = resident_is_telling(server)
+        self.memory = resident(server)
+
+    def everybody_left(self):
+        until(lambda: descriptors(self._server) == self.descriptors)
+
+    def serves(self):
+        """The witness is served and finds what it has written; so is somebody new."""
+        assert self._server.is_alive()
+        assert self._witness.read(0, MIB) == self._stored
+        with join(self._server) as newcomer:
+            newcomer.write(MIB // 2, self._stored[MIB // 2 :][: 64 * KIB])
+            newcomer.done(NBD_CMD_FLUSH)
+            newcomer.disconnect()
+        self.everybody_left()
+
+    def balance(self, more=SLACK):
+        """All descriptors are back, and no more than that much memory is kept; how much is."""
+        self.everybody_left()
+        self.serves()
+        kept = resident(self._server) - self.memory
+        assert not self.telling or kept <= more, f"{kept >> 10} KiB stay, not {more >> 10}"
+        return kept

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Connections that vanish, by the thousand, at each stage, with a farewell and without.
+
+Half of each crowd is let come to its stage first, all of it at once; the other half is gone
+before the server may have looked.
+"""
+
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from harness import HANG_SECONDS, KIB, MIB
+from ledger import LOOPS, SLACK_AGAIN, Ledger, scaled
+from observe import address_of, arrived, descriptors, join, until
+from wire import (
+    NBD_CMD_DISC,
+    NBD_CMD_READ,
+    NBD_CMD_WRITE,
+    NBD_OPT_EXTENDED_HEADERS,
+    NBD_OPT_GO,
+    NBD_OPT_LIST,
+    NBD_OPT_STRUCTURED_REPLY,
+    Connection,
+    Style,
+    pack_info,
+    pack_option,
+)
+
+PAGE = 4 * KIB
+GREETING = 18
+
+CROWD = scaled(2_000, 10_000)  # for each stage, place and way to leave
+AT_ONCE = scaled(500, 4_000)
+
+IP_BIND_ADDRESS_NO_PORT = 24  # Python 3.11 has no name for it
+
+FLAGS = struct.pack(">I", 3)
+STYLES = tuple(Style)
+STYLE_OPTIONS = {
+    Style.SIMPLE: b"",
+    Style.STRUCTURED: pack_option(NBD_OPT_STRUCTURED_REPLY),
+    Style.EXTENDED: pack_option(NBD_OPT_EXTENDED_HEADERS),
+}
+
+
+def entry(style):
+    """All that a client sends on its way into transmission."""
+    return FLAGS + STYLE_OPTIONS[style] + pack_option(NBD_OPT_GO, pack_info())
+
+
+def request(style, *args, **kwargs):
+    client = Connection(None)
+    client.style = style
+    return client.request(*args, **kwargs).pack()
+
+
+def front(data, number, least=1):
+    """A part of it, without the end; its length follows from the number."""
+    return data[: least + number * 7919 % (len(data) - least)]
+
+
+def mid_handshake(style, number):
+    options = (
+        FLAGS,
+        FLAGS + pack_option(NBD_OPT_LIST),
+        FLAGS + pack_option(NBD_OPT_LIST, bytes(5000)),  # longer than any that succeeds
+        entry(style),
+    )
+    return front(options[number // 3 % len(options)], number)
+
+
+def mid_header(style, number):
+    return entry(style) + front(request(style, NBD_CMD_READ, MIB, PAGE), number)
+
+
+def mid_payload(style, number):
+    """Small ones are kept until they are whole, large ones go to the disk's memory as they come."""
+    size = (PAGE, 15 * KIB, 64 * KIB)[number // 3 % 3]
+    write = request(style, NBD_CMD_WRITE, 2 * MIB + number % 100 * KIB, payload=bytes(size))
+    return entry(style) + front(write, number, least=len(write) - size)
+
+
+def mid_reply(style, number):
+    """Of what is asked a part fits into the socket, at most."""
+    large, small = (request(style, NBD_CMD_READ, 0, size) for size in (4 * MIB, 100))
+    return entry(style) + large * (2 + number % 3) + small * (number % 5)
+
+
+class Stage(NamedTuple):
+    sends: Callable[[Style, int], bytes]
+    is_in: bool  # it is past the handshake
+    unread: int  # bytes of replies that come then, at least
+    at_once: int
+
+
+STAGES = {
+    "handshake": Stage(mid_handshake, False, 0, AT_ONCE),
+    "header": Stage(mid_header, True, 0, AT_ONCE),
+    "payload": Stage(mid_payload, True, 0, AT_ONCE),
+    "reply": Stage(mid_reply, True, 1000, scaled(100, 250)),  # each pins a buffer full of data
+}
+WAYS = {"farewell": False, "reset": True}
+
+
+def come(server, data, number):
+    family, address = address_of(server)
+    sock = socket.socket(family)
+    if family == socket.AF_INET:
+        # The system remembers ports of connections that ended: use all addresses that are ours.
+        sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        sock.bind((f"127.0.1.{1 + number % 250}", 0))
+    sock.settimeout(HANG_SECONDS)
+    sock.connect(address)
+    sock.sendall(data)
+    return sock
+
+
+def leave(sock, abruptly):
+    """Abruptly: the other side gets a reset, as it does from a Unix socket with data unread."""
+    if not abruptly:
+        with contextlib.suppress(OSError):  # it may be gone, and have been reset
+            sock.recv(64 * KIB, socket.MSG_DONTWAIT)
+            sock.shutdown(socket.SHUT_WR)
+    elif sock.family == socket.AF_INET:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def greetings(server):
+    """How many bytes come in before transmission."""
+    counts = {}
+    for style in STYLES:
+        with come(server, entry(style) + request(style, NBD_CMD_DISC), 0) as sock:
+            counts[style] = len(sock.makefile("rb").read())
+    return counts
+
+
+def vanish_at_once(server, ledger, stage, numbers, abruptly, counts):
+    """A crowd that is at its stage, all of it, when it leaves."""
+    crowd = []
+    for number in numbers:
+        style = STYLES[number % 3]
+        client = Connection(come(server, stage.sends(style, number), number))
+        crowd.append((client, counts[style] + stage.unread if stage.is_in else GREETING))
+    for client, count in crowd:
+        until(lambda: arrived(client) >= count)
+    assert descriptors(server) == ledger.descriptors + len(crowd), "some are turned away"
+    for client, _ in crowd:
+        leave(client.sock, abruptly)
+
+
+def storm(server, ledger, stage, at_once, count):
+    counts = greetings(server)
+    ledger.everybody_left()
+    for abruptly in WAYS.values():
+        for first in range(0, count // 2, at_once):
+            numbers = range(first, min(first + at_once, count // 2))
+            vanish_at_once(server, ledger, stage, numbers, abruptly, counts)
+            ledger.everybody_left()
+            ledger.serves()
+        for number in range(count - count // 2):
+            style = STYLES[number % 3]
+            leave(come(server, stage.sends(style, number), number), abruptly)
+
+
+@pytest.mark.parametrize("place", ("unix", "tcp4"))
+@pytest.mark.parametrize("name", STAGES)
+def test_vanish(nbdram, rng, crowd_most, name, place):
+    """Nothing stays of them; what a second storm brings, nothing of that either."""
+    server = nbdram("4M", flags=LOOPS, place=place)
+    ledger = Ledger(server, rng)
+    stage = STAGES[name]
+    at_once = min(stage.at_once, crowd_most)
+    storm(server, ledger, stage, at_once, CROWD // 2)
+    once = ledger.balance()
+    storm(server, ledger, stage, at_once, CROWD // 2)
+    ledger.balance(once + SLACK_AGAIN)
