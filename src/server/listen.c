@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "server/listeners.h"
@@ -47,12 +48,15 @@ int listen_bound(int family, const struct sockaddr *address, socklen_t length)
         err = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes);
     if (!err)
         err = bind(fd, address, length);
+    bool made_file = !err && family == AF_UNIX;
     /* The kernel cuts the backlog down to the most that it allows. */
     if (!err)
         err = listen(fd, INT_MAX);
     if (!err)
         return fd;
     err = -errno;
+    if (made_file)
+        unlink(((const struct sockaddr_un *)(const void *)address)->sun_path);
     close(fd);
     return err;
 }
@@ -149,13 +153,13 @@ int listen_open(const struct options *options, struct listeners *listeners, char
 void listen_close(struct listeners *listeners)
 {
     for (unsigned i = 0; i < listeners->count; i++) {
-        /* Also for copies of the descriptor, such as in a child that has not called exec yet:
-         * whether the socket file is still in use is asked next. */
+        /* Also for copies of the descriptor, such as in a child that has not called exec yet. */
         if (listeners->unix_path)
             shutdown(listeners->fds[i], SHUT_RDWR);
-        close(listeners->fds[i]);
     }
     listen_unix_remove(listeners);
+    for (unsigned i = 0; i < listeners->count; i++)
+        close(listeners->fds[i]);
     free(listeners->unix_path);
     free(listeners->unix_dir);
     free(listeners->uri);

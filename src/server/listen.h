@@ -10,6 +10,7 @@
 #define NBDRAM_SERVER_LISTEN_H
 
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "server/options.h"
 
@@ -19,6 +20,8 @@ struct listeners {
     int fds[LISTENERS_MAX];
     unsigned count;
     char *unix_path; /* ours to remove at the end, or NULL */
+    dev_t unix_device;
+    ino_t unix_inode; /* of that file */
     char *unix_dir;  /* made for `-U -`, to be removed too, or NULL */
     unsigned port;   /* the TCP or vsock port that was bound; 0: neither */
     char *uri;       /* nbd://..., nbd+unix://..., nbds+...; with the export name, percent-encoded

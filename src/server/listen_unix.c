@@ -9,7 +9,10 @@
  * Between bind and listen, too, connecting is refused, and between asking and unlinking another
  * server may have come.  So all of it happens while the folder is locked (flock), here and when
  * the file is removed at the end: nbdrams started at once do not step on each other.  The lock is
- * not waited for long, nor insisted on: anybody who may read the folder can hold it. */
+ * not waited for long, nor insisted on: anybody who may read the folder can hold it.
+ *
+ * At the end the file is known by its number, which nobody else's has as long as our socket is open:
+ * to ask once more would take a descriptor, which there may be none of. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -103,7 +106,32 @@ static int make_room(const struct sockaddr_un *address, char *why, size_t why_si
     return 0;
 }
 
-static int open_at(const char *path, char *why, size_t why_size)
+static bool is_our_file(const struct listeners *listeners)
+{
+    struct stat status;
+    return lstat(listeners->unix_path, &status) == 0 && S_ISSOCK(status.st_mode) &&
+           status.st_dev == listeners->unix_device && status.st_ino == listeners->unix_inode;
+}
+
+/* A socket where there is no file; or -errno, and there still is none. */
+static int make_socket(struct listeners *listeners, const struct sockaddr_un *address)
+{
+    struct stat status;
+    int fd = listen_bound(AF_UNIX, (const struct sockaddr *)address, sizeof *address);
+    if (fd < 0)
+        return fd;
+    if (lstat(address->sun_path, &status) < 0) {
+        int err = -errno;
+        unlink(address->sun_path);
+        close(fd);
+        return err;
+    }
+    listeners->unix_device = status.st_dev;
+    listeners->unix_inode = status.st_ino;
+    return fd;
+}
+
+static int open_at(struct listeners *listeners, const char *path, char *why, size_t why_size)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= PATH_BYTES)
@@ -114,7 +142,7 @@ static int open_at(const char *path, char *why, size_t why_size)
     int lock = lock_folder_of(path);
     int err = make_room(&address, why, why_size), fd = err;
     if (!err)
-        fd = listen_bound(AF_UNIX, (const struct sockaddr *)&address, sizeof address);
+        fd = make_socket(listeners, &address);
     if (!err && fd < 0)
         why_say(fd, why, why_size, "%s: cannot make the socket: ", path);
     if (lock >= 0)
@@ -165,7 +193,7 @@ static int open_private(const struct options *options, struct listeners *listene
     if (asprintf(&path, "%s/%s", folder, private_name) < 0)
         path = NULL;
     else
-        fd = open_at(path, why, why_size);
+        fd = open_at(listeners, path, why, why_size);
     int err = fd < 0 ? fd : 0;
     if (!err && (options->user || options->group))
         err = give_away(options, path, folder, why, why_size);
@@ -195,7 +223,7 @@ int listen_unix_open(const struct options *options, struct listeners *listeners,
     char *path = absolute(options->unix_path);
     if (!path)
         return why_say(-errno, why, why_size, "%s: ", options->unix_path);
-    int fd = open_at(path, why, why_size);
+    int fd = open_at(listeners, path, why, why_size);
     if (fd < 0) {
         free(path);
         return fd;
@@ -207,12 +235,10 @@ int listen_unix_open(const struct options *options, struct listeners *listeners,
 
 void listen_unix_remove(struct listeners *listeners)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
     const char *path = listeners->unix_path;
     if (path) {
-        memcpy(address.sun_path, path, strlen(path) + 1);
         int lock = lock_folder_of(path);
-        if (probe(&address) == 0)
+        if (is_our_file(listeners))
             unlink(path);
         if (lock >= 0)
             close(lock);

@@ -22,11 +22,11 @@ int listen_tcp_open(const struct options *options, struct listeners *listeners, 
 int listen_vsock_open(const struct options *options, struct listeners *listeners, char *why,
                       size_t why_size);
 
-/* Remove the socket file and its folder, after the socket has been closed.  A file that somebody
- * listens on is somebody else's, and stays. */
+/* Remove the socket file and its folder, before the socket is closed.  A file that is another one
+ * by now is somebody else's, and stays. */
 void listen_unix_remove(struct listeners *listeners);
 
-/* A new socket of this family that is bound and listens, or -errno. */
+/* A new socket of this family that is bound and listens, or -errno, and no file is left. */
 int listen_bound(int family, const struct sockaddr *address, socklen_t length);
 
 /* The decimal number that text is, at most `most`: 0 or -EINVAL. */
