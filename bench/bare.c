@@ -102,7 +102,7 @@ static void send_all(int fd, const char *buffer, size_t count)
 static _Noreturn void serve(int fd, const struct job *job)
 {
     const size_t blocks = job->memory > job->block ? job->memory / job->block : 1;
-    char *memory = buffer_of(blocks * job->block), head[REQUEST];
+    char *memory = buffer_of(blocks * job->block), head[REQUEST] = {0};
     const double ready_cpu = cpu_of(RUSAGE_SELF);
 
     send_all(fd, (const char *)&ready_cpu, sizeof ready_cpu);
@@ -124,7 +124,7 @@ static void ask(int fd, const struct job *job, struct tally *tally)
 {
     const uint64_t deadline = now_ns() + (uint64_t)(job->seconds * 1e9);
     char *in = buffer_of(RECEIVE_MAX), *out = buffer_of(job->request);
-    uint64_t sent_ns[IN_FLIGHT_MAX];
+    uint64_t sent_ns[IN_FLIGHT_MAX] = {0};
     uint64_t sent = 0, done = 0, received = 0, now = now_ns();
 
     do {

@@ -81,7 +81,7 @@ static int connect_unix(const char *path)
 
     if (strlen(path) >= sizeof address.sun_path)
         errx(EXIT_FAILURE, "%s: too long for a socket", path);
-    strcpy(address.sun_path, path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
     if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof address) < 0)
         err(EXIT_FAILURE, "%s", path);
     return fd;

@@ -161,7 +161,7 @@ int disk_parse_allocator(const char *text, struct disk_options *options, char *w
 {
     const struct reason reason = {why, why_size};
     struct disk_options parsed = *options;
-    struct word word = {0};
+    struct word word = {.at = ""};
     size_t name = 0;
     next_word(&text, ',', &word);
     int r = find_name(&word, &name, &reason);

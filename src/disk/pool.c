@@ -344,7 +344,7 @@ static void discard_locked(struct pool *pool, struct chunk *chunk, uint32_t firs
     }
     bits_set(absent_bits(in, chunk), first, n, true);
     chunk->absent += n;
-    in->resident -= n * in->cells_per_granule;
+    in->resident -= (uint64_t)n * in->cells_per_granule;
     budget_give(in->options.budget, (uint64_t)n * in->granule);
     list_sort(in, chunk);
 }

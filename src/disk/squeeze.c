@@ -401,9 +401,9 @@ void squeeze_help(struct squeeze *squeeze)
     } else if (squeeze->thread_count && !squeeze->blocked) {
         struct timespec until;
         clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += 10 * 1000 * 1000;
-        if (until.tv_nsec >= 1000 * 1000 * 1000) {
-            until.tv_nsec -= 1000 * 1000 * 1000;
+        until.tv_nsec += 10L * 1000 * 1000;
+        if (until.tv_nsec >= 1000L * 1000 * 1000) {
+            until.tv_nsec -= 1000L * 1000 * 1000;
             until.tv_sec++;
         }
         pthread_cond_broadcast(&squeeze->wake);

@@ -246,6 +246,7 @@ uint64_t table_unlink(struct table *table, uint64_t first, uint64_t end, uint64_
     return first;
 }
 
+/* As deep as the table is high.  NOLINTNEXTLINE(misc-no-recursion) */
 void table_release(struct table *table, uint64_t word, table_drop_fn *drop, void *opaque)
 {
     switch (entry_kind(word)) {

@@ -126,7 +126,7 @@ static enum nbd_progress info_or_go(struct option *option)
     if (!get_string(&option->data, size, &name))
         return refuse(option, NBD_REP_ERR_INVALID, "the name does not fit, or holds a NUL");
     uint16_t count = wire_get16(&option->data);
-    if (option->data.failed || option->data.left != 2u * count)
+    if (option->data.failed || option->data.left != 2 * (size_t)count)
         return refuse(option, NBD_REP_ERR_INVALID, "the list of information does not fit");
     while (count--) {
         uint16_t info = wire_get16(&option->data);

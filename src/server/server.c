@@ -70,6 +70,7 @@ int server_accept(struct server *server, int listener)
     for (unsigned i = 0; i < TURN_ACCEPTS; i++) {
         if (server->max_connections && connections_now(server) >= server->max_connections)
             return -EAGAIN;
+        /* cppcheck-suppress nullPointer ; nobody needs the address */
         int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0 && is_the_clients(errno))
             continue;

@@ -76,7 +76,7 @@ void stats_print(const struct server *server, FILE *to)
     fprintf(to, "  connections     %u now, %llu in all\n", s.connections,
             (unsigned long long)s.accepted);
     fprintf(to, "  requests        %llu failed\n", (unsigned long long)s.failed);
-    for (uint16_t i = 0; i < NBD_COMMANDS; i++)
+    for (unsigned i = 0; i < NBD_COMMANDS; i++)
         fprintf(to, "    %-13s %llu\n", nbd_command_name(i), (unsigned long long)s.requests[i]);
     fprintf(to, "  read            %.1f MiB\n", mebibytes(s.sent));
     fprintf(to, "  written         %.1f MiB\n", mebibytes(s.received));
@@ -96,11 +96,12 @@ void stats_print(const struct server *server, FILE *to)
 static void print_requests(const struct snapshot *s, FILE *to)
 {
     fprintf(to, "  \"requests\": {");
-    for (uint16_t i = 0; i < NBD_COMMANDS; i++) {
+    for (unsigned i = 0; i < NBD_COMMANDS; i++) {
         char name[32];
         snprintf(name, sizeof name, "%s", nbd_command_name(i));
         for (char *c = name; *c; c++)
-            *c = *c == ' ' ? '_' : *c;
+            if (*c == ' ')
+                *c = '_';
         fprintf(to, "%s\"%s\": %llu", i ? ", " : "", name, (unsigned long long)s->requests[i]);
     }
     fprintf(to, ", \"failed\": %llu},\n", (unsigned long long)s->failed);
@@ -169,6 +170,7 @@ static int open_temporary(const struct stats_file *file, char *name, size_t size
     unlinkat(file->folder, name, 0);
     int fd =
         openat(file->folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    /* cppcheck-suppress resourceLeak ; it is the caller's */
     return fd < 0 ? -errno : fd;
 }
 

@@ -103,8 +103,8 @@ int swap_prepare(char *why, size_t why_size)
 static int lock_stack(pthread_t thread)
 {
     pthread_attr_t attributes;
-    void *start;
-    size_t size;
+    void *start = NULL;
+    size_t size = 0;
     int err = pthread_getattr_np(thread, &attributes);
     if (err)
         return -err;

@@ -203,6 +203,7 @@ static int verify_client(gnutls_session_t session)
 {
     struct tls_peer *peer = gnutls_session_get_ptr(session);
     unsigned char purpose[] = GNUTLS_KP_TLS_WWW_CLIENT;
+    /* cppcheck-suppress legacyUninitvar ; takes the member for the variable */
     gnutls_typed_vdata_st data = {.type = GNUTLS_DT_KEY_PURPOSE_OID, .data = purpose};
     int err = gnutls_certificate_verify_peers(session, &data, 1, &peer->distrust);
     if (err < 0)

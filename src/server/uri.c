@@ -56,7 +56,7 @@ static bool is_any(const struct sockaddr *address)
 static bool has_family(const struct listeners *listeners, sa_family_t family)
 {
     for (unsigned i = 0; i < listeners->count; i++) {
-        struct sockaddr_storage address;
+        struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
         socklen_t length = sizeof address;
         if (getsockname(listeners->fds[i], (struct sockaddr *)&address, &length) == 0 &&
             address.ss_family == family)

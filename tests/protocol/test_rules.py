@@ -28,7 +28,6 @@ import dataclasses
 import itertools
 import random
 import select
-import signal
 import socket
 import struct
 import subprocess
