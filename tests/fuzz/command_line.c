@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Command lines, a word a line.  What is accepted is within its limits, points into the words,
+ * and is understood in the same way when it is written out in full; what is refused has a reason.
+ */
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "demand.h"
+#include "server/options.h"
+#include "text.h"
+
+#define WORDS_MAX 40
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct line {
+    int count;
+    char *words[WORDS_MAX + 2];
+};
+
+static char program[] = "nbdram";
+
+static enum options_action parse(struct line *line, struct options *options, char *why,
+                                 size_t why_size)
+{
+    line->words[line->count] = NULL;
+    return options_parse(line->count, line->words, options, why, why_size);
+}
+
+/* Limits. */
+
+static bool is_within(const char *value, const struct line *line)
+{
+    for (int i = 1; i < line->count; i++)
+        if (value >= line->words[i] && value <= line->words[i] + strlen(line->words[i]))
+            return true;
+    return value == NULL;
+}
+
+static void check_texts(const struct options *options, const struct line *line)
+{
+    const char *const texts[] = {
+        options->unix_path,
+        options->port,
+        options->address,
+        options->export_name,
+        options->run,
+        options->pidfile,
+        options->user,
+        options->group,
+        options->tls_psk,
+        options->stats,
+        options->tls_certificates,
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        DEMAND(is_within(texts[i], line), "text %zu is not a word of the line", i);
+}
+
+static void check(const struct options *options, const struct line *line)
+{
+    check_texts(options, line);
+    DEMAND(options->disk.size <= DISK_SIZE_MAX, "size");
+    DEMAND(!options->disk.limit ||
+               (options->disk.limit >= DISK_LIMIT_MIN && options->disk.limit <= DISK_SIZE_MAX),
+           "limit");
+    DEMAND(options->disk.allocator <= DISK_ZSTD, "allocator");
+    DEMAND(options->disk.level >= DISK_LEVEL_MIN && options->disk.level <= DISK_LEVEL_MAX,
+           "level");
+    DEMAND(options->threads <= OPTIONS_THREADS_MAX, "threads");
+    DEMAND(options->max_connections <= OPTIONS_CONNECTIONS_MAX, "connections");
+    DEMAND(options->timeout <= OPTIONS_TIMEOUT_MAX, "timeout");
+    DEMAND(options->listen <= LISTEN_ACTIVATED && options->tls <= TLS_REQUIRE &&
+               options->log <= LOG_TO_NULL,
+           "listen %d, TLS %d, log %d", (int)options->listen, (int)options->tls,
+           (int)options->log);
+    DEMAND(options->family == AF_UNSPEC || options->family == AF_INET ||
+               options->family == AF_INET6,
+           "family %d", options->family);
+    DEMAND(options->listen != LISTEN_UNIX || options->unix_path, "a socket without a path");
+    DEMAND(!options->tls_verify_peer || options->tls != TLS_OFF, "verified without TLS");
+}
+
+/* Writing out. */
+
+__attribute__((format(printf, 2, 3))) static void add(struct line *line, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vasprintf(&line->words[line->count], format, arguments);
+    va_end(arguments);
+    DEMAND(length >= 0 && line->count < WORDS_MAX, "no room");
+    line->count++;
+}
+
+static void add_texts(struct line *line, const struct options *options)
+{
+    const struct {
+        const char *name, *value;
+    } texts[] = {
+        {"unix", options->unix_path},
+        {"port", options->port},
+        {"ip-addr", options->address},
+        {"export-name", options->export_name},
+        {"run", options->run},
+        {"pidfile", options->pidfile},
+        {"user", options->user},
+        {"group", options->group},
+        {"tls-certificates", options->tls_certificates},
+        {"tls-psk", options->tls_psk},
+        {"stats", options->stats},
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (texts[i].value)
+            add(line, "--%s=%s", texts[i].name, texts[i].value);
+}
+
+static void add_flags(struct line *line, const struct options *options)
+{
+    const struct {
+        const char *name;
+        bool on;
+    } flags[] = {
+        {"print-uri", options->print_uri},
+        {"foreground", options->foreground},
+        {"exit-with-parent", options->exit_with_parent},
+        {"read-only", options->read_only},
+        {"keepalive", options->keepalive},
+        {"swap", options->swap},
+        {"tls-verify-peer", options->tls_verify_peer},
+        {"no-sr", options->no_structured},
+        {"verbose", options->verbose},
+        {"vsock", options->listen == LISTEN_VSOCK},
+        {"single", options->listen == LISTEN_STDIO},
+        {"ipv4-only", options->family == AF_INET},
+        {"ipv6-only", options->family == AF_INET6},
+    };
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+        if (flags[i].on)
+            add(line, "--%s", flags[i].name);
+}
+
+static void add_values(struct line *line, const struct options *options)
+{
+    static const char *const tls[] = {"off", "on", "require"};
+    static const char *const log[] = {"default", "stderr", "syslog", "null"};
+    static const char *const names[] = {"sparse", "malloc", "zstd"};
+    const struct disk_options *disk = &options->disk;
+    add(line, "--threads=%u", options->threads);
+    add(line, "--max-connections=%u", options->max_connections);
+    add(line, "--timeout=%u", options->timeout);
+    add(line, "--mask-handshake=%#x", options->handshake_mask);
+    add(line, "--tls=%s", tls[options->tls]);
+    add(line, "--log=%s", log[options->log]);
+    add(line, "size=%" PRIu64, disk->size);
+    if (disk->limit)
+        add(line, "limit=%" PRIu64, disk->limit);
+    if (disk->allocator == DISK_ZSTD)
+        add(line, "allocator=zstd,level=%d", disk->level);
+    else
+        add(line, "allocator=%s,mlock=%s", names[disk->allocator], disk->mlock ? "on" : "off");
+}
+
+static bool is_same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static void demand_same_texts(const struct options *a, const struct options *b)
+{
+    DEMAND(is_same_text(a->unix_path, b->unix_path) && is_same_text(a->port, b->port) &&
+               is_same_text(a->address, b->address) &&
+               is_same_text(a->export_name, b->export_name) && is_same_text(a->run, b->run) &&
+               is_same_text(a->pidfile, b->pidfile) && is_same_text(a->user, b->user) &&
+               is_same_text(a->group, b->group) &&
+               is_same_text(a->tls_certificates, b->tls_certificates) &&
+               is_same_text(a->tls_psk, b->tls_psk) && is_same_text(a->stats, b->stats),
+           "another text");
+}
+
+static void demand_same(const struct options *a, const struct options *b)
+{
+    demand_same_texts(a, b);
+    DEMAND(a->disk.size == b->disk.size && a->disk.limit == b->disk.limit &&
+               a->disk.allocator == b->disk.allocator && a->disk.mlock == b->disk.mlock &&
+               a->disk.level == b->disk.level,
+           "another disk");
+    DEMAND(a->listen == b->listen && a->family == b->family && a->foreground == b->foreground &&
+               a->print_uri == b->print_uri && a->exit_with_parent == b->exit_with_parent &&
+               a->swap == b->swap && a->read_only == b->read_only && a->threads == b->threads &&
+               a->max_connections == b->max_connections && a->timeout == b->timeout &&
+               a->keepalive == b->keepalive && a->no_structured == b->no_structured &&
+               a->handshake_mask == b->handshake_mask && a->tls == b->tls &&
+               a->tls_verify_peer == b->tls_verify_peer && a->verbose == b->verbose &&
+               a->log == b->log,
+           "another number or flag");
+}
+
+static void check_written(const struct options *options)
+{
+    struct line line = {.count = 1, .words = {program}};
+    struct options again;
+    char why[256] = "";
+    add_texts(&line, options);
+    add_flags(&line, options);
+    add_values(&line, options);
+    enum options_action action = parse(&line, &again, why, sizeof why);
+    DEMAND(action == OPTIONS_SERVE, "written out it is refused: %s", why);
+    demand_same(options, &again);
+    while (--line.count)
+        free(line.words[line.count]);
+}
+
+/* A run. */
+
+/* --help and others print to standard output. */
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    (void)argc;
+    (void)argv;
+    DEMAND(freopen("/dev/null", "w", stdout), "no null device");
+    return 0;
+}
+
+/* The last byte: a process that was passed sockets. */
+static void pretend_activation(const char *count)
+{
+    char pid[24];
+    unsetenv("LISTEN_PID");
+    if (!count)
+        return;
+    snprintf(pid, sizeof pid, "%ld", (long)getpid());
+    setenv("LISTEN_PID", pid, 1);
+    setenv("LISTEN_FDS", count, 1);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct line line = {.count = 1, .words = {program}};
+    struct options options;
+    char why[256] = "";
+    bool activated = size && data[0] == '\n'; /* the first word is LISTEN_FDS, then */
+    for (size_t at = activated; at < size && line.count <= WORDS_MAX;) {
+        const uint8_t *end = memchr(data + at, '\n', size - at);
+        size_t n = end ? (size_t)(end - data) - at : size - at;
+        line.words[line.count++] = text_copy(data + at, n);
+        at += n + 1;
+    }
+    pretend_activation(activated && line.count > 1 ? line.words[1] : NULL);
+    enum options_action action = parse(&line, &options, why, sizeof why);
+    if (action == OPTIONS_WRONG)
+        text_check_reason(why, sizeof why);
+    if (action == OPTIONS_SERVE)
+        check(&options, &line);
+    if (action == OPTIONS_SERVE && options.listen != LISTEN_ACTIVATED)
+        check_written(&options);
+    while (--line.count)
+        free(line.words[line.count]);
+    return 0;
+}

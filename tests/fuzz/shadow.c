@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "shadow.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "demand.h"
+#include "disk/disk.h"
+
+#define PAGE ((size_t)32 << 10) /* whole pages of every allocator */
+#define PAGES (SHADOW_SIZE_MAX / PAGE + 1)
+
+static uint8_t held[PAGES * PAGE];
+static bool unsure[PAGES * PAGE];
+static bool changed[PAGES];
+static size_t changed_end; /* no page from here on is changed */
+
+/* Bytes of a range that are in its first page. */
+static size_t in_page(uint64_t offset, size_t count)
+{
+    size_t left = PAGE - (size_t)(offset % PAGE);
+    return left < count ? left : count;
+}
+
+static void change(uint64_t offset, size_t count)
+{
+    if (count == 0)
+        return;
+    size_t end = (size_t)((offset + count - 1) / PAGE) + 1;
+    for (size_t page = (size_t)(offset / PAGE); page < end; page++)
+        changed[page] = true;
+    changed_end = end > changed_end ? end : changed_end;
+}
+
+/* The next run of changed pages, as bytes of the disk; false if there are no more. */
+static bool next_run(struct disk *disk, uint64_t *offset, size_t *count)
+{
+    size_t page = (size_t)((*offset + PAGE - 1) / PAGE), end;
+    while (page < changed_end && !changed[page])
+        page++;
+    for (end = page; end < changed_end && changed[end]; end++)
+        continue;
+    if (page == end)
+        return false;
+    *offset = (uint64_t)page * PAGE;
+    uint64_t left = disk_size(disk) - *offset;
+    *count = left < (end - page) * PAGE ? (size_t)left : (end - page) * PAGE;
+    return true;
+}
+
+static bool differs_at(uint64_t offset, uint8_t byte)
+{
+    return held[offset] != byte && !unsure[offset];
+}
+
+/* As memcmp, which the fuzzer would listen to: what it would learn is what we wrote ourselves. */
+static bool is_equal(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    uint8_t differs = 0;
+    for (size_t i = 0; i < n; i++)
+        differs |= a[i] ^ b[i];
+    return differs == 0;
+}
+
+size_t shadow_differs(uint64_t offset, const uint8_t *bytes, size_t count)
+{
+    static const uint8_t zeroes[PAGE];
+    if (count && differs_at(offset, bytes ? *bytes : 0))
+        return 0; /* one after the other is what is asked when many differ */
+    for (size_t at = 0, n; at < count; at += n) {
+        n = in_page(offset + at, count - at);
+        const uint8_t *there = bytes ? bytes + at : zeroes;
+        if (!bytes && !changed[(offset + at) / PAGE])
+            continue;
+        if (is_equal(held + offset + at, there, n))
+            continue;
+        for (size_t i = 0; i < n; i++)
+            if (differs_at(offset + at + i, there[i]))
+                return at + i;
+    }
+    return count;
+}
+
+/* A byte of what was changed that is not as it has to be on the disk, in *wrong. */
+static bool is_as_held(struct disk *disk, uint64_t *wrong)
+{
+    static uint8_t page[PAGE];
+    uint64_t offset = 0;
+    size_t count;
+    for (; next_run(disk, &offset, &count); offset += count) {
+        for (size_t at = 0; at < count; at += PAGE) {
+            size_t n = count - at < PAGE ? count - at : PAGE;
+            int r = disk_read(disk, offset + at, n, page);
+            DEMAND(r == 0, "read at %" PRIu64 ": %d", offset + at, r);
+            *wrong = offset + at + shadow_differs(offset + at, page, n);
+            if (*wrong < offset + at + n)
+                return false;
+        }
+    }
+    return true;
+}
+
+bool shadow_reset(struct disk *disk)
+{
+    uint64_t offset = 0, wrong;
+    size_t count;
+    for (; next_run(disk, &offset, &count); offset += count) {
+        memset(held + offset, 0, count);
+        memset(unsure + offset, 0, count);
+        int r = disk_trim(disk, offset, count);
+        DEMAND(r == 0, "trim: %d", r);
+    }
+    bool good = is_as_held(disk, &wrong);
+    memset(changed, 0, changed_end * sizeof *changed);
+    changed_end = 0;
+    return good;
+}
+
+void shadow_write(uint64_t offset, const uint8_t *bytes, size_t count)
+{
+    if (count == 0)
+        return;
+    change(offset, count);
+    memcpy(held + offset, bytes, count);
+    memset(unsure + offset, 0, count);
+}
+
+void shadow_zero(uint64_t offset, size_t count)
+{
+    for (size_t at = 0, n; at < count; at += n) {
+        n = in_page(offset + at, count - at);
+        if (!changed[(offset + at) / PAGE])
+            continue;
+        memset(held + offset + at, 0, n);
+        memset(unsure + offset + at, 0, n);
+    }
+}
+
+void shadow_doubt(uint64_t offset, size_t count)
+{
+    if (count == 0)
+        return;
+    change(offset, count);
+    memset(unsure + offset, true, count);
+}
+
+/* What is zero stays so. */
+void shadow_doubt_zero(uint64_t offset, size_t count)
+{
+    for (size_t at = 0, n; at < count; at += n) {
+        n = in_page(offset + at, count - at);
+        for (size_t i = at; changed[(offset + at) / PAGE] && i < at + n; i++)
+            unsure[offset + i] = unsure[offset + i] || held[offset + i];
+    }
+}
+
+void shadow_check(struct disk *disk)
+{
+    uint64_t wrong;
+    DEMAND(is_as_held(disk, &wrong), "byte %" PRIu64 " is lost", wrong);
+}

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* The transmission phase, over the server's connection and a true disk: what a client does
+ * (records.h), in pieces of all sizes, and beside it what has to come of that (model.h). */
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "demand.h"
+#include "model.h"
+#include "mutate.h"
+#include "nbd/wire.h"
+#include "peer.h"
+#include "records.h"
+#include "server/log.h"
+#include "shadow.h"
+
+#define PAYLOAD_MAX (256u << 10)
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed);
+
+/* Disks: made when they are first used, and zeroed for the next input. */
+
+/* The first byte of an input chooses. */
+static const uint8_t disk_choices[16] = {0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 4, 5, 6};
+
+#define SMALL ((192u << 10) + SHADOW_ODD)
+#define LARGE (SHADOW_SIZE_MAX + SHADOW_ODD) /* longer than one slice of a zero */
+
+static struct {
+    struct disk_options options;
+    struct disk *disk;
+} disks[] = {
+    {.options = {.size = SMALL, .allocator = DISK_SPARSE}},
+    {.options = {.size = SMALL, .allocator = DISK_MALLOC}},
+    {.options = {.size = SMALL, .allocator = DISK_ZSTD, .level = 1}},
+    {.options = {.size = LARGE, .allocator = DISK_SPARSE}},
+    {.options = {.size = LARGE, .allocator = DISK_ZSTD, .level = 1}},
+    {.options = {.size = 4u << 20, .allocator = DISK_SPARSE, .limit = DISK_LIMIT_MIN}},
+    {.options = {.size = 4u << 20, .allocator = DISK_ZSTD, .level = 1, .limit = DISK_LIMIT_MIN}},
+};
+
+static struct disk *make_disk(size_t which)
+{
+    struct disk *disk;
+    int r = disk_create(&disks[which].options, &disk);
+    DEMAND(r == 0, "disk %zu: %d", which, r);
+    r = disk_start(disk);
+    DEMAND(r == 0, "disk %zu: %d", which, r);
+    return disks[which].disk = disk;
+}
+
+static struct disk *find_disk(size_t which)
+{
+    return disks[which].disk ? disks[which].disk : make_disk(which);
+}
+
+/* What a disk at its limit does depends on what it did before, so no input leaves one to the
+ * next.
+ */
+static void clean_disk(size_t which)
+{
+    bool good = shadow_reset(disks[which].disk), limited = disks[which].options.limit;
+    DEMAND(good || limited, "trimmed, and not zero");
+    if (!limited)
+        return;
+    disk_destroy(disks[which].disk);
+    disks[which].disk = NULL;
+}
+
+/* The handshake before. */
+
+static uint8_t *put_option(uint8_t *at, uint32_t option, const void *data, uint32_t size)
+{
+    at = wire_put64(at, NBD_OPTION_MAGIC);
+    at = wire_put32(at, option);
+    return wire_put(wire_put32(at, size), data, size);
+}
+
+/* As bytes of the wire; where those begin that are encrypted, if any are, in *tls_at. */
+static void put_handshake(struct records *records, bool tls, bool context, size_t *tls_at)
+{
+    static const uint8_t go[6], set[] = "\0\0\0\0\0\0\0\1\0\0\0\17base:allocation";
+    uint8_t *at = wire_put32(records->wire, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
+    if (tls)
+        at = put_option(at, NBD_OPT_STARTTLS, NULL, 0);
+    *tls_at = tls ? (size_t)(at - records->wire) : PEER_NEVER;
+    if (records->style == NBD_STRUCTURED)
+        at = put_option(at, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
+    if (records->style == NBD_EXTENDED)
+        at = put_option(at, NBD_OPT_EXTENDED_HEADERS, NULL, 0);
+    if (context)
+        at = put_option(at, NBD_OPT_SET_META_CONTEXT, set, sizeof set - 1);
+    at = put_option(at, NBD_OPT_GO, go, sizeof go);
+    records->used = (size_t)(at - records->wire);
+}
+
+/* The first byte behind the server's side of it; false: it is not over. */
+static bool skip_handshake(const struct peer *peer, size_t *end)
+{
+    struct wire_reader reader = wire_read(peer->out, peer->out_size);
+    wire_get(&reader, NBD_GREETING_SIZE);
+    for (;;) {
+        uint64_t magic = wire_get64(&reader);
+        uint32_t option = wire_get32(&reader), reply = wire_get32(&reader);
+        wire_get(&reader, wire_get32(&reader));
+        if (reader.failed)
+            return false;
+        DEMAND(magic == NBD_REPLY_MAGIC && reply < NBD_REP_ERR(0), "option %u: %#x", option,
+               reply);
+        if (option == NBD_OPT_GO && reply == NBD_REP_ACK)
+            break;
+    }
+    *end = peer->out_size - reader.left;
+    return true;
+}
+
+/* A run. */
+
+static struct records records;
+static struct model model;
+static struct peer peer;
+
+static size_t disk_of(const uint8_t *data)
+{
+    return disk_choices[data[0] % sizeof disk_choices];
+}
+
+/* Bits of the second byte of the head, and of the fourth. */
+static enum nbd_style style_of(uint8_t mode)
+{
+    static const enum nbd_style styles[] = {NBD_SIMPLE, NBD_STRUCTURED, NBD_EXTENDED,
+                                            NBD_EXTENDED};
+    return styles[mode & 3];
+}
+#define IS_READ_ONLY(mode) (((mode)&0x1c) == 0x1c)
+#define IS_TLS(mode) ((mode)&0x20)
+#define IS_RESET(mode) ((mode)&0x40)
+#define IS_VERBOSE(mode) ((mode)&0x80)
+#define HAS_NO_CONTEXT(more) (((more)&0xc) == 0xc)
+#define ENDS_LATER(more) (((more)&2) != 0)
+
+/* What the client sends, and what is to come of it. */
+static void make_wire(const uint8_t *data, size_t size)
+{
+    const struct disk_options *options = &disks[disk_of(data)].options;
+    records.pause_count = records.settles = 0;
+    records.style = style_of(data[1]);
+    records.size = options->size;
+    model_reset(&model);
+    model.style = records.style;
+    model.has_context = model.style != NBD_SIMPLE && !HAS_NO_CONTEXT(data[3]);
+    model.read_only = IS_READ_ONLY(data[1]);
+    model.limited = options->limit != 0;
+    model.may_stay = options->limit && options->allocator == DISK_ZSTD;
+    model.size = options->size;
+    model.payload_max = PAYLOAD_MAX;
+    put_handshake(&records, IS_TLS(data[1]), model.has_context, &peer.tls_at);
+    size_t begin = records.used;
+    records_expand(&records, data + RECORDS_HEAD, size - RECORDS_HEAD);
+    records.used = model_read_wire(&model, records.wire, begin, records.used);
+}
+
+static void make_server(const uint8_t *data)
+{
+    peer.server = (struct server){
+        .disk = find_disk(disk_of(data)),
+        .export = {.size = model.size,
+                   .read_only = model.read_only,
+                   .preferred = 4096,
+                   .payload_max = PAYLOAD_MAX,
+                   .name = "",
+                   .description = "a RAM disk"},
+        .policy = {.handshake_flags = NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES,
+                   .structured = true,
+                   .tls_offered = IS_TLS(data[1])},
+    };
+    log_init(LOG_TO_NULL, IS_VERBOSE(data[1]), false);
+}
+
+static void set_up(const uint8_t *data, size_t size)
+{
+    peer = (struct peer){.out = peer.out, .out_room = peer.out_room};
+    make_wire(data, size);
+    make_server(data);
+    peer.wire = records.wire;
+    peer.size = records.used;
+    peer.reset = IS_RESET(data[1]);
+    if (IS_TLS(data[1]))
+        peer.handshake = (enum peer_handshake)(data[2] % 4);
+    else
+        peer.sends_left = data[2];
+    memcpy(peer.receives.sizes, data + 4, PEER_TURNS);
+    memcpy(peer.sends.sizes, data + 12, PEER_TURNS);
+}
+
+/* Look at what has been answered to what the client has sent so far. */
+static void judge(void)
+{
+    bool cut = peer.vanished || (peer.secure && peer.handshake == PEER_TLS_FAILS);
+    enum ending ending = cut ? ENDING_CUT : peer.loop.stopping ? ENDING_LATE : ENDING_QUIET;
+    bool whole = (model.out_at || skip_handshake(&peer, &model.out_at)) &&
+                 model_take(&model, peer.out, peer.out_size);
+    DEMAND(whole || ending != ENDING_QUIET, "half a reply");
+    model_judge(&model, peer.open, ending);
+}
+
+/* False: the connection is over. */
+static bool go_to(size_t open)
+{
+    if (open > peer.open)
+        peer.open = open;
+    bool connected = peer_run(&peer);
+    judge();
+    return connected;
+}
+
+/* When the server stops, it finds what the client sends next; the end comes with it or later. */
+static void pause_for(enum record_kind kind, bool end_comes_later)
+{
+    if (kind == RECORD_SETTLE)
+        DEMAND(disk_settle(peer.server.disk) == 0, "settle");
+    if (kind != RECORD_STOP)
+        return;
+    peer.open = peer.size - end_comes_later;
+    peer_stop(&peer);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    uint8_t head[RECORDS_HEAD] = {0};
+    if (size < sizeof head)
+        return LLVMFuzzerTestOneInput(head, sizeof head);
+    set_up(data, size);
+    peer_connect(&peer);
+    bool connected = true;
+    for (unsigned i = 0; connected && i < records.pause_count; i++) {
+        const struct pause *pause = &records.pauses[i];
+        if (pause->at >= peer.size)
+            break;
+        connected = go_to(pause->at);
+        if (connected)
+            pause_for(pause->kind, ENDS_LATER(data[3]));
+    }
+    if (connected)
+        DEMAND(!go_to(peer.size), "it does not end");
+    model_end(&model);
+    peer_leave(&peer);
+    shadow_check(peer.server.disk);
+    clean_disk(disk_of(data));
+    return 0;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
+{
+    static const struct mutate_shape shape = {RECORDS_HEAD, RECORD_SIZE};
+    return mutate_records(&shape, data, size, max, seed);
+}
