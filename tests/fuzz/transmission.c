@@ -22,6 +22,8 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned 
 
 /* Disks: made when they are first used, and zeroed for the next input. */
 
+#define USES_MAX 300u /* of a disk with a limit */
+
 /* The first byte of an input chooses. */
 static const uint8_t disk_choices[16] = {0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 4, 5, 6};
 
@@ -31,6 +33,7 @@ static const uint8_t disk_choices[16] = {0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 
 static struct {
     struct disk_options options;
     struct disk *disk;
+    unsigned uses;
 } disks[] = {
     {.options = {.size = SMALL, .allocator = DISK_SPARSE}},
     {.options = {.size = SMALL, .allocator = DISK_MALLOC}},
@@ -56,17 +59,17 @@ static struct disk *find_disk(size_t which)
     return disks[which].disk ? disks[which].disk : make_disk(which);
 }
 
-/* What a disk at its limit does depends on what it did before, so no input leaves one to the
- * next.
- */
+/* What a disk at its limit does depends a little on what it did before.  To make one anew, with its
+ * threads, takes as long as hundreds of inputs. */
 static void clean_disk(size_t which)
 {
     bool good = shadow_reset(disks[which].disk), limited = disks[which].options.limit;
     DEMAND(good || limited, "trimmed, and not zero");
-    if (!limited)
+    if (!limited || (good && ++disks[which].uses < USES_MAX))
         return;
     disk_destroy(disks[which].disk);
     disks[which].disk = NULL;
+    disks[which].uses = 0;
 }
 
 /* The handshake before. */
