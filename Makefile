@@ -5,6 +5,7 @@ PREFIX = /usr/local
 DESTDIR =
 SIZE = 1G
 ARGS =
+SECONDS = 60
 
 build:
 	scripts/setup build
@@ -14,13 +15,13 @@ build:
 run:
 	@scripts/run $(SIZE) $(ARGS)
 
-check:
-	@scripts/check plain
+check: check-plain
 
-check-asan check-tsan check-i386 check-s390x: check-%:
+check-%:
 	@scripts/check $*
 
-check-cross: check-i386 check-s390x
+fuzz:
+	@scripts/fuzz $(SECONDS)
 
 bench:
 	scripts/setup build bench
@@ -36,4 +37,4 @@ install: build
 clean:
 	rm -rf build build-*
 
-.PHONY: build run check check-asan check-tsan check-i386 check-s390x check-cross bench install clean
+.PHONY: build run check fuzz bench install clean
