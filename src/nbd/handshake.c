@@ -288,12 +288,13 @@ static const struct rule {
 /* Refused before anybody looks at the data?  EXPORT_NAME has no words for it. */
 static const char *reason_against(const struct option *option, uint32_t *error)
 {
-    const struct nbd_handshake *handshake = option->handshake;
+    struct nbd_handshake *handshake = option->handshake;
     bool known = option->type < sizeof rules / sizeof rules[0] && rules[option->type].answer;
     const struct rule *rule = known ? &rules[option->type] : NULL;
     if (handshake->policy->tls_required && !handshake->session->secure &&
         !(known && rule->without_tls)) {
         *error = NBD_REP_ERR_TLS_REQD;
+        handshake->wanted_tls = true;
         return "this server wants TLS first";
     }
     if (!known) {

@@ -32,10 +32,11 @@ struct nbd_handshake {
     const struct nbd_export *export;
     const struct nbd_policy *policy;
     struct nbd_session *session;
-    bool has_flags; /* the client's flags have come */
-    bool no_zeroes; /* it wants none after EXPORT_NAME */
-    uint32_t skip;  /* bytes still to come of an option that was answered already */
-    bool closing;   /* when they have come, it is over */
+    bool has_flags;  /* the client's flags have come */
+    bool no_zeroes;  /* it wants none after EXPORT_NAME */
+    uint32_t skip;   /* bytes still to come of an option that was answered already */
+    bool closing;    /* when they have come, it is over */
+    bool wanted_tls; /* something was refused that came in the clear */
     uint32_t name_size;
     char name[NBD_STRING_MAX];
 };

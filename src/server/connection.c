@@ -163,6 +163,20 @@ static int linger(struct connection *connection)
 
 /* Steps. */
 
+/* Why it is to be closed.  One that was told to begin TLS, and left instead, or was closed
+ * because it could not be told, may have had its STARTTLS taken away on the way here. */
+static void tell_end(const struct connection *connection, int r)
+{
+    char peer[64];
+    if (connection->handshake && connection->handshake->wanted_tls &&
+        !connection->session.secure) {
+        transport_peer(&connection->transport, peer, sizeof peer);
+        log_error("%s: refused: TLS is required, and it went on in the clear", peer);
+    } else if (r != -ENOTCONN || connection->state == CONNECTION_HANDSHAKE) {
+        tell(connection, r == -ENOTCONN ? "left during the handshake" : strerror(-r));
+    }
+}
+
 /* Receive, answer, send.  1: there may be more, 0 or -EAGAIN: wait, else close. */
 static int one_step(struct connection *connection)
 {
@@ -212,8 +226,7 @@ void connection_step(struct connection *connection)
     connection->turn_over = r >= 0;
     if (r >= 0 || r == -EAGAIN)
         return;
-    if (r != -ENOTCONN || connection->state == CONNECTION_HANDSHAKE)
-        tell(connection, r == -ENOTCONN ? "left during the handshake" : strerror(-r));
+    tell_end(connection, r);
     connection->state = CONNECTION_CLOSED;
 }
 

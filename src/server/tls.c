@@ -193,9 +193,11 @@ static int fail(struct tls_session *session, int error)
         session->failed = system_failure(session);
         break;
     case GNUTLS_E_PREMATURE_TERMINATION: /* also of ECONNRESET */
+        session->failed = -EPIPE;
+        break;
     case GNUTLS_E_FATAL_ALERT_RECEIVED:
     case GNUTLS_E_WARNING_ALERT_RECEIVED:
-        session->failed = -EPIPE;
+        session->failed = session->established ? -EPIPE : -EPROTO;
         break;
     case GNUTLS_E_MEMORY_ERROR:
         session->failed = -ENOMEM;

@@ -48,7 +48,8 @@ void tls_session_free(struct tls_session *session); /* NULL is accepted */
 
 /* Go on with the handshake: 0 when it is complete (and the peer's certificate verified, if that
  * was asked for), -EAGAIN, or another -errno with one line in why: -EPIPE if the peer went away,
- * -EPROTO else (version, certificate, key...).  The peer has then been told, if it could be. */
+ * -EPROTO if either end refuses the other (version, certificate, key...).  A peer that is refused
+ * has been told, if it could be. */
 int tls_session_handshake(struct tls_session *session, char *why, size_t why_size);
 
 /* Whether the last -EAGAIN of the handshake waits for the descriptor to become writable, not

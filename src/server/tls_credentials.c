@@ -379,6 +379,9 @@ void tls_peer_explain(const struct tls_peer *peer, int error, char *why, size_t 
                  peer->is_unknown_user ? "there is no key of user"
                                        : "probably not the key of user",
                  peer->user, gnutls_strerror(error));
+    else if (error == GNUTLS_E_DECRYPTION_FAILED) /* OpenSSL's alerts of that are in the clear */
+        snprintf(why, why_size, "probably the client does not trust our certificate: %s",
+                 gnutls_strerror(error));
     else
         snprintf(why, why_size, "%s", gnutls_strerror(error));
 }
