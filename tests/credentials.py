@@ -22,6 +22,15 @@ subjectAltName = DNS:localhost
 [client]
 basicConstraints = critical, CA:FALSE
 extendedKeyUsage = clientAuth
+[dated]
+database = index.txt
+unique_subject = no
+serial = serial
+new_certs_dir = .
+default_md = sha256
+policy = any
+[any]
+commonName = supplied
 """
 
 
@@ -39,6 +48,12 @@ class Authority:
         self._issue("server", "server", "localhost")
         return self.folder
 
+    def pair(self, section: str, dates: tuple[str, str] | None = None) -> tuple:
+        """(certificate, key) of somebody in that role, good now or from one date to another."""
+        who = f"{section}-{dates[0] if dates else 'now'}"
+        self._issue(who, section, "localhost", dates)
+        return self.folder / f"{who}-cert.pem", self.folder / f"{who}-key.pem"
+
     def client(self, trusts: "Authority") -> pathlib.Path:
         """A client's folder: a certificate of ours, and whose servers it trusts."""
         self._issue("client", "client", "somebody")
@@ -49,7 +64,7 @@ class Authority:
         (folder / "ca-cert.pem").write_bytes(trusts.certificate.read_bytes())
         return folder
 
-    def _issue(self, who: str, section: str, name: str) -> None:
+    def _issue(self, who: str, section: str, name: str, dates: tuple | None = None) -> None:
         key, certificate = self.folder / f"{who}-key.pem", self.folder / f"{who}-cert.pem"
         config = ("-config", self.folder / "openssl.cnf")
         new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key)
@@ -59,11 +74,23 @@ class Authority:
             return
         request = self.folder / f"{who}.csr"
         run(*common, "-out", request)
+        if dates:
+            self._sign_dated(request, section, dates, certificate)
+            return
         issuer = ("-CA", self.certificate, "-CAkey", self.folder / "ca-key.pem")
         extensions = ("-extfile", self.folder / "openssl.cnf", "-extensions", section)
         serial = ("-set_serial", "2" if who == "server" else "3", "-days", "2")
         run("openssl", "x509", "-req", "-in", request, *issuer, *extensions, *serial,
             "-out", certificate)  # fmt: skip
+
+    def _sign_dated(self, request, section, dates, certificate) -> None:
+        """`openssl x509` would always begin today."""
+        (self.folder / "index.txt").touch()
+        issuer = ("-cert", self.certificate, "-keyfile", self.folder / "ca-key.pem")
+        run("openssl", "ca", "-batch", "-notext", "-config", "openssl.cnf", "-name", "dated",
+            "-rand_serial", "-extensions", section, *issuer, "-startdate", dates[0],
+            "-enddate", dates[1], "-in", request, "-out", certificate,
+            cwd=self.folder)  # fmt: skip
 
 
 class Secrets:
@@ -78,6 +105,7 @@ class Secrets:
         self.nobody.mkdir()
         (self.nobody / "ca-cert.pem").write_bytes(ours.certificate.read_bytes())
         self.others_ca = others.certificate
+        self.ours, self.others = ours, others
         self.keys = folder / "keys.psk"
         self.keys.write_text(f"bob:{'01' * 16}\n{USER}:{KEY}\n")
         self.wrong_keys = folder / "wrong.psk"
