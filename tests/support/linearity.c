@@ -190,7 +190,7 @@ static void judge_torn(const struct changes *changes, const struct sight *sight,
     for (; i > 0 && changes->list[i - 1].lasts >= sight->begin; i--)
         if (can_be_of(sight, &changes->list[i - 1]))
             mark_bytes_of(&changes->list[i - 1], changes->sector, sight->torn, is_explained);
-    if (memchr(is_explained, false, sizeof is_explained) != NULL)
+    if (memchr(is_explained, 0, sizeof is_explained) != NULL)
         tell_sight(verdict, changes, sight, "is torn, and a part of it cannot be");
 }
 

@@ -213,6 +213,16 @@ static void sectors_are_told_apart(void **state)
 
 /* At random. */
 
+static char value_after(const struct op *op, char before)
+{
+    if (op->kind == 'R')
+        return before;
+    if (op->kind == 'Z')
+        return '0';
+    return op->value[0];
+}
+
+/* As deep as there are requests.  NOLINTNEXTLINE(misc-no-recursion) */
 static bool can_be_ordered(const struct op *ops, unsigned count, unsigned done, char value)
 {
     unsigned first_end = UINT_MAX;
@@ -224,9 +234,8 @@ static bool can_be_ordered(const struct op *ops, unsigned count, unsigned done, 
     for (unsigned i = 0; i < count; i++) {
         if (done & 1u << i || ops[i].begin > first_end)
             continue;
-        char now = ops[i].kind == 'R' ? value : ops[i].kind == 'Z' ? '0' : ops[i].value[0];
         if ((ops[i].kind != 'R' || ops[i].value[0] == value) &&
-            can_be_ordered(ops, count, done | 1u << i, now))
+            can_be_ordered(ops, count, done | 1u << i, value_after(&ops[i], value)))
             return true;
     }
     return false;
