@@ -145,6 +145,9 @@ static int settle(struct program *program)
         return say_why(why);
     if (options->swap)
         swap_become_flusher();
+    /* What --run starts may want it: fusermount is such a program. */
+    if ((options->user || options->group) && !options->run)
+        user_forbid_privileges();
     int r = disk_start(program->disk);
     if (r < 0) {
         disk_explain(&options->disk, r, why, sizeof why);

@@ -77,6 +77,11 @@ static bool is_now(const struct user_ids *ids)
                              (ids->gid == 0 || setresgid((gid_t)-1, 0, (gid_t)-1) < 0));
 }
 
+void user_forbid_privileges(void)
+{
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
 int user_become(const char *user, const char *group, char *why, size_t why_size)
 {
     struct user_ids ids;

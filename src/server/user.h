@@ -22,4 +22,8 @@ int user_find(const char *user, const char *group, struct user_ids *ids, char *w
  * nothing happens if both are.  Main thread only.  On an error, -errno and one line in why. */
 int user_become(const char *user, const char *group, char *why, size_t why_size);
 
+/* Nothing that is run from here on gets rights that we have not (sudo's, for one).  Before there
+ * are threads, which inherit it; becoming another user is still possible. */
+void user_forbid_privileges(void);
+
 #endif

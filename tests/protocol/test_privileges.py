@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What nbdram keeps of root's powers once it serves, and what it did with them before."""
+
+import os
+import pathlib
+import random
+import socket
+import stat
+
+import nbd
+import pytest
+
+from credentials import USER
+from harness import MIB, SERVER, need, process_status, run
+from test_lifecycle import NOBODY, needs_root, running, size_at
+
+pytestmark = needs_root
+
+BECOME_NOBODY = ("-u", NOBODY, "-g", NOBODY)
+CAPABILITIES = ("CapEff", "CapPrm", "CapInh", "CapAmb")
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    """Others may look into it, and not write."""
+    os.chmod(tmp_path, 0o755)
+    monkeypatch.chdir(tmp_path)
+
+
+def statuses_of_threads(pid):
+    return [process_status(f"{pid}/task/{task}") for task in os.listdir(f"/proc/{pid}/task")]
+
+
+def assert_powerless(status):
+    assert set(status["Uid"].split()) == set(status["Gid"].split()) == {NOBODY}
+    assert status["Groups"].split() == [NOBODY]
+    assert {int(status[name], 16) for name in CAPABILITIES} == {0}
+
+
+@pytest.mark.parametrize("words", [BECOME_NOBODY, ("-u", NOBODY)])
+def test_every_thread_is_another_user(words):
+    disk = ("1M", "allocator=zstd")
+    with running("-p", "0", "-t", "3", *words, *disk, extra_groups=[0, 1, 2]) as server:
+        threads = statuses_of_threads(server.process.pid)
+        assert len(threads) > 3
+        for status in threads:
+            assert_powerless(status)
+            assert status["NoNewPrivs"].strip() == "1"
+        assert size_at(server.uri()) == MIB
+        assert server.end() == 0
+
+
+def test_command_is_another_user_and_may_run_what_it_likes():
+    """sudo and fusermount, for one."""
+    words = ("-U", "-", *BECOME_NOBODY, "--run", "cat /proc/self/status", "1M")
+    os.chmod(".", 0o777)
+    result = run(SERVER, *words, env={**os.environ, "TMPDIR": os.getcwd()})
+    status = dict(line.split(":\t", 1) for line in result.stdout.splitlines() if ":\t" in line)
+    assert_powerless(status)
+    assert status["NoNewPrivs"] == process_status("self")["NoNewPrivs"]
+
+
+@pytest.mark.parametrize("scheme", ("keys", "certificates"))
+def test_secrets_are_read_before(secrets, scheme):
+    """The server cannot read them any more, and needs not."""
+    files = [secrets.keys, *secrets.certificates.glob("*-key.pem")]
+    for path in files:
+        os.chmod(path, 0o600)
+        assert path.stat().st_uid == 0 and stat.S_IMODE(path.stat().st_mode) == 0o600
+    flags = ("--tls=require", *secrets.flags(scheme))
+    with running("-4", "-p", "0", *BECOME_NOBODY, *flags, "1M") as server:
+        assert_powerless(process_status(server.process.pid))
+        for _ in range(2):
+            handle = nbd.NBD()
+            if scheme == "keys":
+                handle.set_tls_psk_file(str(secrets.keys))
+            else:
+                handle.set_tls_certificates(str(secrets.nobody))
+            handle.set_tls_username(USER)
+            handle.connect_uri(server.uri())
+            assert handle.get_tls_negotiated()
+            handle.shutdown()
+        assert server.end() == 0, server.said()
+
+
+def free_low_port():
+    """One that only root can listen at."""
+    first = int(pathlib.Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    for port in random.sample(range(512, first), max(first - 512, 0)):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except PermissionError:
+            pytest.skip("this root may not listen at a low port")
+        except OSError:
+            continue
+        return str(port)
+    pytest.skip("here anybody may listen at low ports, or they are all taken")
+
+
+def test_low_port_is_bound_before():
+    port = free_low_port()
+    with running("-4", "-p", port, *BECOME_NOBODY, "1M") as server:
+        assert_powerless(process_status(server.process.pid))
+        assert size_at(f"nbd://127.0.0.1:{port}") == MIB
+        assert server.end() == 0
+
+
+def test_low_port_is_refused_to_others():
+    """So the test above shows something."""
+    need("setpriv")
+    become = ("setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups")
+    if run(*become, SERVER, "--version", check=False).returncode:
+        pytest.skip("other users cannot run this build")
+    result = run(*become, SERVER, "-f", "-4", "-p", free_low_port(), "1M", check=False)
+    assert result.returncode == 1
+    assert "Permission denied" in result.stderr
