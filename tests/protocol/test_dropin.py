@@ -136,7 +136,7 @@ def test_help_names_every_parameter():
 # Start-up errors.
 
 
-@pytest.mark.parametrize("limit", ["", "-1", "lots", "1MiB", "8E"])
+@pytest.mark.parametrize("limit", ["", "-1", "lots", "1MiB", "8E", "1023K"])
 def test_wrong_limit_is_refused(tmp_path, limit):
     refusal(tmp_path, "1M", f"limit={limit}")
 

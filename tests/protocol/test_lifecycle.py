@@ -549,6 +549,26 @@ def test_usr1_prints_statistics():
         assert server.end() == 0
 
 
+def test_statistics_name_the_limit():
+    with running("-U", "s", "1G", "limit=64M") as server:
+        server.process.send_signal(signal.SIGUSR1)
+        until(lambda: " of 64.0 MiB\n" in server.said())
+
+
+@pytest.mark.parametrize("place, peer", [(("-U", "s"), "unix"), (("-4", "-p", "0"), "127.0.0.1")])
+def test_verbose_tells_what_is_refused(place, peer):
+    """Once, in one line: who, what, how much, where and why; never what was to be written."""
+    with running("-v", *place, "1M") as server:
+        handle = nbd.NBD()
+        handle.set_strict_mode(0)
+        handle.connect_uri(server.uri())
+        with pytest.raises(nbd.Error):
+            handle.pwrite(b"secret" * 100, MIB - 100)
+        (line,) = [line for line in server.said().splitlines() if "write of " in line]
+        assert f"write of 600 bytes at {MIB - 100}: " in line
+        assert peer in line and "secret" not in server.said()
+
+
 def test_nobody_reads_standard_error():
     """What does not fit into the pipe is lost, and nothing waits for it."""
     unread, full = os.pipe()
@@ -652,6 +672,8 @@ def test_statistics_are_whole_at_all_times():
         ("-U", "s", "-u", "no-such-user", "1M"),
         ("-U", "-", "-g", "no-such-group", "1M"),
         ("-U", "s", "--tls=require", "--tls-certificates", "nofolder", "1M"),
+        ("-U", "s", "--tls=require", "--tls-psk", "nofile", "1M"),
+        ("-U", "s", "--tls=require", "--tls-psk", "/", "1M"),
         ("-U", "s", "--stats", "nofolder/stats", "1M"),
         ("-p", "65536", "1M"),
         ("-p", "0", "-i", "300.1.2.3", "1M"),

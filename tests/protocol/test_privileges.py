@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """What nbdram keeps of root's powers once it serves, and what it did with them before."""
 
+import grp
 import os
 import pathlib
+import pwd
 import random
 import socket
 import stat
@@ -37,7 +39,12 @@ def assert_powerless(status):
     assert {int(status[name], 16) for name in CAPABILITIES} == {0}
 
 
-@pytest.mark.parametrize("words", [BECOME_NOBODY, ("-u", NOBODY)])
+def name_and_group():
+    entry = pwd.getpwuid(int(NOBODY))
+    return ("-u", entry.pw_name, "-g", grp.getgrgid(entry.pw_gid).gr_name)
+
+
+@pytest.mark.parametrize("words", [BECOME_NOBODY, ("-u", NOBODY), name_and_group()])
 def test_every_thread_is_another_user(words):
     disk = ("1M", "allocator=zstd")
     with running("-p", "0", "-t", "3", *words, *disk, extra_groups=[0, 1, 2]) as server:
@@ -81,6 +88,18 @@ def test_secrets_are_read_before(secrets, scheme):
             assert handle.get_tls_negotiated()
             handle.shutdown()
         assert server.end() == 0, server.said()
+
+
+def test_pid_file_that_was_prepared():
+    """In a folder that the other user may not write to: it is written, and not replaced."""
+    path = pathlib.Path("pid")
+    path.touch()
+    os.chown(path, int(NOBODY), int(NOBODY))
+    before = path.stat().st_ino
+    words = ("-U", "-", *BECOME_NOBODY, "-P", "pid", "--run", "echo $PPID; cat pid", "1M")
+    printed = run(SERVER, *words).stdout.split()
+    assert len(printed) == 2 and printed[0] == printed[1]
+    assert path.stat().st_ino == before
 
 
 def free_low_port():

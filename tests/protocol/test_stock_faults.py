@@ -25,6 +25,7 @@ from harness import (
     TIB,
     block_status,
     check_stored,
+    data_bytes,
     disk_map,
     errno_of,
     in_flight,
@@ -322,6 +323,14 @@ def test_zeroes_without_a_hole_beyond_the_limit_are_refused(serve, rng, allocato
     check_stored(handle, stored)
     handle.trim(GIB, 0)
     handle.zero(8 * MIB, 0, nbd.CMD_FLAG_NO_HOLE)
+
+
+@thin_allocators
+def test_nothing_is_taken_for_zeroes_that_do_not_fit(nbdram, allocator):
+    """Fault 7, in the server: it works in slices, and none of them is begun."""
+    handle = nbdram("8G", f"allocator={allocator}", "limit=32M").connect()
+    assert errno_of(handle.zero, GIB, 0, nbd.CMD_FLAG_NO_HOLE) == errno.ENOSPC
+    assert data_bytes(handle) == 0
 
 
 @thin_allocators

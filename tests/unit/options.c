@@ -94,6 +94,7 @@ static void last_one_wins(void **state)
     (void)state;
     parses("malloc,mlock=true,mlock=false", DISK_MALLOC, false, 0);
     parses("malloc,mlock=off,mlock=on", DISK_MALLOC, true, 0);
+    parses("malloc,mlock=off,mlock", DISK_MALLOC, true, 0);
     parses("zstd,level=3,level=19,level=7", DISK_ZSTD, false, 7);
 }
 
