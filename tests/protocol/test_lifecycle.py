@@ -471,10 +471,11 @@ def test_run_status(command, status):
 
 def test_run_ends_with_the_server():
     os.mkfifo("told")
-    words = ("-U", "-", "--run", "echo $$ > told; exec cat told", "1M")
+    os.mkfifo("never")  # another one: of two that read, either gets the line
+    words = ("-U", "-", "--run", "echo $$ > told; exec cat never", "1M")
     process = subprocess.Popen([SERVER, *words])
     try:
-        # Open for writing too: cat waits for ever.
+        # Open for writing too: who opens for reading only waits for a writer.
         with open("told", "r+b", buffering=0) as told:
             child = os.pidfd_open(int(told.readline()))
             process.terminate()
@@ -484,13 +485,14 @@ def test_run_ends_with_the_server():
     finally:
         process.kill()
         process.wait()
-    assert os.listdir(".") == ["told"]
+    assert sorted(os.listdir(".")) == ["never", "told"]
 
 
 def test_run_of_a_command_that_does_not_end():
     os.mkfifo("told")
+    os.mkfifo("never")
     # What is ignored stays so for cat, which waits for ever.
-    words = ("-U", "-", "--run", "trap '' TERM; echo $$ > told; exec cat told", "1M")
+    words = ("-U", "-", "--run", "trap '' TERM; echo $$ > told; exec cat never", "1M")
     process = subprocess.Popen([SERVER, *words])
     try:
         with open("told", "r+b", buffering=0) as told:
@@ -502,7 +504,7 @@ def test_run_of_a_command_that_does_not_end():
     finally:
         process.kill()
         process.wait()
-    assert os.listdir(".") == ["told"]
+    assert sorted(os.listdir(".")) == ["never", "told"]
 
 
 def test_run_with_ended_children_ignored():
