@@ -71,6 +71,7 @@ struct squeeze {
     uint64_t rounds;        /* that were completed */
     uint64_t squeezed;      /* pages that no longer take a frame */
     unsigned demand;        /* callers who wait for room */
+    uint64_t demanded;      /* rounds, by which the last of them will have seen all of the disk */
     struct timespec next_round;
     bool blocked; /* blobs find no room: no haste until the next round */
     bool stop;
@@ -290,7 +291,7 @@ static bool should_sweep_locked(struct squeeze *squeeze)
 {
     if (squeeze->sweeping || squeeze->ripe_count)
         return false;
-    if (squeeze->demand || squeeze->round_on)
+    if (squeeze->round_on || (squeeze->demand && squeeze->rounds < squeeze->demanded))
         return true;
     int64_t hot = hot_now(squeeze);
     return (hot > squeeze->hot_share && !squeeze->blocked) ||
@@ -419,10 +420,11 @@ static bool demand(struct squeeze *squeeze, bool one_is_enough)
     pthread_mutex_lock(&squeeze->lock);
     uint64_t squeezed = squeeze->squeezed, rounds = squeeze->rounds;
     squeeze->demand++;
+    squeeze->demanded = rounds + 2;
     pthread_cond_broadcast(&squeeze->wake);
     while (squeeze->thread_count && !squeeze->stop) {
         bool all_tried =
-            squeeze->rounds - rounds >= 2 && !squeeze->ripe_count && !squeeze->at_work;
+            squeeze->rounds >= rounds + 2 && !squeeze->ripe_count && !squeeze->at_work;
         if (all_tried || (one_is_enough && squeeze->squeezed != squeezed))
             break;
         pthread_cond_wait(&squeeze->progress, &squeeze->lock);
