@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "disks.h"
+#include "model.h"
 #include "nbd/protocol.h"
 #include "nbd/wire.h"
 
@@ -206,6 +208,22 @@ static size_t put_raw(struct records *records, const struct record *record, cons
     memcpy(records->wire + records->used, data, n);
     records->used += n;
     return n;
+}
+
+void records_begin(struct records *records, struct model *model, const uint8_t *head)
+{
+    static const enum nbd_style styles[] = {NBD_SIMPLE, NBD_STRUCTURED, NBD_EXTENDED,
+                                            NBD_EXTENDED};
+    const struct disk_options *options = disks_options(head[0]);
+    records->used = 0;
+    records->pause_count = records->settles = 0;
+    records->style = model->style = styles[head[1] & 3];
+    records->size = model->size = options->size;
+    model->read_only = (head[1] & 0x1c) == 0x1c;
+    model->has_context = model->style != NBD_SIMPLE && (head[3] & 0xc) != 0xc;
+    model->limited = options->limit != 0;
+    model->may_stay = options->limit && options->allocator == DISK_ZSTD;
+    model->payload_max = RECORDS_PAYLOAD_MAX;
 }
 
 void records_expand(struct records *records, const uint8_t *data, size_t size)

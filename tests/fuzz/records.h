@@ -36,6 +36,7 @@
 #define RECORDS_HEAD 20u
 #define RECORD_SIZE 8u
 #define RECORDS_WIRE_MAX ((size_t)256 << 10)
+#define RECORDS_PAYLOAD_MAX (256u << 10)
 #define RECORDS_STOPS_MAX 64u
 
 enum record_kind {
@@ -71,6 +72,11 @@ struct records {
     struct pause pauses[RECORDS_STOPS_MAX];
     unsigned pause_count, settles;
 };
+
+struct model;
+
+/* Begin with what the head says about the disk and the session; tells the model, too. */
+void records_begin(struct records *records, struct model *model, const uint8_t *head);
 
 /* Add what the records say to the wire. */
 void records_expand(struct records *records, const uint8_t *data, size_t size);

@@ -182,6 +182,7 @@ def main() -> None:
         "command_line": (command_lines(), words()),
         "grammar": (values(), words()),
         "handshake": (handshakes(), numbers()),
+        "requests": (transmissions(), numbers()),
         "transmission": (transmissions(), numbers()),
     }
     for target, (seeds, dictionary) in targets.items():

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "demand.h"
+#include "disks.h"
 #include "model.h"
 #include "mutate.h"
 #include "nbd/wire.h"
@@ -15,62 +16,8 @@
 #include "server/log.h"
 #include "shadow.h"
 
-#define PAYLOAD_MAX (256u << 10)
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed);
-
-/* Disks: made when they are first used, and zeroed for the next input. */
-
-#define USES_MAX 300u /* of a disk with a limit */
-
-/* The first byte of an input chooses. */
-static const uint8_t disk_choices[16] = {0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 4, 5, 6};
-
-#define SMALL ((192u << 10) + SHADOW_ODD)
-#define LARGE (SHADOW_SIZE_MAX + SHADOW_ODD) /* longer than one slice of a zero */
-
-static struct {
-    struct disk_options options;
-    struct disk *disk;
-    unsigned uses;
-} disks[] = {
-    {.options = {.size = SMALL, .allocator = DISK_SPARSE}},
-    {.options = {.size = SMALL, .allocator = DISK_MALLOC}},
-    {.options = {.size = SMALL, .allocator = DISK_ZSTD, .level = 1}},
-    {.options = {.size = LARGE, .allocator = DISK_SPARSE}},
-    {.options = {.size = LARGE, .allocator = DISK_ZSTD, .level = 1}},
-    {.options = {.size = 4u << 20, .allocator = DISK_SPARSE, .limit = DISK_LIMIT_MIN}},
-    {.options = {.size = 4u << 20, .allocator = DISK_ZSTD, .level = 1, .limit = DISK_LIMIT_MIN}},
-};
-
-static struct disk *make_disk(size_t which)
-{
-    struct disk *disk;
-    int r = disk_create(&disks[which].options, &disk);
-    DEMAND(r == 0, "disk %zu: %d", which, r);
-    r = disk_start(disk);
-    DEMAND(r == 0, "disk %zu: %d", which, r);
-    return disks[which].disk = disk;
-}
-
-static struct disk *find_disk(size_t which)
-{
-    return disks[which].disk ? disks[which].disk : make_disk(which);
-}
-
-/* What a disk at its limit does depends a little on what it did before.  To make one anew, with its
- * threads, takes as long as hundreds of inputs. */
-static void clean_disk(size_t which)
-{
-    bool good = shadow_reset(disks[which].disk), limited = disks[which].options.limit;
-    DEMAND(good || limited, "trimmed, and not zero");
-    if (!limited || (good && ++disks[which].uses < USES_MAX))
-        return;
-    disk_destroy(disks[which].disk);
-    disks[which].disk = NULL;
-    disks[which].uses = 0;
-}
 
 /* The handshake before. */
 
@@ -125,40 +72,17 @@ static struct records records;
 static struct model model;
 static struct peer peer;
 
-static size_t disk_of(const uint8_t *data)
-{
-    return disk_choices[data[0] % sizeof disk_choices];
-}
-
 /* Bits of the second byte of the head, and of the fourth. */
-static enum nbd_style style_of(uint8_t mode)
-{
-    static const enum nbd_style styles[] = {NBD_SIMPLE, NBD_STRUCTURED, NBD_EXTENDED,
-                                            NBD_EXTENDED};
-    return styles[mode & 3];
-}
-#define IS_READ_ONLY(mode) (((mode)&0x1c) == 0x1c)
 #define IS_TLS(mode) ((mode)&0x20)
 #define IS_RESET(mode) ((mode)&0x40)
 #define IS_VERBOSE(mode) ((mode)&0x80)
-#define HAS_NO_CONTEXT(more) (((more)&0xc) == 0xc)
 #define ENDS_LATER(more) (((more)&2) != 0)
 
 /* What the client sends, and what is to come of it. */
 static void make_wire(const uint8_t *data, size_t size)
 {
-    const struct disk_options *options = &disks[disk_of(data)].options;
-    records.pause_count = records.settles = 0;
-    records.style = style_of(data[1]);
-    records.size = options->size;
     model_reset(&model);
-    model.style = records.style;
-    model.has_context = model.style != NBD_SIMPLE && !HAS_NO_CONTEXT(data[3]);
-    model.read_only = IS_READ_ONLY(data[1]);
-    model.limited = options->limit != 0;
-    model.may_stay = options->limit && options->allocator == DISK_ZSTD;
-    model.size = options->size;
-    model.payload_max = PAYLOAD_MAX;
+    records_begin(&records, &model, data);
     put_handshake(&records, IS_TLS(data[1]), model.has_context, &peer.tls_at);
     size_t begin = records.used;
     records_expand(&records, data + RECORDS_HEAD, size - RECORDS_HEAD);
@@ -168,11 +92,11 @@ static void make_wire(const uint8_t *data, size_t size)
 static void make_server(const uint8_t *data)
 {
     peer.server = (struct server){
-        .disk = find_disk(disk_of(data)),
+        .disk = disks_find(data[0]),
         .export = {.size = model.size,
                    .read_only = model.read_only,
                    .preferred = 4096,
-                   .payload_max = PAYLOAD_MAX,
+                   .payload_max = RECORDS_PAYLOAD_MAX,
                    .name = "",
                    .description = "a RAM disk"},
         .policy = {.handshake_flags = NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES,
@@ -251,7 +175,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     model_end(&model);
     peer_leave(&peer);
     shadow_check(peer.server.disk);
-    clean_disk(disk_of(data));
+    disks_clean(data[0]);
     return 0;
 }
 

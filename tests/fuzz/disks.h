@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* disks - the disks of the targets, each with its shadow
+ *
+ * Made when they are first used, and zeroed for the next input.  The first byte of an input
+ * chooses one.
+ */
+
+#ifndef NBDRAM_TESTS_DISKS_H
+#define NBDRAM_TESTS_DISKS_H
+
+#include <stdint.h>
+
+#include "disk/disk.h"
+
+const struct disk_options *disks_options(uint8_t choice);
+struct disk *disks_find(uint8_t choice);
+void disks_clean(uint8_t choice);
+
+#endif

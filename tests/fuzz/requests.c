@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Requests one by one, with no connection between: parsed and checked by src/nbd, carried out by
+ * the disk, answered by src/nbd, and judged.  The same inputs as of transmission.c, several times
+ * as fast; and as nothing is in flight at the same time, every byte is known. */
+
+#include <errno.h>
+
+#include "demand.h"
+#include "disks.h"
+#include "model.h"
+#include "mutate.h"
+#include "nbd/command.h"
+#include "nbd/reply.h"
+#include "records.h"
+#include "shadow.h"
+
+#define OUT_MAX ((size_t)1 << 20)
+#define EXTENTS_MAX 64u
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed);
+
+static struct records records;
+static struct model model;
+static struct nbd_export export;
+static struct nbd_session session;
+static struct disk *disk;
+
+static uint8_t out[OUT_MAX], *out_end;
+
+/* Reads: in chunks, as the disk tells its extents. */
+
+struct reading {
+    const struct nbd_request *request;
+    int error;
+};
+
+static int put_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
+{
+    struct reading *reading = opaque;
+    const struct nbd_request *request = reading->request;
+    bool done = offset + count == request->offset + request->length;
+    struct nbd_chunk chunk = {.offset = offset, .count = (uint32_t)count, .done = done};
+    if (hole) {
+        out_end = nbd_put_hole(out_end, session.style, request, &chunk);
+        return 0;
+    }
+    out_end = nbd_put_data(out_end, session.style, request, &chunk);
+    reading->error = disk_read(disk, offset, (size_t)count, out_end);
+    out_end += count;
+    return reading->error;
+}
+
+static void answer_read(const struct nbd_request *request)
+{
+    struct nbd_chunk whole = {request->offset, (uint32_t)request->length, true};
+    struct reading reading = {.request = request};
+    int r = 0;
+    if (request->length == 0) {
+        out_end = nbd_put_answer(out_end, session.style, request, 0);
+    } else if (session.style != NBD_SIMPLE && !(request->flags & NBD_CMD_FLAG_DF)) {
+        r = disk_extents(disk, request->offset, request->length, put_extent, &reading);
+    } else {
+        out_end = session.style == NBD_SIMPLE
+                      ? nbd_put_read(out_end, request)
+                      : nbd_put_data(out_end, session.style, request, &whole);
+        r = disk_read(disk, request->offset, (size_t)request->length, out_end);
+        out_end += request->length;
+    }
+    DEMAND(r == 0, "read: %d", r);
+}
+
+/* Block status. */
+
+struct telling {
+    struct {
+        uint64_t count;
+        bool hole;
+    } extents[EXTENTS_MAX];
+    uint32_t count, max;
+};
+
+static int tell_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
+{
+    struct telling *telling = opaque;
+    (void)offset;
+    telling->extents[telling->count].count = count;
+    telling->extents[telling->count].hole = hole;
+    return ++telling->count == telling->max;
+}
+
+static int answer_status(const struct nbd_request *request)
+{
+    struct telling telling = {.max = request->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : EXTENTS_MAX};
+    int r = disk_extents(disk, request->offset, request->length, tell_extent, &telling);
+    if (r < 0 || telling.count == 0)
+        return r < 0 ? r : -EINVAL;
+    out_end = nbd_put_status(out_end, session.style, request, telling.count);
+    for (uint32_t i = 0; i < telling.count; i++)
+        out_end = nbd_put_descriptor(out_end, session.style, telling.extents[i].count,
+                                     telling.extents[i].hole);
+    return 1;
+}
+
+static int answer_status_of(struct nbd_request *request, const uint8_t *payload)
+{
+    bool wanted;
+    int r = nbd_request_parse_status(&session, payload, request, &wanted);
+    request->payload = 0;
+    if (r == 0)
+        r = nbd_request_check(&export, &session, request);
+    return r < 0 || !wanted ? r : answer_status(request);
+}
+
+/* Requests. */
+
+/* 1: it has been answered; else what to answer. */
+static int carry_out(struct nbd_request *request, const uint8_t *payload)
+{
+    unsigned flags = request->flags & NBD_CMD_FLAG_NO_HOLE ? DISK_NO_HOLE : 0;
+    switch (request->type) {
+    case NBD_CMD_READ:
+        answer_read(request);
+        return 1;
+    case NBD_CMD_WRITE:
+        return disk_write(disk, request->offset, (size_t)request->length, payload);
+    case NBD_CMD_WRITE_ZEROES:
+        return disk_zero(disk, request->offset, request->length, flags);
+    case NBD_CMD_TRIM:
+        return disk_trim(disk, request->offset, request->length);
+    case NBD_CMD_BLOCK_STATUS:
+        return request->payload ? answer_status_of(request, payload) : answer_status(request);
+    default:
+        return 0;
+    }
+}
+
+/* How many bytes of the wire it took; 0: nothing more is looked at. */
+static size_t take_request(const uint8_t *at, size_t left)
+{
+    struct nbd_request request;
+    size_t header = nbd_request_size(session.style);
+    if (left < header || nbd_request_parse(session.style, at, &request) < 0 ||
+        nbd_request_is_absurd(&export, &request) || left - header < request.payload)
+        return 0;
+    size_t size = header + (size_t)request.payload;
+    int r = nbd_request_check(&export, &session, &request);
+    if (r == 0 && request.type == NBD_CMD_DISC)
+        return 0;
+    if (r == 0)
+        r = carry_out(&request, at + header);
+    if (r <= 0)
+        out_end = nbd_put_answer(out_end, session.style, &request, r);
+    return size;
+}
+
+static void set_up(const uint8_t *data, size_t size)
+{
+    model_reset(&model);
+    records_begin(&records, &model, data);
+    records_expand(&records, data + RECORDS_HEAD, size - RECORDS_HEAD);
+    records.used = model_read_wire(&model, records.wire, 0, records.used);
+    disk = disks_find(data[0]);
+    export = (struct nbd_export){
+        .size = model.size, .read_only = model.read_only, .payload_max = RECORDS_PAYLOAD_MAX};
+    session = (struct nbd_session){.style = model.style, .has_context = model.has_context};
+    out_end = out;
+}
+
+static void settle_at(size_t at, unsigned *next)
+{
+    for (; *next < records.pause_count && records.pauses[*next].at <= at; ++*next)
+        if (records.pauses[*next].kind == RECORD_SETTLE)
+            DEMAND(disk_settle(disk) == 0, "settle");
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    uint8_t head[RECORDS_HEAD] = {0};
+    if (size < sizeof head)
+        return LLVMFuzzerTestOneInput(head, sizeof head);
+    set_up(data, size);
+    unsigned pause = 0;
+    for (size_t at = 0, n = 1; n; at += n) {
+        settle_at(at, &pause);
+        n = take_request(records.wire + at, records.used - at);
+        DEMAND(model_take(&model, out, (size_t)(out_end - out)), "half a reply");
+        model_judge(&model, at + n, ENDING_QUIET);
+    }
+    model_end(&model);
+    shadow_check(disk);
+    disks_clean(data[0]);
+    return 0;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
+{
+    static const struct mutate_shape shape = {RECORDS_HEAD, RECORD_SIZE};
+    return mutate_records(&shape, data, size, max, seed);
+}
