@@ -19,6 +19,7 @@
 
 #include "demand.h"
 #include "haggle.h"
+#include "mutate.h"
 #include "nbd/protocol.h"
 #include "peer.h"
 #include "server/log.h"
@@ -32,6 +33,7 @@ enum { SEND_WRONG_MAGIC = 13, SEND_BIG_NUMBER = 14, SEND_RAW = 15 };
 enum { SHAPE_COOKED = 16, SHAPE_LIE = 32, SHAPE_PADDED = 64, SHAPE_CONTEXT = 128 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed);
 
 static struct peer peer;
 static uint8_t wire[WIRE_MAX + 64];
@@ -244,4 +246,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         judge();
     peer_leave(&peer);
     return 0;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
+{
+    static const struct mutate_shape shape = {HEAD, 0};
+    return mutate_things(&shape, data, size, max, seed);
 }

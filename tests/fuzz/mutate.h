@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* mutate - changes to an input that is a head and records of one size
+/* mutate - changes to an input that is a head and a list of things
  *
- * Half of the time the fuzzer's own; else a record is doubled, dropped, moved, or changed alone.
+ * Half of the time the fuzzer's own; else a thing is doubled, dropped, made, moved, or changed
+ * alone.
  */
 
 #ifndef NBDRAM_TESTS_MUTATE_H
@@ -11,14 +12,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MUTATE_RECORD_MAX 64u
-
 struct mutate_shape {
-    size_t head, record;
+    size_t head;  /* bytes */
+    size_t thing; /* bytes; 0: the second byte of a thing says how many follow it */
 };
 
 /* libFuzzer's LLVMFuzzerCustomMutator. */
-size_t mutate_records(const struct mutate_shape *shape, uint8_t *data, size_t size, size_t max,
-                      unsigned seed);
+size_t mutate_things(const struct mutate_shape *shape, uint8_t *data, size_t size, size_t max,
+                     unsigned seed);
 
 #endif

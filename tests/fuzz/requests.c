@@ -197,5 +197,5 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed)
 {
     static const struct mutate_shape shape = {RECORDS_HEAD, RECORD_SIZE};
-    return mutate_records(&shape, data, size, max, seed);
+    return mutate_things(&shape, data, size, max, seed);
 }

@@ -91,6 +91,8 @@ def handshakes() -> list[bytes]:
         for turns in (ALL_AT_ONCE, IN_PIECES):
             head = bytes([mode, 0, 0, 0]) + turns
             seeds += [head + one + raw(end) for one in plain + asked for end in start.values()]
+    head = bytes([5, 0, 0, 0]) + ALL_AT_ONCE
+    seeds += [head + one + two + raw(start["go"]) for one in plain + asked for two in plain + asked]
     tls = sent(5) + sent(8) + asked[2] + raw(start["go"])
     seeds += [bytes([5, how, clear, 0]) + IN_PIECES + tls for how in range(4) for clear in (0, 40)]
     seeds += [bytes([4, 0, 0, when]) + IN_PIECES + tls for when in (1, 80, 200, 255)]
