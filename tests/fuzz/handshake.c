@@ -25,7 +25,7 @@
 #include "server/log.h"
 
 #define HEAD 20u
-#define WIRE_MAX ((size_t)256 << 10)
+#define WIRE_MAX ((size_t)80 << 10) /* an option too long to be looked at fits */
 
 enum { MODE_TLS = 1, MODE_TLS_REQUIRED = 2, MODE_STRUCTURED = 4, MODE_READ_ONLY = 8 };
 enum { MODE_LONG_NAME = 16, MODE_NO_FLAGS = 32, MODE_VERBOSE = 64, MODE_RESET = 128 };

@@ -63,6 +63,7 @@ struct model {
     unsigned judged; /* calls of earlier batches */
     struct piece pieces[MODEL_PIECES_MAX];
     unsigned piece_count;
+    size_t stop;   /* bytes of the wire that are answered though the server stops */
     size_t open;   /* bytes of the wire that the server may have seen */
     size_t out_at; /* bytes of the server's that were looked at */
 };

@@ -93,6 +93,17 @@ def handshakes() -> list[bytes]:
             seeds += [head + one + raw(end) for one in plain + asked for end in start.values()]
     head = bytes([5, 0, 0, 0]) + ALL_AT_ONCE
     seeds += [head + one + two + raw(start["go"]) for one in plain + asked for two in plain + asked]
+    for style, option in ((wire.Style.SIMPLE, 1), (wire.Style.STRUCTURED, 8), (wire.Style.EXTENDED, 11)):
+        requests = [
+            wire.Request(style, wire.NBD_CMD_WRITE, 0, 4, payload=b"data"),
+            wire.Request(style, wire.NBD_CMD_READ, 0, 512),
+            wire.Request(style, wire.NBD_CMD_BLOCK_STATUS, 0, 512),
+            wire.Request(style, wire.NBD_CMD_TRIM, 0, 512),
+            wire.Request(style, wire.NBD_CMD_DISC),
+        ]
+        packed = raw(b"".join(request.pack() for request in requests))
+        asked_for = sent(option) if option > 1 else b""
+        seeds.append(head + asked_for + asked[2] + raw(start["go"]) + packed)
     tls = sent(5) + sent(8) + asked[2] + raw(start["go"])
     seeds += [bytes([5, how, clear, 0]) + IN_PIECES + tls for how in range(4) for clear in (0, 40)]
     seeds += [bytes([4, 0, 0, when]) + IN_PIECES + tls for when in (1, 80, 200, 255)]
