@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Guests, and what they showed beside passing."""
+
+import pytest
+
+import machine
+
+figures = []
+
+
+def pytest_report_header():
+    return [f"guests: {machine.accelerator()}, {machine.PREPARED}"]
+
+
+def pytest_terminal_summary(terminalreporter):
+    for figure in figures:
+        terminalreporter.line(figure)
+
+
+@pytest.fixture
+def boot(tmp_path):
+    """boot("files", PORT=1234) -> machine.Guest, killed at the end if it is still there."""
+    guests = []
+
+    def start(job, **options):
+        guest = machine.Guest(tmp_path / f"guest{len(guests)}", job, **options)
+        guests.append(guest)
+        return guest
+
+    yield start
+    for guest in guests:
+        guest.kill()
+
+
+@pytest.fixture
+def report(request):
+    """report("resident 1 MiB"): a line at the end of the run."""
+    return lambda figure: figures.append(f"{request.node.name}: {figure}")
