@@ -29,6 +29,7 @@
 #include "server/server.h"
 #include "server/stats.h"
 #include "server/swap.h"
+#include "server/text.h"
 #include "server/tls.h"
 #include "server/user.h"
 
@@ -268,15 +269,15 @@ static int tell_ready(struct program *program)
 
 static void print_stats(const struct program *program)
 {
-    char *text = NULL;
-    size_t size = 0;
-    FILE *to = open_memstream(&text, &size);
+    struct text text;
+    FILE *to = text_open(&text);
     if (!to)
         return;
     stats_print(&program->server, to);
-    if (fclose(to) == 0)
-        log_write(text, size);
-    free(text);
+    char *bytes = text_close(&text, to);
+    if (bytes)
+        log_write(bytes, text.size);
+    free(bytes);
 }
 
 /* False when it is time to stop. */

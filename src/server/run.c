@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "server/text.h"
 #include "server/why.h"
 
 /* What a shell answers when there is no such program. */
@@ -48,12 +49,11 @@ static void put_variable(FILE *script, const char *name, const char *value)
 /* To be freed; NULL: no memory. */
 static char *make_script(const struct options *options, const struct listeners *listeners)
 {
-    char *text = NULL;
-    size_t size = 0;
+    struct text text;
     char port[16] = "";
     if (listeners->port != 0)
         snprintf(port, sizeof port, "%u", listeners->port);
-    FILE *script = open_memstream(&text, &size);
+    FILE *script = text_open(&text);
     if (!script)
         return NULL;
     put_variable(script, "uri", listeners->uri);
@@ -66,10 +66,7 @@ static char *make_script(const struct options *options, const struct listeners *
                  : options->tls == TLS_REQUIRE ? "2"
                                                : "1");
     fprintf(script, "%s\n", options->run);
-    if (fclose(script) == 0)
-        return text;
-    free(text);
-    return NULL;
+    return text_close(&text, script);
 }
 
 /* In the child.  There may have been threads at the fork: async-signal-safe calls only. */

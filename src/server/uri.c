@@ -18,6 +18,7 @@
 #include <linux/vm_sockets.h>
 
 #include "server/listeners.h"
+#include "server/text.h"
 
 /* RFC 3986: unreserved characters stay.  So does the slash, which paths and export names are full
  * of, and which means nothing else there. */
@@ -132,14 +133,12 @@ static int put_uri(FILE *out, const struct options *options, const struct listen
 
 char *uri_of_listeners(const struct options *options, const struct listeners *listeners)
 {
-    char *uri = NULL;
-    size_t size = 0;
-    FILE *out = open_memstream(&uri, &size);
+    struct text text;
+    FILE *out = text_open(&text);
     if (!out)
         return NULL;
     int err = put_uri(out, options, listeners);
-    if (fclose(out) != 0)
-        err = -1;
+    char *uri = text_close(&text, out);
     if (!err)
         return uri;
     free(uri);
