@@ -100,6 +100,9 @@ static long read_keys(FILE *file, struct key **end)
         if (key != NULL)
             free_key(key);
     }
+    /* There is no more, or no memory to read it into: that is told in no other way. */
+    if (result == 0 && !feof(file) && !ferror(file))
+        result = -ENOMEM;
     if (line != NULL)
         gnutls_memset(line, 0, size);
     free(line);
