@@ -22,11 +22,11 @@ struct listeners {
     char *unix_path; /* ours to remove at the end, or NULL */
     dev_t unix_device;
     ino_t unix_inode; /* of that file */
-    char *unix_dir;  /* made for `-U -`, to be removed too, or NULL */
-    unsigned port;   /* the TCP or vsock port that was bound; 0: neither */
-    char *uri;       /* nbd://..., nbd+unix://..., nbds+...; with the export name, percent-encoded
-                      * where the URI standard wants that */
-    char *nbd;       /* the same, as in nbdkit since 1.24: for its variable $nbd */
+    char *unix_dir;   /* made for `-U -`, to be removed too, or NULL */
+    unsigned port;    /* the TCP or vsock port that was bound; 0: neither */
+    char *uri; /* nbd://..., nbd+unix://..., nbds+...; with the export name, percent-encoded
+                * where the URI standard wants that */
+    char *nbd; /* the same, as in nbdkit since 1.24: for its variable $nbd */
 };
 
 /* Open what options ask for: one Unix socket; TCP on every address that the name stands for (v4

@@ -11,8 +11,8 @@
  * the file is removed at the end: nbdrams started at once do not step on each other.  The lock is
  * not waited for long, nor insisted on: anybody who may read the folder can hold it.
  *
- * At the end the file is known by its number, which nobody else's has as long as our socket is open:
- * to ask once more would take a descriptor, which there may be none of. */
+ * At the end the file is known by its number, which nobody else's has as long as our socket is
+ * open: to ask once more would take a descriptor, which there may be none of. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -189,11 +189,13 @@ static int open_private(const struct options *options, struct listeners *listene
     char *folder = make_folder();
     if (!folder)
         return why_say(-errno, why, why_size, "cannot make a folder for the Unix socket: ");
-    int fd = -ENOMEM;
-    if (asprintf(&path, "%s/%s", folder, private_name) < 0)
+    int fd;
+    if (asprintf(&path, "%s/%s", folder, private_name) < 0) {
         path = NULL;
-    else
+        fd = why_say(-ENOMEM, why, why_size, "%s: ", folder);
+    } else {
         fd = open_at(listeners, path, why, why_size);
+    }
     int err = fd < 0 ? fd : 0;
     if (!err && (options->user || options->group))
         err = give_away(options, path, folder, why, why_size);
