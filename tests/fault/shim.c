@@ -19,7 +19,7 @@
  *                  for is read or written; "one": one byte only
  *
  * Counting begins with the program's own code: what libraries do before is not ours to mend.  Nor
- * is what calls from the libraries of `excused` do when they are refused: they end the program.
+ * is what libraries do (`excused`) that do not survive it.
  * In children (they share the page) it goes on, in what those start it does not.
  */
 
@@ -36,21 +36,25 @@ static const char *wanted; /* FAULT_CALLS */
 enum shim_kind shim_kind;
 int shim_number;
 
-/* GMP (for nettle) and liburcu abort, libtasn1 uses what it did not get.  The sanitizer's own calls
- * are nobody's. */
-static const char *const excused[] = {"libasan", "libgmp", "libhogweed", "libtasn1",
-                                      "liburcu"};
+/* Without memory GMP (for nettle) and liburcu abort, libtasn1 uses what it did not get, and
+ * GnuTLS 3.7 frees twice, or loses, what a handshake has.  The sanitizer's own calls are
+ * nobody's. */
+static const char *const excused[] = {"libasan",    "libgmp",   "libgnutls",
+                                      "libhogweed", "libtasn1", "liburcu"};
 
 static __attribute__((constructor)) void begin(void)
 {
     const char *path = getenv("FAULT_PAGE"), *how = getenv("FAULT_HOW");
     int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
-    void *page = fd < 0 ? MAP_FAILED
-                        : mmap(NULL, sizeof *shim_control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *page =
+        fd < 0 ? MAP_FAILED
+               : mmap(NULL, sizeof *shim_control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (page == MAP_FAILED)
         abort();
     close(fd);
-    shim_kind = how && !strcmp(how, "short") ? SHORT : how && !strcmp(how, "one") ? ONE_BYTE : FAIL;
+    shim_kind = how && !strcmp(how, "short") ? SHORT
+                : how && !strcmp(how, "one") ? ONE_BYTE
+                                             : FAIL;
     shim_number = how && shim_kind == FAIL ? atoi(how) : 0;
     wanted = getenv("FAULT_CALLS");
     unsetenv("LD_PRELOAD");

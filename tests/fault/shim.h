@@ -42,15 +42,15 @@ int shim_fails_with(int usual);
 #define REAL(function)                                                                           \
     static __typeof__(&function) real;                                                           \
     if (!real)                                                                                   \
-        real = (__typeof__(&function))(uintptr_t)dlsym(RTLD_NEXT, #function)
+    real = (__typeof__(&function))(uintptr_t)dlsym(RTLD_NEXT, #function)
 
 /* A function that fails by answering `failure` and setting errno. */
 #define WRAP(family, type, function, parameters, arguments, failure, usual)                      \
     type function parameters                                                                     \
     {                                                                                            \
         REAL(function);                                                                          \
-        if (shim_hits(family, #function, CALLER)) {                                                 \
-            shim_fails_with(usual);                                                                   \
+        if (shim_hits(family, #function, CALLER)) {                                              \
+            shim_fails_with(usual);                                                              \
             return failure;                                                                      \
         }                                                                                        \
         return real arguments;                                                                   \
@@ -61,11 +61,11 @@ int shim_fails_with(int usual);
     type function parameters                                                                     \
     {                                                                                            \
         REAL(function);                                                                          \
-        bool hit = shim_hits(family, #function, CALLER);                                            \
+        bool hit = shim_hits(family, #function, CALLER);                                         \
         type answer = real arguments;                                                            \
         if (!hit)                                                                                \
             return answer;                                                                       \
-        shim_fails_with(usual);                                                                       \
+        shim_fails_with(usual);                                                                  \
         return failure;                                                                          \
     }
 

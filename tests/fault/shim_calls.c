@@ -49,7 +49,8 @@ WRAP("pages", int, mlock2, (const void *at, size_t size, unsigned flags), (at, s
 /* threads */
 
 WRAP("threads", int, pthread_create,
-     (pthread_t * thread, const pthread_attr_t *attributes, void *(*body)(void *), void *argument),
+     (pthread_t * thread, const pthread_attr_t *attributes, void *(*body)(void *),
+      void *argument),
      (thread, attributes, body, argument), EAGAIN, EAGAIN)
 
 /* The sanitizer's runtime asks at the start of each thread, and wants an answer. */
@@ -183,13 +184,12 @@ WRAP("process", int, access, (const char *path, int mode), (path, mode), -1, EAC
 WRAP("process", int, chdir, (const char *path), (path), -1, EACCES)
 WRAP("process", int, flock, (int fd, int operation), (fd, operation), -1, ENOLCK)
 WRAP("process", int, fstat64, (int fd, struct stat64 *status), (fd, status), -1, EACCES)
-WRAP("process", int, fstatat64,
-     (int folder, const char *path, struct stat64 *status, int flags),
+WRAP("process", int, fstatat64, (int folder, const char *path, struct stat64 *status, int flags),
      (folder, path, status, flags), -1, EACCES)
 WRAP("process", char *, getcwd, (char *to, size_t size), (to, size), NULL, ENOENT)
-WRAP("process", int, getresgid, (gid_t *real_id, gid_t *effective, gid_t *saved),
+WRAP("process", int, getresgid, (gid_t * real_id, gid_t *effective, gid_t *saved),
      (real_id, effective, saved), -1, EPERM)
-WRAP("process", int, getresuid, (uid_t *real_id, uid_t *effective, uid_t *saved),
+WRAP("process", int, getresuid, (uid_t * real_id, uid_t *effective, uid_t *saved),
      (real_id, effective, saved), -1, EPERM)
 WRAP("process", int, getrlimit64, (__rlimit_resource_t what, struct rlimit64 *limit),
      (what, limit), -1, EPERM)

@@ -96,6 +96,7 @@ class Victim:
     def __init__(self, folder, shim, *words):
         self.folder = pathlib.Path(folder)
         self.port = None
+        self._adopted = None  # the process that it became in the background
         self._said = open(self.folder / "said", "w+")
         self.process = subprocess.Popen(
             [harness.SERVER, *map(str, words)],
@@ -108,16 +109,29 @@ class Victim:
 
     def await_ready(self):
         """It says where it is once all else is done.  False: it ended before."""
-        out = self.process.stdout
-        ready, _, _ = select.select([out], [], [], SECONDS)
-        assert ready, f"hangs at its start: {self.said()}"
-        printed = os.read(out.fileno(), 4096).decode()
+        printed = ""
+        while "\n" not in printed:
+            ready, _, _ = select.select([self.process.stdout], [], [], SECONDS)
+            assert ready, "hangs at its start"
+            more = os.read(self.process.stdout.fileno(), 4096).decode()
+            if not more:
+                break
+            printed += more
         if printed:
-            found = re.search(r"nbd://\S+:(\d+)/", printed)
-            self.port = found and int(found[1])
+            found = re.search(r"nbds?(://localhost:(\d+)/|\+unix:///\?socket=/\S+/s)\n", printed)
+            assert found, printed
+            self.port = found[2] and int(found[2])
         else:
             self._wait()
         return bool(printed)
+
+    def await_background(self):
+        """It was started without -f: false if it did not go there."""
+        self._wait()
+        if self.status != 0:
+            return False
+        self._adopted = int((self.folder / "pid").read_text())
+        return True
 
     def connect(self):
         """A connection of wire.py."""
@@ -129,14 +143,18 @@ class Victim:
         try:
             self.status = self.process.wait(SECONDS)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"does not end: {self.said()}") from None
+            raise AssertionError("does not end") from None
+
+    @property
+    def pid(self):
+        return self._adopted or self.process.pid
 
     def said(self):
         self._said.seek(0)
         return self._said.read()
 
     def descriptors(self):
-        folder = f"/proc/{self.process.pid}/fd"
+        folder = f"/proc/{self.pid}/fd"
         names = {}
         for fd in os.listdir(folder):
             with contextlib.suppress(FileNotFoundError):
@@ -151,21 +169,33 @@ class Victim:
         )
 
     def rss(self):
-        return int(harness.process_status(self.process.pid)["VmRSS"].split()[0]) * KIB
-
-    def is_alive(self):
-        return self.process.poll() is None
+        return int(harness.process_status(self.pid)["VmRSS"].split()[0]) * KIB
 
     def stop(self):
         """End it; it must have lived until now, and must end well."""
-        assert self.is_alive(), f"died: {self.process.returncode}"
-        self.process.send_signal(signal.SIGTERM)
-        self._wait()
+        if self._adopted:
+            self._stop_adopted()
+        else:
+            assert self.process.poll() is None, f"died: {self.process.returncode}"
+            self.process.send_signal(signal.SIGTERM)
+            self._wait()
         assert self.status == 0, f"ends with {self.status}"
+
+    def _stop_adopted(self):
+        os.kill(self.pid, signal.SIGTERM)
+        pidfd = os.pidfd_open(self.pid)
+        ended, _, _ = select.select([pidfd], [], [], SECONDS)
+        os.close(pidfd)
+        assert ended, "does not end"
+        self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self._adopted = None
 
     def close(self):
         self.process.kill()
         self.process.wait()
+        if self._adopted:
+            os.kill(self._adopted, signal.SIGKILL)
+            os.waitpid(self._adopted, 0)
         self.process.stdout.close()
         self._said.close()
 
