@@ -60,6 +60,7 @@ class Trial:
         self.folder, self.words, self.rng, self.tls = folder, words, rng, tls
         folder.mkdir()
         self.shim = Shim(folder, calls, how)
+        self.is_harmless = False  # what fails: no client may notice
         self.size = FLAT_SIZE if allocator == "malloc" else SIZE
         self.disk = Disk(self.size)
 
@@ -81,18 +82,21 @@ class Trial:
         return Client(self.victim, self.disk, self.rng, style=style, tls=self.tls)
 
     @contextlib.contextmanager
-    def lenient(self):
-        """A client may be refused something here, or be sent away, if a fault met it."""
-        failed = self.shim.failed
+    def lenient(self, since=None):
+        """A client may be sent away here, if a fault met it."""
+        failed = self.shim.failed if since is None else since
         try:
             yield
         except Exception as error:
-            if not is_an_end(error) or self.shim.failed == failed:
+            if not is_an_end(error) or self.is_harmless or self.shim.failed == failed:
                 raise
 
     def visit(self, act=Client.go_through, style=Style.STRUCTURED):
+        failed = self.shim.failed
         with self.lenient(), self.client(style) as client:
             act(client)
+            may_refuse = self.shim.failed > failed and not self.is_harmless
+            assert may_refuse or client.refused == 0, "refused for no reason"
 
     def visit_untouched(self):
         """Nothing fails any more: everything works, and everything is there."""
@@ -137,16 +141,24 @@ class Trial:
 
     # While it serves.
 
-    def step_through(self, act, *, times=1, every=1):
-        """One server; in each visit calls fail from the Nth on."""
+    def step_through(self, act, *, times=1):
+        """One server; in each visit, calls fail from the Nth on."""
+
+        def visit(n):
+            self.shim.arm(n, times)
+            self.visit(act, list(Style)[n % 3])
+
+        self.repeat(visit)
+
+    def repeat(self, visit):
+        """visit(n) with growing n, until nothing fails in it; one server."""
         with self.running():
             assert self.victim.await_ready()
             before = self.victim.descriptors()
-            self.visit(act)  # takes what memory it needs
+            self.visit()  # takes what memory it needs
             rss = self.victim.rss()
             for runs, n in enumerate(numbers()):
-                self.shim.arm(n, times, every)
-                self.visit(act, list(Style)[n % 3])
+                visit(n)
                 self.visit_untouched()
                 self.victim.await_descriptors(before)
                 if not self.shim.failed:

@@ -43,6 +43,7 @@ class Shim:
     """What shim.c counts, and when it lets calls fail: struct control there."""
 
     FIRST, TIMES, EVERY, CALLS, FAILED = range(5)
+    faults = armed = 0  # of all that there were
 
     def __init__(self, folder, calls, how):
         self.path = folder / "page"
@@ -66,6 +67,9 @@ class Shim:
         self._numbers[self.FIRST] = first
 
     def disarm(self):
+        if self._numbers[self.FIRST]:
+            Shim.armed += 1
+            Shim.faults += self.failed
         self._numbers[self.FIRST] = 0
 
     @property
@@ -95,6 +99,7 @@ class Victim:
 
     def __init__(self, folder, shim, *words):
         self.folder = pathlib.Path(folder)
+        self.shim = shim
         self.port = None
         self._adopted = None  # the process that it became in the background
         self._said = open(self.folder / "said", "w+")
@@ -198,6 +203,7 @@ class Victim:
             os.waitpid(self._adopted, 0)
         self.process.stdout.close()
         self._said.close()
+        self.shim.disarm()
 
 
 class Disk:
@@ -359,6 +365,7 @@ class Client:
         random = self.rng.randbytes
         yield self.write(5000, random(100))
         yield self.write(8192, random(4096))
+        yield self.write(98_304, random(64) * 800)  # can be compressed
         yield self.batch()
         yield self.write(150_003, random(large))
         yield self.outside()

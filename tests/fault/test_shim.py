@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The shim stands before every call of nbdram that the system can refuse."""
+
+import re
+
+import pytest
+
+from harness import PRELOAD, SERVER, need, run
+from victim import SHIM
+
+# Calls that the shim lets through, and why.
+LET_THROUGH = {
+    "fail with wrong arguments only, or not at all": r"""
+        __(assert_fail|ctype_\w+|errno_location|sched_cpucount|xpg_basename)  clock_gettime
+        dirname  feof  ferror  gai_strerror  get(e?[ug]id|p?pid|env|opt_long)  isoc99_sscanf  malloc_usable_size
+        mem\w+  opt(arg|ind|opt)  pthread_(attr|cond|condattr|mutex)_\w+  pthread_(join|sigmask)
+        raise  sched_(getcpu|yield)  setvbuf  sig(add|empty|fill)set  signal  sigprocmask  sigtimedwait
+        snprintf  stderr  stdout  str(?!dup)\w+  strto\w+  syscall  sysconf  uname  vsnprintf  waitpid  kill
+        __isoc99_sscanf  readlink
+    """,
+    "fail by what they call in the C library: malloc": r"""
+        asprintf  fopencookie  getaddrinfo  freeaddrinfo  getgrnam  getnameinfo  getpw(nam|uid)  strdup
+        __getdelim  __isoc99_fscanf  fgets
+    """,
+    "print, where nobody looks or fflush tells": r"fprintf  fputc  fputs  fwrite  printf  puts  openlog  syslog",
+    "let go": r"close  free  munlock  munmap  unsetenv  _exit  execl",
+    "start and end of a program": r"__cxa_finalize  __gmon_start__  __libc_start_main  _ITM_\w+",
+    "are those of libraries, which shim.c excuses": r"gnutls_\w+  ZSTD_\w+  urcu_\w+",
+}
+
+
+def names(*flags, file):
+    """Those of a file's dynamic symbols, without versions."""
+    lines = run("nm", "-D", *flags, file).stdout.splitlines()
+    return {line.split()[-1].split("@")[0] for line in lines}
+
+
+@pytest.mark.skipif(bool(PRELOAD), reason="sanitizers have calls of their own")
+def test_knows_all_calls():
+    need("nm")
+    known = names("--defined-only", file=SHIM)
+    patterns = " ".join(LET_THROUGH.values()).split()
+    unknown = {
+        name
+        for name in names("--undefined-only", file=SERVER) - known
+        if not any(re.fullmatch(pattern, name) for pattern in patterns)
+    }
+    assert not unknown, "put them into shim_calls.c, or say here why not"
