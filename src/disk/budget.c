@@ -2,7 +2,10 @@
 
 /* Asking the machine reads half a dozen files, some 50 microseconds: too long for every 2 MiB.
  * So an answer of R bytes of room is good for the next R/16, and the closer the end the more
- * often is asked.  Others may take memory in between; that is what the reserve is for. */
+ * often is asked.  Others may take memory in between; that is what the reserve is for.
+ *
+ * Asking takes a descriptor, and a server can have given all of them to its clients.  Then what
+ * the machine last told goes on to hold, as if nobody else had taken anything since. */
 
 #include "disk/budget.h"
 
@@ -17,7 +20,12 @@ static uint64_t clamp(uint64_t n, uint64_t low, uint64_t high)
     return n < low ? low : n > high ? high : n;
 }
 
-void budget_init(struct budget *budget, uint64_t limit, bool keepback, const char *root)
+static uint64_t beyond_reserve(const struct budget *budget, const struct os_memory_room *room)
+{
+    return room->available > budget->reserve ? room->available - budget->reserve : 0;
+}
+
+int budget_init(struct budget *budget, uint64_t limit, bool keepback, const char *root)
 {
     struct os_memory_room room;
     atomic_init(&budget->used, 0);
@@ -25,21 +33,36 @@ void budget_init(struct budget *budget, uint64_t limit, bool keepback, const cha
     budget->limit = limit;
     budget->root = root;
     budget->reserve = 0;
-    if (limit == 0 && os_memory_room(root, &room) == 0)
+    budget->ceiling = limit ? limit : INT64_MAX;
+    atomic_init(&budget->known, INT64_MAX);
+    int r = limit ? 0 : os_memory_room(root, &room);
+    if (limit == 0 && r == 0) {
         budget->reserve = clamp(room.total / 16, 32 * MIB, 1024 * MIB);
+        budget->ceiling = room.total + room.swap;
+        atomic_init(&budget->known, beyond_reserve(budget, &room));
+    }
     budget->keepback = !keepback ? 0 : limit ? limit / 8 : budget->reserve / 4;
-}
-
-/* What the machine can give beyond the reserve.  One that does not tell gives all it has. */
-static uint64_t machine_room(const struct budget *budget)
-{
-    struct os_memory_room room;
-    if (os_memory_room(budget->root, &room) < 0)
-        return INT64_MAX;
-    return room.available > budget->reserve ? room.available - budget->reserve : 0;
+    return r == -ENOENT ? 0 : r;
 }
 
 /* All orders here are relaxed: these are sums, and guard nothing but themselves. */
+
+/* What the machine can give beyond the reserve.  One that does not tell gives all it has. */
+static uint64_t machine_room(struct budget *budget)
+{
+    struct os_memory_room room;
+    uint64_t used = atomic_load_explicit(&budget->used, memory_order_relaxed);
+    int r = os_memory_room(budget->root, &room);
+    if (r == -ENOENT)
+        return INT64_MAX;
+    if (r < 0) {
+        uint64_t known = atomic_load_explicit(&budget->known, memory_order_relaxed);
+        return known > used ? known - used : 0;
+    }
+    uint64_t left = beyond_reserve(budget, &room);
+    atomic_store_explicit(&budget->known, left + used, memory_order_relaxed);
+    return left;
+}
 
 static int take_from_limit(struct budget *budget, uint64_t n, uint64_t keepback)
 {
@@ -92,7 +115,7 @@ void budget_give(struct budget *budget, uint64_t n)
     atomic_fetch_sub_explicit(&budget->used, n, memory_order_relaxed);
 }
 
-uint64_t budget_total(const struct budget *budget)
+uint64_t budget_total(struct budget *budget)
 {
     if (budget->limit)
         return budget->limit;
@@ -106,6 +129,6 @@ uint64_t budget_ceiling(const struct budget *budget)
     struct os_memory_room room;
     uint64_t limit = budget->limit ? budget->limit : INT64_MAX;
     if (os_memory_room(budget->root, &room) < 0)
-        return limit;
+        return budget->ceiling;
     return room.total + room.swap < limit ? room.total + room.swap : limit;
 }

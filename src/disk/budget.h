@@ -28,13 +28,15 @@ struct budget {
     uint64_t limit;         /* bytes; 0: ask the machine */
     uint64_t keepback;      /* bytes, see above */
     uint64_t reserve;       /* bytes of the machine's memory left free, if it is asked */
+    uint64_t ceiling;       /* bytes: the most there could ever be, when the disk was made */
+    _Atomic uint64_t known; /* bytes that we could have in all, when the machine last told */
     _Atomic int64_t credit; /* bytes that may be taken before the machine is asked again */
     const char *root;       /* as in os_memory_room */
 };
 
 /* limit: bytes, or 0.  keepback: whether anybody will ask for it.  root: see os_memory_room; it
- * must outlive the budget. */
-void budget_init(struct budget *budget, uint64_t limit, bool keepback, const char *root);
+ * must outlive the budget.  0, or -errno if the machine cannot be asked now. */
+int budget_init(struct budget *budget, uint64_t limit, bool keepback, const char *root);
 
 /* Ask for n more bytes: 0 or -ENOSPC. */
 int budget_take(struct budget *budget, uint64_t n, enum budget_purpose purpose);
@@ -46,7 +48,7 @@ void budget_give(struct budget *budget, uint64_t n);
 bool budget_allows(struct budget *budget, enum budget_purpose purpose);
 
 /* The most that could be taken in all, from nothing: as things are now, and at the very best. */
-uint64_t budget_total(const struct budget *budget);
+uint64_t budget_total(struct budget *budget);
 uint64_t budget_ceiling(const struct budget *budget);
 
 #endif

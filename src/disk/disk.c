@@ -41,8 +41,9 @@ int disk_create(const struct disk_options *options, struct disk **made)
         return -ENOMEM;
     disk->size = options->size;
     disk->allocator = allocators[options->allocator];
-    budget_init(&disk->budget, options->limit, options->allocator == DISK_ZSTD, "");
-    int r = disk->allocator->create(options, &disk->budget, &disk->state);
+    int r = budget_init(&disk->budget, options->limit, options->allocator == DISK_ZSTD, "");
+    if (r == 0)
+        r = disk->allocator->create(options, &disk->budget, &disk->state);
     if (r < 0) {
         free(disk);
         return r;

@@ -17,7 +17,8 @@ struct os_memory_room {
  * 2, and answer with the tightest of them.  What the kernel would drop to make room (clean page
  * cache) counts as available.  root is put before each path; "" is the real machine.
  *
- * -ENOENT if the machine does not tell.  May be called from any thread. */
+ * -ENOENT if the machine does not tell; -EMFILE, -ENFILE, -ENOMEM if it cannot be asked at the
+ * moment.  May be called from any thread. */
 int os_memory_room(const char *root, struct os_memory_room *room);
 
 #endif

@@ -4,9 +4,11 @@
 
 #include "support/support.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -164,6 +166,66 @@ static void machine_is_asked_again(void **state)
     assert_int_equal(budget_take(&budget, 2 * MiB, BUDGET_GROW), 0);
 }
 
+/* Let no file be opened: the old limit. */
+static struct rlimit forbid_descriptors(void)
+{
+    struct rlimit before, none;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    return before;
+}
+
+/* A server whose clients have all descriptors: the machine cannot be asked, and what it told last
+ * goes on to hold. */
+static void machine_that_cannot_be_asked(void **state)
+{
+    struct budget budget, unborn;
+    struct os_memory_room room;
+    (void)state;
+    machine_of_16_gib();
+    assert_int_equal(budget_init(&budget, 0, false, root), 0);
+    assert_int_equal(budget_take(&budget, 3 * GiB, BUDGET_GROW), 0);
+    uint64_t ceiling = budget_ceiling(&budget), total = budget_total(&budget);
+    struct rlimit before = forbid_descriptors();
+    int asked = os_memory_room(root, &room), born = budget_init(&unborn, 0, false, root);
+    int too_much = budget_take(&budget, total - 3 * GiB + 1, BUDGET_GROW);
+    int enough = budget_take(&budget, 3 * GiB, BUDGET_GROW);
+    int no_more = budget_take(&budget, total, BUDGET_GROW);
+    uint64_t ceiling_then = budget_ceiling(&budget);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(asked, -EMFILE);
+    assert_int_equal(born, -EMFILE);
+    assert_int_equal(too_much, -ENOSPC);
+    assert_int_equal(enough, 0);
+    assert_int_equal(no_more, -ENOSPC);
+    assert_int_equal(ceiling_then, ceiling);
+}
+
+/* A group's limit is not passed over because its file cannot be opened at the moment: with one
+ * descriptor, the list of groups can be read, but not the files of the group. */
+static void group_that_cannot_be_asked(void **state)
+{
+    struct os_memory_room room;
+    (void)state;
+    machine_of_16_gib();
+    file("/proc/self/cgroup", "0::/ours\n");
+    file("/sys/fs/cgroup/ours/memory.max", "1073741824\n");
+    file("/sys/fs/cgroup/ours/memory.current", "0\n");
+    int next = dup(0);
+    close(next);
+    struct rlimit before, one;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    one = before;
+    one.rlim_cur = (rlim_t)next + 1;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &one), 0);
+    int asked = os_memory_room(root, &room);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(asked, -EMFILE);
+    assert_int_equal(room_now().total, 1 * GiB);
+}
+
 int main(void)
 {
 #define TEST_ON_A_MACHINE(function)                                                              \
@@ -177,6 +239,8 @@ int main(void)
         cmocka_unit_test(limit_is_kept),
         cmocka_unit_test(keepback_is_for_those_who_make_room),
         TEST_ON_A_MACHINE(machine_is_asked_again),
+        TEST_ON_A_MACHINE(machine_that_cannot_be_asked),
+        TEST_ON_A_MACHINE(group_that_cannot_be_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
