@@ -93,7 +93,8 @@ def handshakes() -> list[bytes]:
             seeds += [head + one + raw(end) for one in plain + asked for end in start.values()]
     head = bytes([5, 0, 0, 0]) + ALL_AT_ONCE
     seeds += [head + one + two + raw(start["go"]) for one in plain + asked for two in plain + asked]
-    for style, option in ((wire.Style.SIMPLE, 1), (wire.Style.STRUCTURED, 8), (wire.Style.EXTENDED, 11)):
+    styles = ((wire.Style.SIMPLE, 1), (wire.Style.STRUCTURED, 8), (wire.Style.EXTENDED, 11))
+    for style, option in styles:
         requests = [
             wire.Request(style, wire.NBD_CMD_WRITE, 0, 4, payload=b"data"),
             wire.Request(style, wire.NBD_CMD_READ, 0, 512),
