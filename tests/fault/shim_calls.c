@@ -17,7 +17,6 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -161,21 +160,6 @@ int fcntl64(int fd, int command, ...)
     va_end(arguments);
     if (!shim_hits("process", "fcntl64", CALLER))
         return real(fd, command, argument);
-    shim_fails_with(EPERM);
-    return -1;
-}
-
-int prctl(int option, ...)
-{
-    va_list list;
-    unsigned long arguments[4];
-    REAL(prctl);
-    va_start(list, option);
-    for (int i = 0; i < 4; i++)
-        arguments[i] = va_arg(list, unsigned long);
-    va_end(list);
-    if (!shim_hits("process", "prctl", CALLER))
-        return real(option, arguments[0], arguments[1], arguments[2], arguments[3]);
     shim_fails_with(EPERM);
     return -1;
 }

@@ -21,6 +21,7 @@ SECONDS = 30  # turns a hang into a failure; no measure of speed
 SHIM = pathlib.Path(harness.SERVER).parent / "tests" / "fault-shim.so"
 IS_ASAN = bool(harness.PRELOAD)
 FOREVER = 1 << 62
+URI = r"nbds?(?:://(?:localhost|\[::1\]):(\d+)/|\+unix:///\?socket=/\S+/s)\n"
 
 # Unlike nbdkit and Python, nbdram must lose nothing; and its runtime comes after the shim.
 ASAN_OPTIONS = "detect_leaks=1:verify_asan_link_order=0"
@@ -123,9 +124,9 @@ class Victim:
                 break
             printed += more
         if printed:
-            found = re.search(r"nbds?(://localhost:(\d+)/|\+unix:///\?socket=/\S+/s)\n", printed)
+            found = re.search(URI, printed)
             assert found, printed
-            self.port = found[2] and int(found[2])
+            self.port = found[1] and int(found[1])
         else:
             self._wait()
         return bool(printed)
