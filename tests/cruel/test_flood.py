@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""More than anybody needs: the largest requests, many in flight, and answers that nobody reads.
+
+What the server takes for it is bounded by what one connection may cost, whatever it asks for.
+"""
+
+import concurrent.futures
+import contextlib
+
+import pytest
+
+from harness import ALLOCATORS, HANG_SECONDS, KIB, MIB, THIN_ALLOCATORS
+from ledger import LOOPS, SLACK_AGAIN, Ledger, scaled
+from observe import join
+from wire import NBD_CMD_BLOCK_STATUS, NBD_CMD_READ, NBD_CMD_WRITE, Style
+
+STYLES = tuple(Style)
+LARGEST = 32 * MIB  # of what clients may ask for without having been told of more
+FLOODERS = scaled(3, 4)
+IN_FLIGHT = scaled(2, 6)  # of reads, and of writes
+SLACK_FLOOD = 4 * MIB  # the loops' buffers, and what compression works in
+
+SILENT = scaled(60, 300)
+SILENT_COST = 384 * KIB  # of each: the requests it sent, and what was put together for it
+
+
+class Flooder:
+    """Sends all it has before it looks at an answer, all for the same range.
+
+    It writes a byte of its own, so that what is read is a mixture of everybody's.
+    """
+
+    def __init__(self, server, number):
+        self._client = join(server, STYLES[number % 3])
+        self._payload = bytes([1 + number]) * LARGEST
+        self._requests = []
+        for _ in range(IN_FLIGHT):
+            write = self._client.request(NBD_CMD_WRITE, MIB, payload=self._payload)
+            self._requests += [write, self._client.request(NBD_CMD_READ, MIB, LARGEST)]
+
+    def send(self):
+        with self._client.sock.dup() as sock:  # the time limit is each one's own
+            sock.settimeout(HANG_SECONDS)
+            for request in self._requests:
+                sock.sendall(request.pack())
+
+    def receive(self):
+        for request in self._requests:
+            self._client.finish(request)
+            assert request.error == 0
+            for _, _, data in request.content:
+                assert set(data[:: 509 * 7]) <= set(range(1, FLOODERS + 1)), "what nobody wrote"
+            request.content.clear()
+            request.replies.clear()
+        self._client.disconnect()
+
+
+def flood(server):
+    """Yields while it goes on."""
+    flooders = [Flooder(server, number) for number in range(FLOODERS)]
+    with concurrent.futures.ThreadPoolExecutor(2 * FLOODERS) as pool:
+        parts = [pool.submit(call) for f in flooders for call in (f.send, f.receive)]
+        while not all(part.done() for part in parts):
+            yield
+        for part in parts:
+            part.result()
+
+
+@pytest.mark.parametrize("allocator", scaled(THIN_ALLOCATORS, ALLOCATORS))
+def test_largest_requests(nbdram, rng, allocator):
+    """Memory is taken for none of them, and others are served beside them."""
+    server = nbdram(str(MIB + LARGEST), f"allocator={allocator}", flags=LOOPS)
+    ledger = Ledger(server, rng)
+    with join(server) as client:
+        client.write(MIB, bytes([1]) * LARGEST)
+        client.disconnect()
+    ledger.forget_peak()
+    for _ in range(2):
+        for _ in flood(server):
+            ledger.finds_what_it_stored()
+        ledger.balance(SLACK_FLOOD)
+    ledger.peak_is_within(SLACK_FLOOD)
+
+
+def ask_for_everything(client, number):
+    """And leave no room for more requests."""
+    large = client.request(NBD_CMD_READ, 0, 8 * MIB).pack()
+    small = client.request(NBD_CMD_READ, 4097 * number, 3000).pack()
+    status = client.request(NBD_CMD_BLOCK_STATUS, 0, 8 * MIB).pack()
+    kinds = (large * 10, small * 1000, status * 100 + small * 100, large + small * 100)
+    client.sock.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            client.sock.send(kinds[number % len(kinds)])
+
+
+@pytest.mark.parametrize("allocator", ALLOCATORS)
+def test_nobody_reads(nbdram, rng, allocator):
+    server = nbdram("8M", f"allocator={allocator}", flags=LOOPS)
+    ledger = Ledger(server, rng)
+    once = SLACK_FLOOD
+    for _ in range(2):
+        silent = [join(server, STYLES[number % 3]) for number in range(SILENT)]
+        for number, client in enumerate(silent):
+            ask_for_everything(client, number)
+        for _ in range(20):
+            ledger.finds_what_it_stored()
+        ledger.peak_is_within(SILENT * SILENT_COST)
+        for client in silent:
+            client.close()
+        once = ledger.balance(once) + SLACK_AGAIN

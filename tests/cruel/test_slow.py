@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Clients that send, or take, a byte at a time, in each state, many of them.
+
+No clock judges that others are served: in each round every slow client moves a byte, and then the
+witness, and one more client of each loop, are answered before the next round begins.
+"""
+
+import struct
+
+from harness import KIB, MIB
+from ledger import LOOPS, SLACK_AGAIN, Ledger, scaled
+from observe import join
+from traffic import STYLES, client_hello, entry
+from wire import (
+    NBD_CMD_READ,
+    NBD_CMD_WRITE,
+    NBD_OPT_EXTENDED_HEADERS,
+    NBD_OPT_GO,
+    NBD_OPT_STARTTLS,
+    NBD_OPT_STRUCTURED_REPLY,
+    NBD_REP_ACK,
+    NBD_SIMPLE_REPLY_MAGIC,
+    Connection,
+    Style,
+)
+
+EACH = scaled(20, 100)  # of each kind
+ROUNDS = 60  # bytes that each moves
+PAYLOADS = (100, 5000, 64 * KIB)  # kept until they are whole, but for the last
+SPOT = 2 * MIB
+
+
+class Slow:
+    def __init__(self, client, left):
+        self._client = client
+        self._left = left
+
+    def move(self):
+        """By a byte, except the last one."""
+        if len(self._left) > 1:
+            self._move()
+            self._left = self._left[1:]
+
+    def close(self):
+        self._client.close()
+
+
+class Sender(Slow):
+    """Sends what is left, and is answered then."""
+
+    def __init__(self, client, left, answered):
+        super().__init__(client, left)
+        self._answered = answered
+
+    def _move(self):
+        self._client.send(self._left[:1])
+
+    def end(self):
+        self._client.send(self._left)
+        self._answered()
+        self.close()
+
+
+class Taker(Slow):
+    """Takes what is left."""
+
+    def _move(self):
+        assert self._client.recv(1) == self._left[:1]
+
+    def end(self):
+        assert self._client.recv(len(self._left)) == self._left
+        self.close()
+
+
+def greeter(server, number):
+    """Slow from the first byte on."""
+    client = Connection.to(server.socket)
+    style = STYLES[number % 3]
+    option = {Style.STRUCTURED: NBD_OPT_STRUCTURED_REPLY, Style.EXTENDED: NBD_OPT_EXTENDED_HEADERS}
+    expected = [option[style]] if style in option else []
+
+    def answered():
+        client.recv_greeting()
+        for name in expected:
+            assert client.recv_option_reply(name).type == NBD_REP_ACK
+        client.style = style
+        assert client.recv_option_replies(NBD_OPT_GO)[-1].type == NBD_REP_ACK
+
+    return Sender(client, entry(style), answered)
+
+
+def encrypter(server, number):
+    """Slow with the first record of TLS."""
+    client = Connection.to(server.socket).greet()
+    client.accepted(NBD_OPT_STARTTLS)
+    return Sender(client, client_hello(), lambda: client.recv(1))
+
+
+def asker(server, number):
+    client = join(server, STYLES[number % 3])
+    read = client.request(NBD_CMD_READ, 0, 1000)
+    return Sender(client, read.pack(), lambda: client.finish(read))
+
+
+def writer(server, number):
+    client = join(server, STYLES[number % 3])
+    data = bytes([1 + number % 255]) * PAYLOADS[number // 3 % len(PAYLOADS)]
+    write = client.request(NBD_CMD_WRITE, SPOT, payload=data)
+    client.send(write.pack()[:-90])
+    return Sender(client, write.pack()[-90:], lambda: client.finish(write))
+
+
+def reader(server, number):
+    """Of a reply that does not fit into the socket."""
+    client = join(server)
+    expected = client.read(0, MIB)
+    read = client.send_request(NBD_CMD_READ, 0, MIB)
+    return Taker(client, struct.pack(">IIQ", NBD_SIMPLE_REPLY_MAGIC, 0, read.cookie) + expected)
+
+
+KINDS = (greeter, encrypter, asker, writer, reader)
+
+
+def creep(server, ledger):
+    """All of them at once; then one half says what is left and the other leaves."""
+    slow = [kind(server, number) for number in range(EACH) for kind in KINDS]
+    prompt = [join(server) for _ in range(2)]
+    for _ in range(ROUNDS):
+        for client in slow:
+            client.move()
+        ledger.finds_what_it_stored()
+        for client in prompt:
+            client.write(SPOT + MIB, b"at once")
+            assert client.read(SPOT + MIB, 7) == b"at once"
+    for client in slow[::2]:
+        client.end()
+    for client in slow[1::2] + prompt:
+        client.close()
+
+
+def test_slow_in_every_state(nbdram, rng, secrets):
+    flags = (*LOOPS, "--timeout", "0", "--tls=on", *secrets.flags("certificates"))
+    server = nbdram("4M", flags=flags)
+    ledger = Ledger(server, rng)
+    creep(server, ledger)
+    once = ledger.balance()
+    creep(server, ledger)
+    ledger.balance(once + SLACK_AGAIN)
