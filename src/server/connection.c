@@ -12,7 +12,8 @@
 #include "server/requests.h"
 #include "server/server.h"
 
-#define TURN_RECEIVES 16 /* until others have their turn */
+#define TLS_MEMORY (32u << 10) /* of a session, about: the library does not tell */
+#define TURN_RECEIVES 16       /* until others have their turn */
 
 int connection_create(struct server *server, int in, int out, struct connection **made)
 {
@@ -48,6 +49,13 @@ void connection_destroy(struct connection *connection)
     free(connection->waiting);
     free(connection->handshake);
     free(connection);
+}
+
+size_t connection_memory(const struct connection *connection)
+{
+    return sizeof *connection + sizeof *connection->handshake + connection->unread.size +
+           connection->unsent.size + connection->waiting_count * sizeof *connection->waiting +
+           (connection->transport.tls ? TLS_MEMORY : 0);
 }
 
 static void tell(const struct connection *connection, const char *what)

@@ -145,6 +145,9 @@ int connection_create(struct server *server, int in, int out, struct connection 
 /* Close and free. */
 void connection_destroy(struct connection *connection);
 
+/* Bytes that are its own, about, what it needed for its handshake included. */
+size_t connection_memory(const struct connection *connection);
+
 /* Go as far as can be gone without waiting, but not for longer than others can wait. */
 void connection_step(struct connection *connection);
 

@@ -19,9 +19,10 @@
 #define EVENTS 256
 #define STOP_MILLISECONDS 700
 
-/* Connections that end until their memory is given back.  malloc does so of its own accord only
- * where nothing above it is in use: after 4,000 connections at once some MiB would stay. */
-#define TIDY_AFTER 64
+/* Bytes of connections that ended until they are given back.  malloc does so of its own accord
+ * only where nothing above them is in use: after 4,000 connections at once some MiB would stay.
+ */
+#define TIDY_AFTER (512u << 10)
 
 /* Watching. */
 
@@ -93,8 +94,8 @@ static void free_ended(struct loop *loop)
     uint64_t one = 1;
     while ((connection = TAILQ_FIRST(&loop->ended))) {
         TAILQ_REMOVE(&loop->ended, connection, link);
+        loop->untidy += connection_memory(connection);
         connection_destroy(connection);
-        loop->untidy++;
         atomic_fetch_sub_explicit(&loop->server->connections, 1, memory_order_relaxed);
         if (write(loop->server->left, &one, sizeof one) < 0)
             continue; /* cannot happen: it would take 2^64 of them */

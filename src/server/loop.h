@@ -55,7 +55,7 @@ struct loop {
     uint64_t effort;                   /* of the step being made: bytes of the disk changed */
     unsigned taken;                    /* requests since the last wait (loop_take) */
     unsigned skip_looks, look_penalty; /* see wait_for_events */
-    unsigned untidy;                   /* connections freed since os_memory_tidy */
+    size_t untidy;                     /* bytes of connections freed since os_memory_tidy */
     bool may_look;                     /* there is more than one processor */
     bool stopping;
     int64_t deadline; /* of stopping, milliseconds of os_clock */

@@ -5,6 +5,9 @@ import resource
 
 import pytest
 
+import harness
+import wire
+
 SPARE = 200  # descriptors beside those of a crowd
 
 
@@ -15,3 +18,9 @@ def crowd_most():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield hard - SPARE
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Where so much is going on, an answer may take a while."""
+    monkeypatch.setattr(wire, "SECONDS", harness.HANG_SECONDS)

@@ -5,28 +5,22 @@ Half of each crowd is let come to its stage first, all of it at once; the other 
 before the server may have looked.
 """
 
-import contextlib
-import socket
-import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
 
-from harness import HANG_SECONDS, KIB, MIB
+from harness import KIB, MIB
 from ledger import LOOPS, SLACK_AGAIN, Ledger, scaled
-from observe import address_of, arrived, descriptors, join, until
+from observe import arrived, descriptors, until
+from traffic import FLAGS, STYLES, come, entry, front, leave, request
 from wire import (
     NBD_CMD_DISC,
     NBD_CMD_READ,
     NBD_CMD_WRITE,
-    NBD_OPT_EXTENDED_HEADERS,
-    NBD_OPT_GO,
     NBD_OPT_LIST,
-    NBD_OPT_STRUCTURED_REPLY,
     Connection,
     Style,
-    pack_info,
     pack_option,
 )
 
@@ -35,33 +29,6 @@ GREETING = 18
 
 CROWD = scaled(2_000, 10_000)  # for each stage, place and way to leave
 AT_ONCE = scaled(500, 4_000)
-
-IP_BIND_ADDRESS_NO_PORT = 24  # Python 3.11 has no name for it
-
-FLAGS = struct.pack(">I", 3)
-STYLES = tuple(Style)
-STYLE_OPTIONS = {
-    Style.SIMPLE: b"",
-    Style.STRUCTURED: pack_option(NBD_OPT_STRUCTURED_REPLY),
-    Style.EXTENDED: pack_option(NBD_OPT_EXTENDED_HEADERS),
-}
-
-
-def entry(style):
-    """All that a client sends on its way into transmission."""
-    return FLAGS + STYLE_OPTIONS[style] + pack_option(NBD_OPT_GO, pack_info())
-
-
-def request(style, *args, **kwargs):
-    client = Connection(None)
-    client.style = style
-    return client.request(*args, **kwargs).pack()
-
-
-def front(data, number, least=1):
-    """A part of it, without the end; its length follows from the number."""
-    return data[: least + number * 7919 % (len(data) - least)]
-
 
 def mid_handshake(style, number):
     options = (
@@ -78,7 +45,7 @@ def mid_header(style, number):
 
 
 def mid_payload(style, number):
-    """Small ones are kept until they are whole, large ones go to the disk's memory as they come."""
+    """Small ones are kept until they are whole, large ones go straight to the disk."""
     size = (PAGE, 15 * KIB, 64 * KIB)[number // 3 % 3]
     write = request(style, NBD_CMD_WRITE, 2 * MIB + number % 100 * KIB, payload=bytes(size))
     return entry(style) + front(write, number, least=len(write) - size)
@@ -104,30 +71,6 @@ STAGES = {
     "reply": Stage(mid_reply, True, 1000, scaled(100, 250)),  # each pins a buffer full of data
 }
 WAYS = {"farewell": False, "reset": True}
-
-
-def come(server, data, number):
-    family, address = address_of(server)
-    sock = socket.socket(family)
-    if family == socket.AF_INET:
-        # The system remembers ports of connections that ended: use all addresses that are ours.
-        sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-        sock.bind((f"127.0.1.{1 + number % 250}", 0))
-    sock.settimeout(HANG_SECONDS)
-    sock.connect(address)
-    sock.sendall(data)
-    return sock
-
-
-def leave(sock, abruptly):
-    """Abruptly: the other side gets a reset, as it does from a Unix socket with data unread."""
-    if not abruptly:
-        with contextlib.suppress(OSError):  # it may be gone, and have been reset
-            sock.recv(64 * KIB, socket.MSG_DONTWAIT)
-            sock.shutdown(socket.SHUT_WR)
-    elif sock.family == socket.AF_INET:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
 
 
 def greetings(server):

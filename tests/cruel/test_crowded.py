@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Clients that vanish where not everybody gets in: at the door of TLS, and of a full server."""
+
+import socket
+import struct
+
+import pytest
+
+from harness import KIB, MIB
+from ledger import LOOPS, SLACK_AGAIN, Ledger, scaled
+from observe import arrived, descriptors, join, until
+from traffic import FLAGS, client_hello, come, entry, front, leave
+from wire import NBD_OPT_STARTTLS, Connection, Style, pack_option
+
+CROWD = scaled(2_000, 10_000)  # for each stage of TLS
+AT_ONCE = scaled(200, 1_000)
+ROOM = 20
+SLACK_TLS = 4 * MIB  # the library's tables, too
+
+GREETING = 18
+ACKNOWLEDGED = GREETING + 20  # an empty reply behind it
+
+
+def stages():
+    """What each says once TLS was acknowledged, and whether the server answers then."""
+    hello = client_hello()
+    return {
+        "silent": (lambda number: b"", False),
+        "mid-record": (lambda number: front(hello, number), False),
+        "hello": (lambda number: hello, True),
+        "garbage": (lambda number: b"\x16\3\1\0\4" + struct.pack(">I", number), False),
+    }
+
+
+def vanish_in_tls(server, says, is_answered, count):
+    crowd = []
+    for number in range(count):
+        data = FLAGS + pack_option(NBD_OPT_STARTTLS)
+        crowd.append(Connection(come(server, data, number)))
+    for number, client in enumerate(crowd):
+        client.recv(ACKNOWLEDGED)
+        client.send(says(number))
+    for number, client in enumerate(crowd):
+        if is_answered and number % 2:
+            client.sock.recv(1)  # or the end
+        leave(client.sock, number // 2 % 2)
+
+
+@pytest.mark.parametrize("place", ("unix", "tcp4"))
+@pytest.mark.parametrize("stage", stages())
+def test_vanish_in_tls(nbdram, rng, secrets, crowd_most, stage, place):
+    flags = (*LOOPS, "--tls=on", *secrets.flags("certificates"))
+    server = nbdram("4M", flags=flags, place=place)
+    ledger = Ledger(server, rng)
+    says, is_answered = stages()[stage]
+    most = SLACK_TLS
+    for _ in range(2):
+        for _ in range(0, CROWD // 2, AT_ONCE):
+            vanish_in_tls(server, says, is_answered, min(AT_ONCE, crowd_most))
+            ledger.serves()
+        most = ledger.balance(most) + SLACK_AGAIN
+
+
+def queue_up(server, count):
+    """Some get in, the others wait; then all leave, those that wait first or last."""
+    crowd = [come(server, entry(Style.SIMPLE), number) for number in range(count)]
+    inside = ROOM - 1
+    until(lambda: arrived(Connection(crowd[inside - 1])) > GREETING)
+    assert not arrived(Connection(crowd[inside])), "there was room for more"
+    return crowd
+
+
+@pytest.mark.parametrize("place", ("unix", "tcp4"))
+def test_vanish_from_the_queue(nbdram, rng, crowd_most, place):
+    """Those that are waiting for a place may go as well."""
+    server = nbdram("4M", flags=(*LOOPS, "--max-connections", ROOM), place=place)
+    ledger = Ledger(server, rng)
+    most = SLACK_TLS
+    for _ in range(2):
+        for number in range(CROWD // 2 // AT_ONCE):
+            crowd = queue_up(server, min(AT_ONCE, crowd_most))
+            ledger.finds_what_it_stored()
+            assert descriptors(server) == ledger.descriptors + ROOM - 1
+            for sock in crowd[:: -1 if number % 2 else 1]:
+                leave(sock, number // 2 % 2)
+            ledger.everybody_left()
+            ledger.serves()
+        most = ledger.balance(most) + SLACK_AGAIN
