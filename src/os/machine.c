@@ -130,7 +130,7 @@ static int ask_groups(struct os_memory_room *room, const char *root)
 
 int os_memory_room(const char *root, struct os_memory_room *room)
 {
-    uint64_t total_kib, available_kib, swap_kib = 0;
+    uint64_t total_kib = 0, available_kib = 0, swap_kib = 0;
     int r = read_keyed(root, "/proc/meminfo", "", "MemTotal:", &total_kib);
     if (r == 0)
         r = read_keyed(root, "/proc/meminfo", "", "MemAvailable:", &available_kib);
