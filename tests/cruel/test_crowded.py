@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Clients that vanish where not everybody gets in: at the door of TLS, and of a full server."""
 
-import socket
 import struct
 
 import pytest
 
-from harness import KIB, MIB
+from harness import MIB
 from ledger import LOOPS, SLACK_AGAIN, Ledger, scaled
-from observe import arrived, descriptors, join, until
+from observe import arrived, descriptors, until
 from traffic import FLAGS, client_hello, come, entry, front, leave
 from wire import NBD_OPT_STARTTLS, Connection, Style, pack_option
 
