@@ -26,6 +26,13 @@ def test_without_memory(tmp_path, rng, calls, allocator):
     live_through(tmp_path, words, rng, calls=calls, allocator=allocator)
 
 
+@pytest.mark.parametrize("allocator", ALLOCATORS)
+def test_without_pages_for_long(tmp_path, rng, allocator):
+    """A single refusal is made up for by trying again: here writes are refused."""
+    words = ("-U", "s", f"allocator={allocator}")
+    live_through(tmp_path, words, rng, times=1000, calls="pages", allocator=allocator)
+
+
 @pytest.mark.parametrize("calls", ("descriptors", "files", "sockets", "watching", "process"))
 def test_with_files(tmp_path, rng, calls):
     live_through(tmp_path, EVERYTHING, rng, calls=calls)
@@ -81,7 +88,7 @@ def test_with_keys(tmp_path, rng):
 def test_for_a_command(tmp_path, rng, calls):
     """--run: the whole command, or nothing of it."""
     words = ("-U", "-", "--run", f": {'x' * 9000}; exit 3")
-    for runs, n in enumerate(numbers()):
+    for runs, n in enumerate(numbers(dense=200)):  # few calls are about the command
         trial = Trial(tmp_path / str(n), words, rng, calls=calls)
         trial.shim.arm(n)
         with trial.running():

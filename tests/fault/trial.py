@@ -47,11 +47,11 @@ NEEDED_TO_REMOVE = {
 }
 
 
-def numbers():
+def numbers(dense=DENSE):
     """1, 2, 3, ... and then, if time is short, with growing gaps."""
     n = 0
     for _ in range(RUNS_MAX):
-        n += 1 if n < DENSE else 1 + n // 6
+        n += 1 if n < dense else 1 + n // 6
         yield n
     pytest.fail("faults without end")
 
@@ -109,9 +109,9 @@ class Trial:
 
     # From the start to the end.
 
-    def live(self, n, while_serving):
+    def live(self, n, while_serving, times=1):
         """A life in which the Nth call fails; false if there are not so many."""
-        self.shim.arm(n)
+        self.shim.arm(n, times)
         with self.running():
             if self.victim.await_ready():
                 while_serving(self)
@@ -172,11 +172,11 @@ class Trial:
             self.check_left()
 
 
-def live_through(folder, words, rng, while_serving=Trial.serve, **options):
+def live_through(folder, words, rng, while_serving=Trial.serve, *, times=1, **options):
     """Life after life, until nothing fails in one."""
     for runs, n in enumerate(numbers()):
         trial = Trial(folder / str(n), ("-f", *words), rng, **options)
-        if not trial.live(n, while_serving):
+        if not trial.live(n, while_serving, times):
             assert runs > 0, "nothing was put to the test"
             return
         shutil.rmtree(trial.folder)
