@@ -68,8 +68,9 @@ class Ledger:
         data = rng.randbytes(count)
         self._witness.write(at, data)
         self._stored[at : at + count] = data
-        first = max(at - KIB, 0)
-        assert self._witness.read(first, count + 2 * KIB) == self._stored[first:][: count + 2 * KIB]
+        around = slice(max(at - KIB, 0), at + count + KIB)
+        found = self._witness.read(around.start, around.stop - around.start)
+        assert found == self._stored[around]
 
     def serves(self):
         """The witness is served, and so is somebody new."""

@@ -20,6 +20,7 @@ from wire import NBD_CMD_TRIM, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES, NBD_ENOSPC, 
 
 ROUNDS = 100
 LIMIT = scaled(3 * MIB, 8 * MIB)
+ARRAY = MIB  # whose size and limit are the same
 BLOCK = 4 * KIB  # a refused write leaves each of them as it was, or as it should have become
 CLIENTS = 4
 HOME = 128 * KIB
@@ -189,7 +190,7 @@ def test_full_again_and_again(nbdram, rng, allocator):
         for number in range(ROUNDS):
             noise = allocator == "sparse" or number % 3 == 0
             taken = one_round(pool, number, plots, noise)
-            assert taken >= 3 / 4 * first.setdefault(noise, taken), "room was lost"
+            assert taken >= first.setdefault(noise, taken) / 2, "room was lost"
     if resident_is_telling(server):
         assert peak(server) <= before + LIMIT + SLACK_FULL
         until(lambda: resident(server) <= peak(server) - LIMIT // 2)
@@ -197,15 +198,15 @@ def test_full_again_and_again(nbdram, rng, allocator):
 
 def test_array_is_full_from_the_start(nbdram, rng):
     """It has all its memory, so that only what is beyond the end is refused."""
-    server = nbdram(str(LIMIT), f"limit={LIMIT + MIB}", "allocator=malloc", flags=LOOPS)
+    server = nbdram(str(ARRAY), f"limit={ARRAY}", "allocator=malloc", flags=LOOPS)
     before = resident(server)
     clients = [join(server, style) for style in Style]
-    share = LIMIT // len(clients) // BLOCK * BLOCK
+    share = ARRAY // len(clients) // BLOCK * BLOCK
     for _ in range(ROUNDS):
         data = [rng.randbytes(share) for _ in clients]
         writes = []
         for number, client in enumerate(clients):
-            for at, payload in ((number * share, data[number]), (LIMIT - 512, bytes(BLOCK))):
+            for at, payload in ((number * share, data[number]), (ARRAY - 512, bytes(BLOCK))):
                 writes.append(client.send_request(NBD_CMD_WRITE, at, payload=payload))
         for client, write, beyond in zip(clients, writes[::2], writes[1::2]):
             assert client.finish(write).error == 0
@@ -214,4 +215,4 @@ def test_array_is_full_from_the_start(nbdram, rng):
             assert client.read(number * share, share) == data[number]
             client.done(NBD_CMD_TRIM, number * share, share)
     if resident_is_telling(server):
-        assert peak(server) <= before + LIMIT + SLACK_FULL
+        assert peak(server) <= before + ARRAY + SLACK_FULL

@@ -76,12 +76,15 @@ def greeter(server, number):
     """Slow from the first byte on."""
     client = Connection.to(server.socket)
     style = STYLES[number % 3]
-    option = {Style.STRUCTURED: NBD_OPT_STRUCTURED_REPLY, Style.EXTENDED: NBD_OPT_EXTENDED_HEADERS}
-    expected = [option[style]] if style in option else []
+    options = {
+        Style.SIMPLE: [],
+        Style.STRUCTURED: [NBD_OPT_STRUCTURED_REPLY],
+        Style.EXTENDED: [NBD_OPT_EXTENDED_HEADERS],
+    }
 
     def answered():
         client.recv_greeting()
-        for name in expected:
+        for name in options[style]:
             assert client.recv_option_reply(name).type == NBD_REP_ACK
         client.style = style
         assert client.recv_option_replies(NBD_OPT_GO)[-1].type == NBD_REP_ACK

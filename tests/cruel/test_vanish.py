@@ -108,6 +108,7 @@ def storm(server, ledger, stage, at_once, count):
         for number in range(count - count // 2):
             style = STYLES[number % 3]
             leave(come(server, stage.sends(style, number), number), abruptly)
+        ledger.everybody_left()
 
 
 @pytest.mark.parametrize("place", ("unix", "tcp4"))
