@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* Requests one by one, with no connection between: parsed and checked by src/nbd, carried out by
- * the disk, answered by src/nbd, and judged.  The same inputs as of transmission.c, several times
- * as fast; and as nothing is in flight at the same time, every byte is known. */
+ * the disk, answered by src/nbd, and judged.  the same inputs as of transmission.c,
+ * but as nothing is in flight at the same time, every byte is known. */
 
 #include <errno.h>
 
