@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """How much of each cruelty, and what a server must hold before and after.
 
-With CI=true everything is done in its full count; else enough of it to be a test.
+With NBDRAM_TEST_FULL=1 everything is done in its full count; else enough of it to be a test.
 """
 
 import contextlib
 import os
 import pathlib
 
-from harness import KIB, MIB, SERVER, process_status
+from harness import KIB, MIB, process_status
 from observe import descriptors, join, resident, resident_is_telling, until
 from wire import NBD_CMD_FLUSH
 
-# Sanitizers look for errors, not for what a large number brings; and they are slow.
-FULL = os.environ.get("CI") == "true" and "asan" not in SERVER
+FULL = os.environ.get("NBDRAM_TEST_FULL") == "1"
 
 # Bytes that may stay: buffers of loops that had no such clients before, and scraps of the heap.
 SLACK = 2 * MIB

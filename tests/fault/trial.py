@@ -13,8 +13,8 @@ made.  Whatever fails,
 Which call is the Nth depends a little on the threads, so all of them come up over the runs rather
 than each in one.
 
-NBDRAM_FAULT_RUNS: up to which N there are no gaps (default: 12; with CI=true there are none, unless
-there is a sanitizer).
+NBDRAM_FAULT_RUNS: up to which N there are no gaps (default: 12; with NBDRAM_TEST_FULL=1 there are
+none).
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from victim import Client, Disk, Shim, Style, Victim, is_an_end
 
 RUNS_MAX = 5000  # or it never passes
 # With the sanitizer a life takes ten times as long.
-IS_THOROUGH = os.environ.get("CI") == "true" and not harness.PRELOAD
+IS_THOROUGH = os.environ.get("NBDRAM_TEST_FULL") == "1"
 DENSE = int(os.environ.get("NBDRAM_FAULT_RUNS") or (RUNS_MAX if IS_THOROUGH else 12))
 SIZE = 64 * MIB
 FLAT_SIZE = MIB  # of a disk that is there from the start
