@@ -73,52 +73,47 @@ static void unlink_pages(struct paged *paged, uint64_t first, uint64_t end, stru
     left_flush(paged, left);
 }
 
-static int zero_edge(struct paged *paged, struct request *request)
+/* Zero what is a part of one page, or nothing. */
+static int zero_edge(struct paged *paged, uint64_t offset, uint64_t count)
 {
-    size_t at;
-    int r;
+    struct request request;
     struct search search = {0};
-    for (;;) {
+    int r = 0;
+    request_init(&request, offset, count);
+    while (count) {
         rcu_enter();
-        r = zero_part(paged, request);
+        r = zero_part(paged, &request);
         rcu_leave();
-        left_flush(paged, &request->left);
+        left_flush(paged, &request.left);
         if ((r != -ENOSPC && r != -ENOMEM) || !paged_make_room(paged, &search))
             break;
     }
-    request_advance(request, request_part(paged, request, &at));
     return r == -ENOMEM ? -ENOSPC : r;
 }
 
-/* Whole pages go, the parts at either end are zeroed. */
-static int zero_range(struct paged *paged, struct request *request)
+/* Whole pages go, and then the parts at either end are zeroed: that can take memory, which the
+ * pages have given. */
+static int zero_range(struct paged *paged, uint64_t offset, uint64_t count)
 {
-    size_t at, size = paged_page_size(paged), n = request_part(paged, request, &at);
-    bool to_end = request->offset + request->count == paged->size;
-    int head = 0, tail = 0;
-    if (n < size && !(to_end && at == 0))
-        head = zero_edge(paged, request);
-    if (request->count == 0)
-        return head;
-    uint64_t first = paged_page_of(paged, request->offset);
-    uint64_t end = paged_page_of(paged, request->offset + request->count);
-    if (to_end) /* the disk may end within a page: all of that which there is, is covered */
-        end = first + request_pages(paged, request);
+    size_t size = paged_page_size(paged);
+    uint64_t stop = offset + count;
+    uint64_t first = paged_page_of(paged, offset + size - 1), end = paged_page_of(paged, stop);
+    struct left left = {0};
+    if (stop == paged->size) /* maybe within a page: all of that which there is, is covered */
+        end = paged_page_of(paged, stop + size - 1);
     if (first < end)
-        unlink_pages(paged, first, end, &request->left);
-    request_advance(request, least((end - first) << paged->page_shift, request->count));
-    if (request->count)
-        tail = zero_edge(paged, request);
+        unlink_pages(paged, first, end, &left);
+    int head = zero_edge(paged, offset, least((first << paged->page_shift) - offset, count));
+    uint64_t tail_at = end << paged->page_shift;
+    int tail = end < first || tail_at >= stop ? 0 : zero_edge(paged, tail_at, stop - tail_at);
     return head < 0 ? head : tail;
 }
 
 int paged_zero(void *state, uint64_t offset, uint64_t count, unsigned flags)
 {
-    struct request request;
-    request_init(&request, offset, count);
     if (flags & DISK_NO_HOLE)
         return paged_provide(state, offset, count);
-    return zero_range(state, &request);
+    return zero_range(state, offset, count);
 }
 
 /* A trim is a hint: the part of a page that cannot be zeroed for lack of memory stays as it is.

@@ -98,8 +98,7 @@ class Plot:
         for trim in trims:
             assert self.client.finish(trim).error == 0
         # Of a compressed page the part that was trimmed may still be there, for lack of memory.
-        # Room was made now, but it may take a moment to be found.
-        until(lambda: self._zero(HOME, self._over) == 0)
+        assert self._zero(HOME, self._over) == 0
         self.content[HOME : HOME + self._over] = bytes(self._over)
         self._over = 0
 

@@ -306,6 +306,29 @@ static void compressed_pages_can_be_written_in_part(void **state)
     disk_destroy(disk);
 }
 
+/* Pages at either end of a range are compressed, and there is no room left to inflate one: what
+ * lies between them goes first, and makes it. */
+static void zeroing_makes_its_own_room(void **state)
+{
+    (void)state;
+    uint8_t noise[BLOCK];
+    struct prng prng;
+    uint64_t at = 1, page, half;
+    prng_init(&prng, test_seed(), 0);
+    fill_random(&prng, noise, sizeof noise);
+    struct disk *disk = disk_made(DISK_ZSTD, SIZE, LIMIT);
+    page = disk_page_size(disk);
+    half = page / 2;
+    uint64_t n = fill(disk, 0, TEXT);
+    assert_int_equal(disk_settle(disk), 0);
+    while (at < n && disk_write(disk, at * BLOCK + half, half, noise) == 0)
+        at++;
+    assert_true(at < n - 1);
+    assert_int_equal(disk_zero(disk, half, n * BLOCK - page, 0), 0);
+    assert_true(all_hole(disk, page, n * BLOCK - 2 * page));
+    disk_destroy(disk);
+}
+
 /* Blobs of which five fit into a segment and leave an eighth of it empty: no storing again gains
  * that, neither for a writer who waits for room, nor for the threads that tidy. */
 static void ends_of_segments_are_not_waste(void **state)
@@ -537,6 +560,7 @@ int main(void)
         TEST_OF_PAGED(scattered_pages_count_their_index),
         cmocka_unit_test(more_than_the_limit_is_stored),
         cmocka_unit_test(compressed_pages_can_be_written_in_part),
+        cmocka_unit_test(zeroing_makes_its_own_room),
         cmocka_unit_test(ends_of_segments_are_not_waste),
         TEST_OF_PAGED(limit_beyond_the_machine),
         TEST_OF(trimmed_room_is_had_by_several, DISK_SPARSE),
