@@ -27,8 +27,8 @@ TAIL_LINES = 60
 PREPARED = pathlib.Path(os.environ.get("NBDRAM_VM", REPOSITORY / "build-vm")).resolve()
 GUEST_SCRIPTS = pathlib.Path(__file__).with_name("guest")
 
-# Emulated processors take turns: with a thread for each, kernels that patch their own code hang in
-# qemu 7.2 (one boot in twenty, on a busy machine), and perhaps interrupts are lost.
+# Emulated processors take turns: with a thread for each, a kernel that patched its own code was
+# seen to hang in qemu 7.2 on a busy machine.
 ACCELERATORS = {"kvm": "kvm", "tcg": "tcg,thread=single"}
 
 # Two processors: the kernel's client has a queue for each, and so uses both connections.
