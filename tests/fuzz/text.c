@@ -53,9 +53,9 @@ static const char *skip_sign(const char *text)
 bool text_is_size(const char *text, uint64_t *size)
 {
     static const char letters[] = "bkmgtpe";
-    text = skip_sign(text);
-    bool negative = *text == '-' && text[1] != '+';
-    text += negative;
+    const char *digits = skip_sign(text);
+    bool negative = *digits == '-' && (digits == text || digits[-1] != '+');
+    text = digits + negative;
     size_t n = read_digits(text, 10, INT64_MAX, size);
     if (n == 0 || (negative && *size))
         return false;
