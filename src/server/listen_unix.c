@@ -189,10 +189,10 @@ static int open_private(const struct options *options, struct listeners *listene
     char *folder = make_folder();
     if (!folder)
         return why_say(-errno, why, why_size, "cannot make a folder for the Unix socket: ");
-    int fd;
+    int fd = -ENOMEM;
     if (asprintf(&path, "%s/%s", folder, private_name) < 0) {
         path = NULL;
-        fd = why_say(-ENOMEM, why, why_size, "%s: ", folder);
+        why_say(fd, why, why_size, "%s: ", folder);
     } else {
         fd = open_at(listeners, path, why, why_size);
     }

@@ -91,7 +91,7 @@ static void note(const char *name, const Dl_info *info, const void *caller)
     for (; *name && at < end; name++)
         *at++ = *name;
     for (const char *from = slash ? slash : "/?"; *from && end - at > 12; from++)
-        *at++ = *from == '/' ? ' ' : *from;
+        *at++ = (char)(*from == '/' ? ' ' : *from);
     if (end - at > 12) {
         *at++ = '+';
         for (int shift = 28; shift >= 0; shift -= 4)
