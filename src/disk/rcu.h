@@ -18,8 +18,8 @@
 #include "os/sanitizer.h"
 
 /* Inline, which our licence allows, and which takes liburcu's thread-local variable into our TLS
- * model (meson.build).  Not for the sanitizers: it lays out its own structures misaligned.  Nor for
- * the analyzer, which cannot see that a thread is registered when it needs to be. */
+ * model (meson.build).  Not for the sanitizers: it lays out its own structures misaligned.  Nor
+ * for the analyzer, which cannot see that a thread is registered when it needs to be. */
 #if !defined NBDRAM_TSAN && !defined __SANITIZE_ADDRESS__ && !defined __clang_analyzer__
 #define _LGPL_SOURCE
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Included before all else where coverage is measured: what a process has run is written when it ends
- * by exit(), and these are the other ways in which ours end. */
+/* Included before all else where coverage is measured: what a process has run is written when it
+ * ends by exit(), and these are the other ways in which ours end. */
 
 #ifndef NBDRAM_TESTS_SUPPORT_COVERAGE_H
 #define NBDRAM_TESTS_SUPPORT_COVERAGE_H
