@@ -12,12 +12,12 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 
 import nbd
 import pytest
 
 from harness import HANG_SECONDS, MIB, SERVER, adopt_orphans, need, process_status, run
+from observe import until
 
 LOOPBACK_CID = 1
 GREETING = b"NBDMAGIC" + b"IHAVEOPT"
@@ -33,17 +33,6 @@ def own_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         monkeypatch.delenv(name, raising=False)
-
-
-def until(condition):
-    """Wait until condition() is true, and return what it was."""
-    deadline = time.monotonic() + HANG_SECONDS
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, "hangs"
-        select.select([], [], [], 0.005)
 
 
 def await_end(pidfd):
