@@ -81,6 +81,7 @@ static void step(struct loop *loop, struct connection *connection)
     if (connection->state == CONNECTION_CLOSED)
         return;
     loop->effort = 0;
+    loop->step_began = os_clock_fine();
     if (loop->stopping)
         connection_stop(connection);
     else

@@ -53,6 +53,8 @@ struct loop {
     struct connection_list greeting;   /* those in the handshake, oldest first */
     struct connection_list ended;      /* to be freed when the events at hand are worked off */
     uint64_t effort;                   /* of the step being made: bytes of the disk changed */
+    int64_t step_began;                /* nanoseconds of os_clock_fine */
+    unsigned untimed;                  /* requests since that was last looked at */
     unsigned taken;                    /* requests since the last wait (loop_take) */
     unsigned skip_looks, look_penalty; /* see wait_for_events */
     size_t untidy;                     /* bytes of connections freed since os_memory_tidy */

@@ -272,6 +272,40 @@ def test_costly_requests_in_a_row(nbdram, kind):
     assert time.monotonic() - start < STOP_SECONDS
 
 
+def statuses(nbdram):
+    """Short requests that look at all of a disk which is written all over."""
+    size = 512 * MIB
+    server = nbdram(str(size), flags=("-t", "1"))
+    busy = join(server, Style.STRUCTURED)
+    busy.done(NBD_CMD_WRITE_ZEROES, 0, size, NBD_CMD_FLAG_NO_HOLE)
+    return server, busy, [busy.request(NBD_CMD_BLOCK_STATUS, 0, size) for _ in range(5000)]
+
+
+def cold_writes(nbdram):
+    """Short requests for each of which a page is decompressed, and then room has to be made."""
+    server = nbdram("64M", "allocator=zstd", "limit=8M", flags=("-t", "1"))
+    busy = join(server)
+    write_all(busy, pattern(24 * MIB))
+    spots = [i * 100 * KIB % (24 * MIB) for i in range(2000)]
+    return server, busy, [busy.request(NBD_CMD_WRITE, at, payload=b"x" * 16) for at in spots]
+
+
+@pytest.mark.parametrize("make", (statuses, cold_writes))
+def test_short_requests_that_take_long(nbdram, make):
+    """What they cost is not in their length, and still nobody waits for all of them."""
+    server, busy, requests = make(nbdram)
+    other = join(server)
+    with asleep(server):
+        busy.send(b"".join(request.pack() for request in requests))
+        late = other.send_request(NBD_CMD_READ, 0, 1)
+    other.finish(late)
+    assert arrived(busy) < 16 * len(requests), "they came first, all of them"
+    start = time.monotonic()
+    server.terminate()
+    assert server.process.wait(HANG_SECONDS) == 0
+    assert time.monotonic() - start < STOP_SECONDS
+
+
 HUGE = 1536 * MIB
 
 
