@@ -16,11 +16,15 @@
 
 #define PATH_SIZE 4400 /* a path of PATH_MAX and what is put around it */
 
+/* NULL: errno says why. */
 static FILE *open_text(const char *root, const char *directory, const char *name)
 {
     char path[PATH_SIZE];
     int n = snprintf(path, sizeof path, "%s%s%s", root, directory, name);
-    return n > 0 && (size_t)n < sizeof path ? fopen(path, "re") : NULL;
+    if (n > 0 && (size_t)n < sizeof path)
+        return fopen(path, "re");
+    errno = ENAMETOOLONG;
+    return NULL;
 }
 
 /* Why a file could not be opened: -ENOENT, or what may pass. */

@@ -14,8 +14,8 @@
  * replies, structured ones, and extended headers.  A hang ends the program after HANG_SECONDS.
  *
  * Seen to catch: pages that are there before their bytes are (-DNBDRAM_BREAK_ORDER), each time,
- * in each shape with pages; bytes that a request stores twice (tests/unit/stored_once.c), in 8 of
- * 10 runs.
+ * in one to four of the shapes with pages; bytes that a request stores twice
+ * (tests/unit/stored_once.c), in 8 of 10 runs.
  */
 
 #include "support/linearity.h"
