@@ -195,6 +195,8 @@ static void assert_holds_all_its_bytes(struct disk *disk)
     struct prng prng;
     prng_init(&prng, test_seed(), size);
     fill_random(&prng, buf, size);
+    if (size) /* a last page of a single byte, and that zero, would stay a hole */
+        buf[size - 1] |= 1;
     assert_int_equal(disk_write(disk, 0, size, buf), 0);
     assert_int_equal(disk_read(disk, 0, size, back), 0);
     assert_memory_equal(buf, back, size);
