@@ -18,7 +18,7 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.fixture
-def boot(tmp_path):
+def boot(tmp_path, request):
     """boot("files", PORT=1234) -> machine.Guest, killed at the end if it is still there."""
     guests = []
 
@@ -30,6 +30,8 @@ def boot(tmp_path):
     yield start
     for guest in guests:
         guest.kill()
+        for retry in guest.retries():
+            figures.append(f"{request.node.name}: NOT EXPLAINED: {retry}")
 
 
 @pytest.fixture
