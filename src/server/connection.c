@@ -216,6 +216,8 @@ static int one_step(struct connection *connection)
         return -ENOTCONN;
     if (r == 0 && connection->loop->stopping)
         return 1; /* a short receive is likely the last, but now it must be */
+    if (connection->loop->effort >= TURN_EFFORT)
+        return 1; /* ended early, maybe with more to receive */
     return r > 0 || connection->state == CONNECTION_TLS || requests_are_ready(connection) ||
            transport_has_pending(&connection->transport);
 }

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 
 #include "demand.h"
+#include "os/thread.h"
 #include "server/replies.h"
 
 #define STEPS_MAX 1000000u
@@ -42,6 +43,8 @@ static void enter_loop(struct peer *peer)
 static void step(struct peer *peer)
 {
     peer->loop.effort = 0;
+    /* With every other input turns are over as soon as the clock is looked at. */
+    peer->loop.step_began = peer->size % 2 ? os_clock_fine() : 0;
     peer->loop.taken = 0;
     if (peer->loop.stopping)
         connection_stop(peer->connection);
@@ -95,8 +98,11 @@ bool peer_run(struct peer *peer)
 void peer_stop(struct peer *peer)
 {
     peer->loop.stopping = true;
-    if (!peer_is_closed(peer))
+    while (!peer_is_closed(peer)) {
         step(peer);
+        if (!peer->connection->turn_over)
+            return;
+    }
 }
 
 void peer_leave(struct peer *peer)
