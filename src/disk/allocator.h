@@ -9,7 +9,7 @@
 #ifndef NBDRAM_DISK_ALLOCATOR_H
 #define NBDRAM_DISK_ALLOCATOR_H
 
-#include "disk/budget.h"
+#include "disk/memory/budget.h"
 #include "disk/disk.h"
 
 struct allocator {
@@ -35,6 +35,6 @@ struct allocator {
 
 extern const struct allocator allocator_sparse; /* paged.c */
 extern const struct allocator allocator_malloc; /* flat.c */
-extern const struct allocator allocator_zstd;   /* paged.c, with squeeze.c */
+extern const struct allocator allocator_zstd;   /* paged.c, with compress.c */
 
 #endif

@@ -20,8 +20,8 @@
  * UNITS.  Everything is in bytes.  A range is (offset, count), half-open.
  */
 
-#ifndef NBDRAM_DISK_H
-#define NBDRAM_DISK_H
+#ifndef NBDRAM_DISK_DISK_H
+#define NBDRAM_DISK_DISK_H
 
 #include <stdbool.h>
 #include <stddef.h>

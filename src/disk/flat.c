@@ -14,7 +14,7 @@
 #include <stdlib.h>
 
 #include "disk/allocator.h"
-#include "disk/bytes.h"
+#include "disk/memory/bytes.h"
 #include "os/memory.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)

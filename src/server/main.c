@@ -21,17 +21,17 @@
 
 #include "disk/disk.h"
 #include "os/thread.h"
-#include "server/listen.h"
-#include "server/log.h"
-#include "server/options.h"
-#include "server/process.h"
-#include "server/run.h"
-#include "server/server.h"
-#include "server/stats.h"
-#include "server/swap.h"
-#include "server/text.h"
-#include "server/tls.h"
-#include "server/user.h"
+#include "server/net/listen.h"
+#include "server/host/log.h"
+#include "server/cli/options.h"
+#include "server/host/background.h"
+#include "server/host/captive.h"
+#include "server/session/server.h"
+#include "server/session/stats.h"
+#include "server/host/lock_memory.h"
+#include "text/string_builder.h"
+#include "server/net/tls.h"
+#include "server/host/privileges.h"
 
 #define STATS_MILLISECONDS 1000
 #define RETRY_MILLISECONDS 100  /* after the system refused to accept a connection */
@@ -114,9 +114,9 @@ static int prepare(struct program *program)
 {
     const struct options *options = &program->options;
     char why[256];
-    run_raise_descriptors();
+    captive_raise_descriptors();
     if (options->disk.mlock || options->swap)
-        swap_raise_locked_memory();
+        lock_memory_raise_limit();
     if (options->listen == LISTEN_STDIO && (check_stream(STDIN_FILENO, "standard input") < 0 ||
                                             check_stream(STDOUT_FILENO, "standard output") < 0))
         return -1;
@@ -140,15 +140,15 @@ static int settle(struct program *program)
 {
     const struct options *options = &program->options;
     char why[256];
-    if (options->exit_with_parent && process_exit_with_parent(why, sizeof why) < 0)
+    if (options->exit_with_parent && background_exit_with_parent(why, sizeof why) < 0)
         return say_why(why);
-    if (!options->foreground && process_background(why, sizeof why) < 0)
+    if (!options->foreground && background_enter(why, sizeof why) < 0)
         return say_why(why);
     if (options->swap)
-        swap_become_flusher();
+        lock_memory_become_flusher();
     /* What --run starts may want it: fusermount is such a program. */
     if ((options->user || options->group) && !options->run)
-        user_forbid_privileges();
+        privileges_forbid_new();
     int r = disk_start(program->disk);
     if (r < 0) {
         disk_explain(&options->disk, r, why, sizeof why);
@@ -186,10 +186,10 @@ static int start_server(struct program *program)
 static int lock_program(const struct program *program)
 {
     char why[256];
-    int r = swap_prepare(why, sizeof why);
+    int r = lock_memory_of_program(why, sizeof why);
     for (unsigned i = 0; r == 0 && i < program->server.loop_count; i++) {
         const struct loop *loop = &program->server.loops[i];
-        r = swap_lock_thread(loop->thread, loop->scratch, why, sizeof why);
+        r = lock_memory_of_thread(loop->thread, loop->scratch, why, sizeof why);
     }
     return r < 0 ? say_why(why) : 0;
 }
@@ -202,7 +202,7 @@ static int become_user(struct program *program)
     char why[256];
     if (options->swap && lock_program(program) < 0)
         return -1;
-    if (user_become(options->user, options->group, why, sizeof why) < 0)
+    if (privileges_become(options->user, options->group, why, sizeof why) < 0)
         return say_why(why);
     if (options->listen != LISTEN_STDIO)
         return 0;
@@ -252,15 +252,15 @@ static int tell_ready(struct program *program)
     if (write_stats(program) < 0)
         return -1;
     if (options->pidfile) {
-        if (process_write_pidfile(options->pidfile, why, sizeof why) < 0)
+        if (pidfile_write(options->pidfile, why, sizeof why) < 0)
             return say_why(why);
         program->has_pidfile = true;
     }
     announce(program);
-    process_ready();
+    background_ready();
     log_init(options->log, options->verbose, !options->foreground);
     if (options->run &&
-        run_command(options, &program->listeners, &program->child, why, sizeof why) < 0)
+        captive_start(options, &program->listeners, &program->child, why, sizeof why) < 0)
         return say_why(why);
     return 0;
 }
@@ -269,12 +269,12 @@ static int tell_ready(struct program *program)
 
 static void print_stats(const struct program *program)
 {
-    struct text text;
-    FILE *to = text_open(&text);
+    struct string_builder text;
+    FILE *to = string_builder_open(&text);
     if (!to)
         return;
     stats_print(&program->server, to);
-    char *bytes = text_close(&text, to);
+    char *bytes = string_builder_close(&text, to);
     if (bytes)
         log_write(bytes, text.size);
     free(bytes);
@@ -296,7 +296,7 @@ static bool take_signal(struct program *program)
         if (program->child == 0 || waitpid(program->child, &status, WNOHANG) != program->child)
             return true;
         program->child = 0;
-        program->status = run_exit_status(status);
+        program->status = captive_exit_status(status);
         return false;
     default:
         return false;
@@ -395,7 +395,7 @@ static void take_down(struct program *program)
         await_child(program->child, deadline);
     listen_close(&program->listeners);
     if (program->has_pidfile)
-        process_remove_pidfile(program->options.pidfile);
+        pidfile_remove(program->options.pidfile);
     stats_file_close(&program->stats);
     disk_destroy(program->disk);
     tls_credentials_free(program->credentials);

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "demand.h"
-#include "server/options.h"
+#include "server/cli/options.h"
 #include "text.h"
 
 #define WORDS_MAX 40

@@ -9,8 +9,8 @@
 #include <sys/un.h>
 
 #include "demand.h"
-#include "server/grammar.h"
-#include "server/listeners.h"
+#include "server/cli/parse_value.h"
+#include "server/net/listeners.h"
 #include "text.h"
 
 #define UNTOUCHED 0x5a5a5a5au

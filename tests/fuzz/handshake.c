@@ -22,7 +22,7 @@
 #include "mutate.h"
 #include "nbd/protocol.h"
 #include "peer.h"
-#include "server/log.h"
+#include "server/host/log.h"
 
 #define HEAD 20u
 #define WIRE_MAX ((size_t)80 << 10) /* an option too long to be looked at fits */

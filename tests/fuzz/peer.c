@@ -9,7 +9,7 @@
 
 #include "demand.h"
 #include "os/thread.h"
-#include "server/replies.h"
+#include "server/session/replies.h"
 
 #define STEPS_MAX 1000000u
 

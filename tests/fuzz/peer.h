@@ -21,8 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "server/connection.h"
-#include "server/server.h"
+#include "server/session/connection.h"
+#include "server/session/server.h"
 
 #define PEER_TURNS 8
 #define PEER_NEVER SIZE_MAX

@@ -12,7 +12,7 @@
 
 #include "demand.h"
 #include "peer.h"
-#include "server/tls.h"
+#include "server/net/tls.h"
 
 #define SMALL_TURNS 64u
 #define RECORD                                                                                   \

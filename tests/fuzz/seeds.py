@@ -32,7 +32,7 @@ def literals(path: pathlib.Path) -> list[str]:
 
 
 def option_names() -> list[str]:
-    text = (TESTS.parent / "src/server/option_table.c").read_text(encoding="utf-8")
+    text = (TESTS.parent / "src/server/cli/option_table.c").read_text(encoding="utf-8")
     names = []
     for name, aliases in OPTION_NAME.findall(text):
         names += [name] if name else LITERAL.findall(aliases)

@@ -13,7 +13,7 @@
 #include "nbd/wire.h"
 #include "peer.h"
 #include "records.h"
-#include "server/log.h"
+#include "server/host/log.h"
 #include "shadow.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

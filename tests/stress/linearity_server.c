@@ -34,7 +34,7 @@
 #include <unistd.h>
 
 #include "../bench/wire.h"
-#include "server/server.h"
+#include "server/session/server.h"
 
 enum { CLIENTS = 6, DEPTH = 6, LOOPS = 2, ROUND_EACH = 2000, HANG_SECONDS = 120 };
 enum { BYTES_MAX = RANGE_MAX * SECTOR, OUT_SIZE = DEPTH * (WIRE_REQUEST_MAX + BYTES_MAX) };

@@ -6,108 +6,108 @@
 
 #include <string.h>
 
-#include "disk/blobs.h"
+#include "disk/zstd/blob_log.h"
 
 #define CHUNK (64 * KiB)
 
 static struct budget budget;
 
-static void make(struct blobs *blobs, uint64_t limit)
+static void make(struct blob_log *blobs, uint64_t limit)
 {
     budget_init(&budget, limit, false, "");
     const struct pool_options options = {.chunk = CHUNK, .capacity = limit, .budget = &budget};
-    assert_int_equal(blobs_create(blobs, &options), 0);
+    assert_int_equal(blob_log_create(blobs, &options), 0);
 }
 
-static void blobs_keep_their_bytes(void **state)
+static void blob_log_keep_their_bytes(void **state)
 {
     enum { BLOBS = 500 };
     static uint64_t numbers[BLOBS];
     static uint8_t bytes[20000];
-    struct blobs blobs;
-    struct blobs_stats stats;
+    struct blob_log blobs;
+    struct blob_log_stats stats;
     struct prng prng;
     (void)state;
     make(&blobs, 64 * MiB);
     prng_init(&prng, test_seed(), 1);
     fill_random(&prng, bytes, sizeof bytes);
     for (unsigned i = 0; i < BLOBS; i++)
-        assert_int_equal(blobs_store(&blobs, i, bytes + i, 1 + i * 37, &numbers[i]), 0);
-    blobs_stats(&blobs, &stats);
+        assert_int_equal(blob_log_store(&blobs, i, bytes + i, 1 + i * 37, &numbers[i]), 0);
+    blob_log_stats(&blobs, &stats);
     assert_int_equal(stats.count, BLOBS);
     for (unsigned i = 0; i < BLOBS; i++) {
-        const struct blob *blob = blobs_at(&blobs, numbers[i]);
+        const struct blob *blob = blob_log_at(&blobs, numbers[i]);
         assert_int_equal(blob->page, i);
         assert_int_equal(blob->size, 1 + i * 37);
         assert_memory_equal(blob->bytes, bytes + i, blob->size);
-        blobs_drop(&blobs, numbers[i]);
+        blob_log_drop(&blobs, numbers[i]);
     }
-    blobs_stats(&blobs, &stats);
+    blob_log_stats(&blobs, &stats);
     assert_int_equal(stats.count, 0);
     assert_int_equal(stats.bytes, 0);
-    blobs_destroy(&blobs);
+    blob_log_destroy(&blobs);
 }
 
-/* Nine in ten die; emptying segments as squeeze.c does it must end, with little more than what
+/* Nine in ten die; emptying segments as compress.c does it must end, with little more than what
  * lives. */
 static void emptied_segments_go_back(void **state)
 {
     enum { BLOBS = 2000 };
     static uint64_t numbers[BLOBS];
     static uint8_t bytes[4000];
-    struct blobs blobs;
+    struct blob_log blobs;
     uint64_t number;
     bool wasteful = false;
     (void)state;
     make(&blobs, 64 * MiB);
     for (unsigned i = 0; i < BLOBS; i++) {
         memset(bytes, (int)i, sizeof bytes);
-        assert_int_equal(blobs_store(&blobs, i, bytes, sizeof bytes, &numbers[i]), 0);
+        assert_int_equal(blob_log_store(&blobs, i, bytes, sizeof bytes, &numbers[i]), 0);
     }
-    assert_false(blobs_worst(&blobs, false, &number));
+    assert_false(blob_log_worst(&blobs, false, &number));
     for (unsigned i = 0; i < BLOBS; i++)
         if (i % 10 != 0)
-            wasteful = blobs_drop(&blobs, numbers[i]);
+            wasteful = blob_log_drop(&blobs, numbers[i]);
     assert_true(wasteful);
-    while (blobs_worst(&blobs, false, &number)) {
+    while (blob_log_worst(&blobs, false, &number)) {
         do {
-            const struct blob *blob = blobs_at(&blobs, number);
+            const struct blob *blob = blob_log_at(&blobs, number);
             uint64_t page = blob->page, moved;
             if (page % 10 != 0 || numbers[page] != number)
                 continue;
-            assert_int_equal(blobs_store(&blobs, page, blob->bytes, blob->size, &moved), 0);
+            assert_int_equal(blob_log_store(&blobs, page, blob->bytes, blob->size, &moved), 0);
             numbers[page] = moved;
-            blobs_drop(&blobs, number);
-        } while (blobs_next(&blobs, &number));
+            blob_log_drop(&blobs, number);
+        } while (blob_log_next(&blobs, &number));
     }
     pool_shrink(&blobs.segments);
     assert_true(atomic_load(&budget.used) < BLOBS / 10 * 4016 * 17 / 16 + 4 * CHUNK);
     for (unsigned i = 0; i < BLOBS; i += 10) {
         memset(bytes, (int)i, sizeof bytes);
-        assert_memory_equal(blobs_at(&blobs, numbers[i])->bytes, bytes, sizeof bytes);
+        assert_memory_equal(blob_log_at(&blobs, numbers[i])->bytes, bytes, sizeof bytes);
     }
-    blobs_destroy(&blobs);
+    blob_log_destroy(&blobs);
 }
 
 static void full_log_says_so(void **state)
 {
     static uint8_t bytes[10000];
-    struct blobs blobs;
+    struct blob_log blobs;
     uint64_t number, stored = 0;
     int r;
     (void)state;
     make(&blobs, 4 * CHUNK);
-    while ((r = blobs_store(&blobs, stored, bytes, sizeof bytes, &number)) == 0)
+    while ((r = blob_log_store(&blobs, stored, bytes, sizeof bytes, &number)) == 0)
         stored++;
     assert_int_equal(r, -ENOSPC);
     assert_int_equal(stored, 4 * (CHUNK / 10016));
-    blobs_destroy(&blobs);
+    blob_log_destroy(&blobs);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(blobs_keep_their_bytes),
+        cmocka_unit_test(blob_log_keep_their_bytes),
         cmocka_unit_test(emptied_segments_go_back),
         cmocka_unit_test(full_log_says_so),
     };

@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "disk/budget.h"
+#include "disk/memory/budget.h"
 #include "os/machine.h"
 
 static char root[] = "/tmp/nbdram-budget.XXXXXX";

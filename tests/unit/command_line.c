@@ -11,10 +11,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "server/grammar.h"
-#include "server/listen.h"
-#include "server/option_table.h"
-#include "server/options.h"
+#include "server/cli/parse_value.h"
+#include "server/net/listen.h"
+#include "server/cli/option_table.h"
+#include "server/cli/options.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 #define WORDS_MAX 32

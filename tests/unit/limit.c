@@ -176,7 +176,7 @@ static void full_disk_swaps_pages(void **state)
 }
 
 /* Reserved with NO_HOLE, a range can be written when nothing else can: also what does not
- * compress, and after the squeezer has had its time. */
+ * compress, and after the compressor has had its time. */
 static void reserved_range_can_be_written(void **state)
 {
     struct disk *disk = disk_made(allocator_of(state), SIZE, LIMIT);

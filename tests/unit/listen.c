@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "server/listen.h"
+#include "server/net/listen.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 

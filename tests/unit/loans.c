@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "disk/pool.h"
+#include "disk/memory/pool.h"
 
 #define PAGES 40
 #define ODD 777 /* bytes of the last page that the disk has */

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "disk/pool.h"
+#include "disk/memory/pool.h"
 
 #define CHUNK (256 * KiB)
 

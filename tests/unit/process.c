@@ -20,11 +20,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "server/log.h"
-#include "server/process.h"
-#include "server/run.h"
-#include "server/swap.h"
-#include "server/user.h"
+#include "server/host/log.h"
+#include "server/host/background.h"
+#include "server/host/captive.h"
+#include "server/host/lock_memory.h"
+#include "server/host/privileges.h"
 
 /* No measure of speed: turns a hang into a failure. */
 #define HANG_SECONDS 60
@@ -128,15 +128,15 @@ static void pidfile(void **state)
 {
     (void)state;
     char why[256] = "";
-    assert_int_equal(process_write_pidfile("pid", why, sizeof why), 0);
+    assert_int_equal(pidfile_write("pid", why, sizeof why), 0);
     assert_holds_our_pid("pid");
     /* An older one is replaced whole, not written over. */
     write_file("pid", "1234567890123\nand more\n");
-    assert_int_equal(process_write_pidfile("pid", why, sizeof why), 0);
+    assert_int_equal(pidfile_write("pid", why, sizeof why), 0);
     assert_holds_our_pid("pid");
-    process_remove_pidfile("pid");
+    pidfile_remove("pid");
     assert_false(exists("pid"));
-    process_remove_pidfile("pid");
+    pidfile_remove("pid");
 }
 
 static void pidfile_of_others_stays(void **state)
@@ -147,13 +147,13 @@ static void pidfile_of_others_stays(void **state)
     const char *const texts[] = {text, "", "1\n", "no number\n"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         write_file("pid", texts[i]);
-        process_remove_pidfile("pid");
+        pidfile_remove("pid");
         assert_true(exists("pid"));
     }
     snprintf(text, sizeof text, "%ld\n", (long)getpid());
     write_file("out", text);
     assert_int_equal(symlink("out", "link"), 0);
-    process_remove_pidfile("link");
+    pidfile_remove("link");
     assert_true(exists("link"));
     assert_true(exists("out"));
 }
@@ -166,12 +166,12 @@ static void pidfile_is_fifo(void **state)
     assert_int_equal(mkfifo("pid", 0600), 0);
     int fd = open("pid", O_RDWR | O_CLOEXEC | O_NONBLOCK);
     assert_true(fd >= 0);
-    assert_int_equal(process_write_pidfile("pid", why, sizeof why), 0);
+    assert_int_equal(pidfile_write("pid", why, sizeof why), 0);
     snprintf(expected, sizeof expected, "%ld\n", (long)getpid());
     ssize_t got = read(fd, text, sizeof text - 1);
     assert_int_equal(got, (ssize_t)strlen(expected));
     assert_memory_equal(text, expected, (size_t)got);
-    process_remove_pidfile("pid");
+    pidfile_remove("pid");
     assert_true(exists("pid"));
     close(fd);
 }
@@ -181,7 +181,7 @@ static void pidfile_is_link(void **state)
     (void)state;
     char why[256] = "";
     assert_int_equal(symlink("out", "link"), 0);
-    assert_int_equal(process_write_pidfile("link", why, sizeof why), 0);
+    assert_int_equal(pidfile_write("link", why, sizeof why), 0);
     assert_holds_our_pid("out");
     struct stat status;
     assert_int_equal(lstat("link", &status), 0);
@@ -194,7 +194,7 @@ static void pidfile_refused(void **state)
     static const char *const paths[] = {"nofolder/pid", "", "."};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         char why[256] = "";
-        assert_true(process_write_pidfile(paths[i], why, sizeof why) < 0);
+        assert_true(pidfile_write(paths[i], why, sizeof why) < 0);
         assert_non_null(strstr(why, "cannot write the pid file "));
         assert_non_null(strstr(why, paths[i]));
         assert_null(strchr(why, '\n'));
@@ -230,7 +230,7 @@ static void as_daemon(void *argument)
     sigaddset(&taken, SIGINT);
     sigaddset(&taken, SIGTERM);
     sigprocmask(SIG_BLOCK, &taken, NULL);
-    MUST(process_background(why, sizeof why) == 0);
+    MUST(background_enter(why, sizeof why) == 0);
     /* From here on it is the daemon. */
     MUST(getsid(0) == getpid());
     MUST(getcwd(folder, sizeof folder) && strcmp(folder, "/") == 0);
@@ -243,15 +243,15 @@ static void as_daemon(void *argument)
     if (launch->behaviour == IS_KILLED)
         raise(SIGKILL);
     if (launch->behaviour == GETS_READY) {
-        MUST(process_write_pidfile("pid", why, sizeof why) == 0);
+        MUST(pidfile_write("pid", why, sizeof why) == 0);
         printf("said after\n");
-        process_ready();
+        background_ready();
         MUST(is_null_device(1) && is_null_device(2));
-        process_ready();
+        background_ready();
     }
     MUST(dprintf(launch->report, "%ld", (long)getpid()) > 0);
     MUST(read(launch->end, &byte, 1) == 0);
-    process_remove_pidfile("pid");
+    pidfile_remove("pid");
 }
 
 struct launched {
@@ -353,10 +353,10 @@ static void background_interrupted(void **state)
 static void armed_child(void *argument)
 {
     char why[256] = "";
-    MUST(process_exit_with_parent(why, sizeof why) == 0);
+    MUST(background_exit_with_parent(why, sizeof why) == 0);
     /* What -u and -g do must not undo it. */
     if (geteuid() == 0)
-        MUST(user_become(OTHER, OTHER, why, sizeof why) == 0);
+        MUST(privileges_become(OTHER, OTHER, why, sizeof why) == 0);
     MUST(dprintf(*(int *)argument, "%ld", (long)getpid()) > 0);
     for (;;)
         pause();
@@ -392,12 +392,12 @@ static int run(const struct options *options, const struct listeners *listeners,
 {
     char why[256] = "";
     pid_t child = -1;
-    int err = run_command(options, listeners, &child, why, sizeof why);
+    int err = captive_start(options, listeners, &child, why, sizeof why);
     if (err)
         fail_msg("%d: %s", err, why);
     int status = status_of(child);
     read_file("out", output, size);
-    return run_exit_status(status);
+    return captive_exit_status(status);
 }
 
 static int run_alone(const char *command, char *output, size_t size)
@@ -483,7 +483,7 @@ static void run_clean(void *argument)
     struct listeners listeners = {.count = 0};
     pid_t child = -1;
     int status = -1;
-    MUST(run_command(&options, &listeners, &child, output, sizeof output) == 0);
+    MUST(captive_start(&options, &listeners, &child, output, sizeof output) == 0);
     MUST(waitpid(child, &status, 0) == child && status == 0);
     read_file("out", output, sizeof output);
     MUST(strcmp(output, "inherited\nno mask\nno ignored\n") == 0);
@@ -509,7 +509,7 @@ static void server_that_ends(void *argument)
     const struct captive *captive = argument;
     MUST(pipe2(telling, O_CLOEXEC) == 0);
     MUST(dup2(captive->input, 0) == 0 && dup2(telling[1], 1) == 1);
-    MUST(run_command(&options, &listeners, &child, why, sizeof why) == 0);
+    MUST(captive_start(&options, &listeners, &child, why, sizeof why) == 0);
     ssize_t got = read(telling[0], why, sizeof why);
     MUST(got > 0 && write(captive->ready, why, (size_t)got) == got);
 }
@@ -543,7 +543,7 @@ static void raise_limit(void *argument)
     MUST(getrlimit(RLIMIT_NOFILE, &limit) == 0);
     limit.rlim_cur = 100;
     MUST(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-    run_raise_descriptors();
+    captive_raise_descriptors();
     MUST(getrlimit(RLIMIT_NOFILE, &limit) == 0);
     MUST(limit.rlim_cur == limit.rlim_max);
 
@@ -551,7 +551,7 @@ static void raise_limit(void *argument)
     struct listeners listeners = {.count = 0};
     pid_t child = -1;
     int status = -1;
-    MUST(run_command(&options, &listeners, &child, output, sizeof output) == 0);
+    MUST(captive_start(&options, &listeners, &child, output, sizeof output) == 0);
     MUST(waitpid(child, &status, 0) == child && status == 0);
     read_file("out", output, sizeof output);
     snprintf(expected, sizeof expected, "100\n");
@@ -572,7 +572,7 @@ static void become_other(void *argument)
     gid_t gid[3];
     const char *user = argument;
     MUST(setgroups(3, (const gid_t[]){1, 2, 3}) == 0);
-    MUST(user_become(user, OTHER, why, sizeof why) == 0);
+    MUST(privileges_become(user, OTHER, why, sizeof why) == 0);
     MUST(getresuid(&uid[0], &uid[1], &uid[2]) == 0 && getresgid(&gid[0], &gid[1], &gid[2]) == 0);
     for (int i = 0; i < 3; i++)
         MUST(uid[i] == (user ? OTHER_ID : 0) && gid[i] == OTHER_ID);
@@ -585,20 +585,20 @@ static void privileges(void **state)
 {
     (void)state;
     char why[256] = "";
-    assert_int_equal(user_become(NULL, NULL, why, sizeof why), 0);
+    assert_int_equal(privileges_become(NULL, NULL, why, sizeof why), 0);
     static const char *const users[] = {"no-such-user", "", "-1", "4294967295", "0x1"};
     for (size_t i = 0; i < sizeof users / sizeof *users; i++) {
-        assert_int_equal(user_become(users[i], NULL, why, sizeof why), -EINVAL);
+        assert_int_equal(privileges_become(users[i], NULL, why, sizeof why), -EINVAL);
         assert_non_null(strstr(why, "no such user: "));
-        assert_int_equal(user_become(NULL, users[i], why, sizeof why), -EINVAL);
+        assert_int_equal(privileges_become(NULL, users[i], why, sizeof why), -EINVAL);
         assert_non_null(strstr(why, "no such group: "));
     }
     if (geteuid() != 0) {
-        assert_int_equal(user_become("0", "0", why, sizeof why), -EPERM);
+        assert_int_equal(privileges_become("0", "0", why, sizeof why), -EPERM);
         skip();
     }
     /* A number that is nobody's has no group. */
-    assert_int_equal(user_become("4000000", NULL, why, sizeof why), -EINVAL);
+    assert_int_equal(privileges_become("4000000", NULL, why, sizeof why), -EINVAL);
     assert_non_null(strstr(why, "--group"));
     in_child(become_other, (void *)(uintptr_t)OTHER);
     in_child(become_other, NULL);
@@ -623,7 +623,7 @@ static void lock_program(void *argument)
     void *disk = mmap(NULL, size, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     MUST(disk != MAP_FAILED);
-    int err = swap_prepare(why, sizeof why);
+    int err = lock_memory_of_program(why, sizeof why);
     if (err) {
         MUST(strstr(why, "--swap: cannot lock") && !strchr(why, '\n'));
         MUST(err == -EPERM || err == -ENOMEM || err == -EAGAIN);

@@ -13,7 +13,7 @@
 
 #include <string.h>
 
-#include "disk/paged.h"
+#include "disk/paged/paged.h"
 
 enum { AT = 3 * (32 << 10), COUNT = 1000, FIRST = 0x11, SECOND = 0x22, BEFORE = 0x33 };
 

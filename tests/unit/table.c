@@ -7,8 +7,8 @@
 
 #include <string.h>
 
-#include "disk/rcu.h"
-#include "disk/table.h"
+#include "disk/memory/rcu.h"
+#include "disk/paged/table.h"
 
 struct bench {
     struct budget budget;

@@ -21,8 +21,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "server/tls.h"
-#include "server/transport.h"
+#include "server/net/tls.h"
+#include "server/net/transport.h"
 
 #define TURNS_MAX 1000000 /* of both ends: more is a hang */
 #define DAY (24 * 60 * 60)
@@ -284,7 +284,7 @@ static void open_pipes(struct pair *pair)
     assert_int_equal(transport_init(&pair->server, there[0], back[1], true), 0);
 }
 
-static void squeeze_sockets(struct pair *pair)
+static void compressor_sockets(struct pair *pair)
 {
     int size = 1; /* the least there is */
     assert_int_equal(setsockopt(pair->server.out, SOL_SOCKET, SO_SNDBUF, &size, sizeof size), 0);
@@ -873,7 +873,7 @@ static void big_transfers_are_exact(void **state)
     for (size_t i = 0; i < sizeof clients / sizeof clients[0]; i++) {
         struct pair pair = {.client_in = -1};
         open_sockets(&pair);
-        squeeze_sockets(&pair);
+        compressor_sockets(&pair);
         create_client(&pair, &clients[i]);
         start(&pair,
               clients[i].user != NULL ? load(NULL, "keys", false) : load("pki", NULL, false));
@@ -888,7 +888,7 @@ static void keys_change_while_a_record_waits(void **state)
     (void)state;
     struct pair pair;
     connect_pair(&pair, load("pki", NULL, false), &(struct client){.priority = NORMAL});
-    squeeze_sockets(&pair);
+    compressor_sockets(&pair);
     exchange(&pair, 4);
     close_pair(&pair);
 }
@@ -930,7 +930,7 @@ static void what_waits_is_flushed_before_more_is_taken(void **state)
     static uint8_t data[1 << 20], got[16384];
     struct pair pair;
     connect_pair(&pair, load("pki", NULL, false), &(struct client){.priority = NORMAL});
-    squeeze_sockets(&pair);
+    compressor_sockets(&pair);
     ssize_t taken = send_bytes(&pair, data, sizeof data);
     assert_true(taken > 0 && (size_t)taken < sizeof data);
     assert_true(transport_wants_flush(&pair.server));
@@ -1020,7 +1020,7 @@ static void a_goodbye_comes_after_what_waits(void **state)
     static uint8_t data[1 << 20], got[16384];
     struct pair pair;
     connect_pair(&pair, load("pki", NULL, false), &(struct client){.priority = NORMAL});
-    squeeze_sockets(&pair);
+    compressor_sockets(&pair);
     ssize_t taken = send_bytes(&pair, data, sizeof data);
     assert_true(taken > 0 && transport_wants_flush(&pair.server));
     ssize_t received = 0, more;
@@ -1214,7 +1214,7 @@ static void a_flood_of_key_changes_is_dammed(void **state)
     char buf[20];
     ssize_t got = -EAGAIN;
     connect_pair(&pair, load("pki", NULL, false), &(struct client){.priority = NORMAL});
-    squeeze_sockets(&pair);
+    compressor_sockets(&pair);
     unsigned sent = 0;
     for (; sent < 10000 && got == -EAGAIN; sent++) {
         gnutls_session_key_update(pair.client, GNUTLS_KU_PEER);

@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "server/transport.h"
+#include "server/net/transport.h"
 
 /* Both ends of a Unix socket: the transport's, and the client's. */
 static int open_unix(struct transport *transport)

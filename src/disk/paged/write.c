@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Writing to a paged disk, and providing memory for zeroes.  The rules are those of paged.c. */
+
+#include <errno.h>
+
+#include "disk/memory/bytes.h"
+#include "disk/memory/rcu.h"
+#include "disk/paged/request.h"
+#include "disk/zstd/compressor.h"
+
+/* Turning a hole or a blob into a frame. */
+
+/* What the page is going to hold: what it held, with n bytes from `at` on written over, unless
+ * they are there already. */
+static int fill(struct paged *paged, void *frame, uint64_t word, size_t at, size_t n,
+                const char *from)
+{
+    size_t size = paged_page_size(paged);
+    if (entry_kind(word) == ENTRY_BLOB && n < size) {
+        int r = compressor_inflate(paged->compressor, word, frame);
+        if (r < 0)
+            return r;
+    } else {
+        bytes_zero(frame, at);
+        bytes_zero((char *)frame + at + n, size - at - n);
+    }
+    if (from && from != (char *)frame + at)
+        bytes_store((char *)frame + at, from, n);
+    else if (!from)
+        bytes_zero((char *)frame + at, n);
+    return 0;
+}
+
+/* The frame that a page is going to have: the request's own, except where a blob has to be
+ * inflated around what that holds. */
+static int take_frame(struct paged *paged, uint64_t word, const struct request *request,
+                      uint64_t *cell)
+{
+    size_t at, n = request_part(paged, request, &at);
+    *cell = request->cell;
+    if (*cell != NO_CELL && (word == 0 || n == paged_page_size(paged)))
+        return 0;
+    return paged_take_frame(paged, word ? BUDGET_INFLATE : BUDGET_GROW, cell);
+}
+
+/* Rules 1, 4 and 6.  Once the frame is in the table others write to it: what it holds is then not
+ * ours to copy any more, least of all onto itself, if it was received there. */
+int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct request *request)
+{
+    uint64_t cell;
+    size_t at, n = request_part(paged, request, &at);
+    int r = take_frame(paged, *word, request, &cell);
+    if (r < 0)
+        return r;
+    uint64_t made = entry_make(ENTRY_FRAME, cell) | (request->provide ? ENTRY_PINNED : 0);
+#ifndef NBDRAM_BREAK_ORDER
+    r = fill(paged, paged_frame(paged, made), *word, at, n, request->from);
+#endif
+    uint64_t before = *word;
+    if (r == 0 && slot_swap(slot, word, made)) {
+#ifdef NBDRAM_BREAK_ORDER /* what a test has to notice: see tests/stress */
+        r = fill(paged, paged_frame(paged, made), before, at, n, request->from);
+#endif
+        paged_count_hot(paged, false, entry_hot(made));
+        if (before)
+            deferred_add(&request->left, paged_page_of(paged, request->offset), before, false);
+        *word = made;
+        if (cell == request->cell)
+            request->cell = NO_CELL;
+        return 1;
+    }
+    if (cell != request->cell)
+        pool_give(&paged->frames, cell);
+    return r;
+}
+
+/* Writing.  Each of these does the request's part of its first page. */
+
+static int write_page(struct paged *paged, slot_t *slot, struct request *request)
+{
+    size_t at, n = request_part(paged, request, &at);
+    uint64_t word = slot_load(slot);
+    for (;;) {
+        int r = 0;
+        if (entry_writable(word)) {
+            bytes_store((char *)paged_frame(paged, word) + at, request->from, n);
+            return 0;
+        }
+        if (word == 0 && bytes_are_zero(request->from, n))
+            return 0;
+        if (entry_kind(word) == ENTRY_FRAME)
+            paged_swap(paged, slot, &word, entry_young(word));
+        else
+            r = request_replace(paged, slot, &word, request);
+        if (r != 0)
+            return r < 0 ? r : 0;
+    }
+}
+
+/* Zeroes with the memory behind them: the page is pinned before it is zeroed, so that no scrub
+ * can take it in between. */
+static int provide_page(struct paged *paged, slot_t *slot, struct request *request)
+{
+    size_t at, n = request_part(paged, request, &at);
+    uint64_t word = slot_load(slot);
+    for (;;) {
+        int r = 0;
+        if (entry_writable(word) && (word & ENTRY_PINNED)) {
+            bytes_zero((char *)paged_frame(paged, word) + at, n);
+            return 0;
+        }
+        if (entry_kind(word) == ENTRY_FRAME)
+            paged_swap(paged, slot, &word, entry_young(word) | ENTRY_PINNED);
+        else
+            r = request_replace(paged, slot, &word, request);
+        if (r != 0)
+            return r < 0 ? r : 0;
+    }
+}
+
+/* Whether writing zeroes to the request's part of its first page would change nothing: there is
+ * no reason to make nodes for it either. */
+static bool is_zero_to_hole(struct paged *paged, const struct request *request)
+{
+    size_t at, n = request_part(paged, request, &at);
+    uint64_t span;
+    return !request->provide && bytes_are_zero(request->from, n) &&
+           !table_find(&paged->table, paged_page_of(paged, request->offset), &span);
+}
+
+/* The first of slot[0..span), and those that go along with it.  Advances. */
+static int put_pages(struct paged *paged, slot_t *slot, uint64_t span, struct request *request)
+{
+    size_t at, n = request_part(paged, request, &at);
+    slot_t *page = table_resolve_thawed(&paged->table, slot);
+    uint64_t word = slot_load(page);
+    int r = 0;
+    if (request->provide) {
+        r = provide_page(paged, page, request);
+    } else if (page == slot && entry_writable(word)) {
+        n = request_parts(paged, request, paged_frames_in_a_row(slot, span, word, true));
+        bytes_store((char *)paged_frame(paged, word) + at, request->from, n);
+    } else {
+        r = write_page(paged, page, request);
+    }
+    if (r == 0)
+        request_advance(request, n);
+    return r;
+}
+
+int request_put_some(struct paged *paged, struct request *request)
+{
+    uint64_t started_at = request->offset;
+    size_t at;
+    while (request->count && !request_must_leave(request, started_at)) {
+        slot_t *slot;
+        uint64_t span;
+        if (is_zero_to_hole(paged, request)) {
+            request_advance(request, request_part(paged, request, &at));
+            continue;
+        }
+        int r = table_make(&paged->table, paged_page_of(paged, request->offset),
+                           request_pages(paged, request) + request->behind, &slot, &span);
+        if (r < 0)
+            return r;
+        while (r == 0 && span && request->count && !request_must_leave(request, started_at)) {
+            uint64_t page = paged_page_of(paged, request->offset);
+            r = put_pages(paged, slot, span, request);
+            uint64_t done = least(paged_page_of(paged, request->offset) - page, span);
+            slot += done;
+            span -= done;
+        }
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int request_put(struct paged *paged, struct request *request)
+{
+    struct search search = {0};
+    while (request->count) {
+        uint64_t before = request->count;
+        rcu_enter();
+        int r = request_put_some(paged, request);
+        rcu_leave();
+        deferred_flush(paged, &request->left);
+        if (request->count < before)
+            search.attempts = 0;
+        if (r == -ENOSPC || r == -ENOMEM) {
+            if (!paged_make_room(paged, &search))
+                return -ENOSPC;
+        } else if (r < 0) {
+            return r;
+        }
+        if (paged->compressor)
+            compressor_help(paged->compressor);
+    }
+    return 0;
+}
+
+int paged_write(void *state, uint64_t offset, size_t count, const void *buf)
+{
+    struct request request;
+    request_init(&request, offset, count);
+    request.from = buf;
+    return request_put(state, &request);
+}
+
+int paged_provide(struct paged *paged, uint64_t offset, uint64_t count)
+{
+    struct request request;
+    request_init(&request, offset, count);
+    request.provide = true;
+    return request_put(paged, &request);
+}

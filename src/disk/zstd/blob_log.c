@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* A blob's number is its place in the address space of the segments, in units of 16 bytes:
+ *
+ *     segment 0                     segment 1
+ *     | blob | blob | dead | blob |..| blob | dead | ...
+ *
+ * A segment is walked from its start, blob by blob, to its end `used`; the header of a dead blob
+ * stays, so the walk goes on.  Whether a blob is dead only the page table knows.
+ *
+ * What counts as waste is what is dead, not the end of a segment into which the next blob did not
+ * fit: storing blobs again gains the one, never the other.
+ *
+ * A segment may be walked while it is read, but must not be given back meanwhile: the one thread
+ * that empties segments `holds` the one it is at.
+ */
+
+#include "disk/zstd/blob_log.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define UNIT 16u
+
+struct segment {
+    uint32_t used; /* bytes appended */
+    uint32_t live; /* bytes of these that are not dropped */
+    bool in_use;
+    bool held;
+};
+
+int blob_log_create(struct blob_log *blobs, const struct pool_options *options)
+{
+    struct pool_options segments = *options;
+    segments.cell = options->chunk;
+    segments.huge = false; /* what is not filled shall not be resident */
+    memset(blobs, 0, sizeof *blobs);
+    int r = pool_create(&segments, &blobs->segments);
+    if (r < 0)
+        return r;
+    blobs->segment_size = options->chunk;
+    pthread_mutex_init(&blobs->lock, NULL);
+    return 0;
+}
+
+void blob_log_destroy(struct blob_log *blobs)
+{
+    if (blobs->segment_size == 0)
+        return;
+    pool_destroy(&blobs->segments);
+    pthread_mutex_destroy(&blobs->lock);
+    free(blobs->table);
+}
+
+static uint64_t segment_of(const struct blob_log *blobs, uint64_t number)
+{
+    return number * UNIT / blobs->segment_size;
+}
+
+static uint64_t segment_start(const struct blob_log *blobs, uint64_t segment)
+{
+    return segment * (blobs->segment_size / UNIT);
+}
+
+static size_t footprint(size_t size)
+{
+    return (sizeof(struct blob) + size + UNIT - 1) / UNIT * UNIT;
+}
+
+static struct blob *at(const struct blob_log *blobs, uint64_t number)
+{
+    return (struct blob *)(blobs->segments.base + (size_t)number * UNIT);
+}
+
+const struct blob *blob_log_at(const struct blob_log *blobs, uint64_t number)
+{
+    return at(blobs, number);
+}
+
+/* Room for one more segment in the table: a blob must not be stored where it cannot be counted.
+ */
+static int table_grow_locked(struct blob_log *blobs, uint64_t segment)
+{
+    if (segment < blobs->table_size)
+        return 0;
+    uint64_t size = blobs->table_size ? blobs->table_size * 2 : 64;
+    while (size <= segment)
+        size *= 2;
+    struct segment *table = realloc(blobs->table, (size_t)size * sizeof *table);
+    if (!table)
+        return -ENOMEM;
+    memset(table + blobs->table_size, 0, (size_t)(size - blobs->table_size) * sizeof *table);
+    blobs->table = table;
+    blobs->table_size = size;
+    return 0;
+}
+
+/* Give a segment back if nothing in it is wanted any more. */
+static void let_go_locked(struct blob_log *blobs, uint64_t number)
+{
+    struct segment *segment = &blobs->table[number];
+    bool open = blobs->any_open && blobs->open == number;
+    if (!segment->in_use || segment->live > 0 || segment->held || open)
+        return;
+    segment->in_use = false;
+    blobs->used -= segment->used;
+    blobs->segment_count--;
+    pool_give(&blobs->segments, number);
+}
+
+static int open_segment_locked(struct blob_log *blobs)
+{
+    uint64_t number;
+    int r = pool_take(&blobs->segments, BUDGET_PACK, &number);
+    if (r < 0)
+        return r;
+    r = table_grow_locked(blobs, number);
+    if (r < 0) {
+        pool_give(&blobs->segments, number);
+        return r;
+    }
+    bool had = blobs->any_open;
+    uint64_t before = blobs->open;
+    blobs->table[number] = (struct segment){.in_use = true};
+    blobs->segment_count++;
+    blobs->open = number;
+    blobs->any_open = true;
+    if (had)
+        let_go_locked(blobs, before);
+    return 0;
+}
+
+/* Set aside room for a blob, and write its header: from here on the segment can be walked. */
+static int append_locked(struct blob_log *blobs, uint64_t page, size_t size, uint64_t *number)
+{
+    size_t takes = footprint(size);
+    if (!blobs->any_open || blobs->segment_size - blobs->table[blobs->open].used < takes) {
+        int r = open_segment_locked(blobs);
+        if (r < 0)
+            return r;
+    }
+    struct segment *segment = &blobs->table[blobs->open];
+    *number = segment_start(blobs, blobs->open) + segment->used / UNIT;
+    *at(blobs, *number) = (struct blob){.page = page, .size = (uint32_t)size};
+    segment->used += (uint32_t)takes;
+    segment->live += (uint32_t)takes;
+    blobs->used += takes;
+    blobs->live += takes;
+    blobs->blob_count++;
+    return 0;
+}
+
+int blob_log_store(struct blob_log *blobs, uint64_t page, const void *bytes, size_t size,
+                uint64_t *number)
+{
+    pthread_mutex_lock(&blobs->lock);
+    int r = append_locked(blobs, page, size, number);
+    pthread_mutex_unlock(&blobs->lock);
+    if (r == 0)
+        memcpy(at(blobs, *number)->bytes, bytes, size);
+    return r;
+}
+
+static bool is_wasteful_locked(const struct blob_log *blobs)
+{
+    uint64_t total = blobs->segment_count * blobs->segment_size;
+    return blobs->used - blobs->live > total / 16 + 2 * blobs->segment_size;
+}
+
+bool blob_log_drop(struct blob_log *blobs, uint64_t number)
+{
+    size_t takes = footprint(blob_log_at(blobs, number)->size);
+    uint64_t segment = segment_of(blobs, number);
+    pthread_mutex_lock(&blobs->lock);
+    assert(blobs->table[segment].live >= takes);
+    blobs->table[segment].live -= (uint32_t)takes;
+    blobs->live -= takes;
+    blobs->blob_count--;
+    let_go_locked(blobs, segment);
+    bool wasteful = is_wasteful_locked(blobs);
+    pthread_mutex_unlock(&blobs->lock);
+    return wasteful;
+}
+
+/* Whether storing blobs again can gain a segment: what is dead, wherever it is, and what is not
+ * filled of the open segment, are one, and more.  That more pays for the ends into which a blob
+ * does not fit, and keeps the storing to 128 bytes for each that is dead. */
+static bool has_segment_to_gain_locked(const struct blob_log *blobs)
+{
+    uint64_t total = blobs->segment_count * blobs->segment_size;
+    uint64_t unfilled =
+        blobs->any_open ? blobs->segment_size - blobs->table[blobs->open].used : 0;
+    return blobs->used - blobs->live + unfilled > blobs->segment_size + total / 128;
+}
+
+bool blob_log_worst(struct blob_log *blobs, bool must, uint64_t *number)
+{
+    uint64_t worst = 0, most = 0;
+    pthread_mutex_lock(&blobs->lock);
+    if (must ? has_segment_to_gain_locked(blobs) : is_wasteful_locked(blobs)) {
+        for (uint64_t i = 0; i < blobs->table_size; i++) {
+            const struct segment *segment = &blobs->table[i];
+            uint64_t dead = segment->used - segment->live;
+            if (segment->in_use && i != blobs->open && dead > most) {
+                worst = i;
+                most = dead;
+            }
+        }
+    }
+    bool found = most > 0;
+    if (found) {
+        blobs->table[worst].held = true;
+        *number = segment_start(blobs, worst);
+    }
+    pthread_mutex_unlock(&blobs->lock);
+    return found;
+}
+
+bool blob_log_next(struct blob_log *blobs, uint64_t *number)
+{
+    uint64_t segment = segment_of(blobs, *number);
+    uint64_t next = *number + footprint(blob_log_at(blobs, *number)->size) / UNIT;
+    pthread_mutex_lock(&blobs->lock);
+    uint64_t end = segment_start(blobs, segment) + blobs->table[segment].used / UNIT;
+    bool more = next < end;
+    if (!more) {
+        blobs->table[segment].held = false;
+        let_go_locked(blobs, segment);
+    }
+    pthread_mutex_unlock(&blobs->lock);
+    if (more)
+        *number = next;
+    return more;
+}
+
+void blob_log_stats(struct blob_log *blobs, struct blob_log_stats *stats)
+{
+    pthread_mutex_lock(&blobs->lock);
+    stats->count = blobs->blob_count;
+    stats->bytes = blobs->live;
+    pthread_mutex_unlock(&blobs->lock);
+}

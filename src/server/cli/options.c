@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Options and parameters may come in any order, so they are taken one by one, as they stand:
+ * each is stored, or refused, by what option_table.c says about it.  What contradicts what is
+ * looked at when all have been seen. */
+
+#include <assert.h>
+#include <ctype.h>
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "nbd/protocol.h"
+#include "server/cli/parse_value.h"
+#include "server/net/listeners.h"
+#include "server/cli/option_table.h"
+#include "server/cli/options.h"
+#include "text/reason.h"
+
+#define ROWS_MAX 64
+#define SEE_HELP "see nbdram --help"
+#define SIZE_GRAMMAR "a whole number with at most one of the letters b k m g t p e s"
+
+struct parse {
+    struct options *options;
+    bool given[ROWS_MAX]; /* by index in option_table */
+    unsigned words;       /* parameters seen */
+    bool has_size;
+    void (*print)(void); /* instead of serving */
+    char *why;
+    size_t why_size;
+};
+
+#define refuse(parse, ...) why_say(-EINVAL, (parse)->why, (parse)->why_size, __VA_ARGS__)
+
+/* Options. */
+
+static int store_text(struct parse *parse, const struct option_row *row, const char **field,
+                      const char *value)
+{
+    if (row->kind == OPTION_NAME && *value == '\0')
+        return refuse(parse, "--%s: it must not be empty: %s is needed", row->name,
+                      row->argument);
+    *field = value;
+    return 0;
+}
+
+static int store_number(struct parse *parse, const struct option_row *row, unsigned *field,
+                        const char *value)
+{
+    if (row->kind == OPTION_SECONDS && grammar_parse_seconds(value, row->max, field) < 0)
+        return refuse(parse, "--%s=%.60s: 0 to %u seconds are accepted", row->name, value,
+                      row->max);
+    if (row->kind == OPTION_NUMBER && grammar_parse_number(value, row->max, field) < 0)
+        return refuse(parse, "--%s=%.60s: 0 to %u are accepted", row->name, value, row->max);
+    return 0;
+}
+
+static int store_mask(struct parse *parse, const struct option_row *row, uint16_t *field,
+                      const char *value)
+{
+    unsigned mask;
+    if (grammar_parse_number(value, UINT_MAX, &mask) < 0)
+        return refuse(parse, "--%s=%.60s: a number is accepted, decimal or as 0xffff", row->name,
+                      value);
+    *field = (uint16_t)(mask & UINT16_MAX);
+    return 0;
+}
+
+/* value: NULL where the option takes none. */
+static int store(struct parse *parse, const struct option_row *row, const char *value)
+{
+    void *field = (char *)parse->options + row->field;
+    switch (row->kind) {
+    case OPTION_FLAG:
+        *(bool *)field = true;
+        return 0;
+    case OPTION_TEXT:
+    case OPTION_NAME:
+        return store_text(parse, row, field, value);
+    case OPTION_NUMBER:
+    case OPTION_SECONDS:
+        return store_number(parse, row, field, value);
+    case OPTION_MASK:
+        return store_mask(parse, row, field, value);
+    case OPTION_TLS:
+        if (grammar_parse_tls(value, field) == 0)
+            return 0;
+        return refuse(parse, "--tls=%.60s: off, on and require are accepted", value);
+    case OPTION_LOG:
+        if (grammar_parse_log(value, field) == 0)
+            return 0;
+        return refuse(parse, "--log=%.60s: stderr, syslog, null and default are accepted", value);
+    case OPTION_FAMILY:
+        *(int *)field = (int)row->max;
+        return 0;
+    case OPTION_PRINT:
+        parse->print = row->print;
+        return 0;
+    case OPTION_NOTED:
+        return 0;
+    case OPTION_REFUSED:
+        return refuse(parse, "--%s is not accepted: %s", row->name, row->help);
+    }
+    return 0;
+}
+
+/* Parameters. */
+
+/* What a person who is used to nbdkit types first: the plugin's name, or its file's. */
+static bool is_plugin(const char *word)
+{
+    const char *slash = strrchr(word, '/');
+    return strcmp(word, "memory") == 0 ||
+           strcmp(slash ? slash + 1 : word, "nbdkit-memory-plugin.so") == 0;
+}
+
+static int set_size(struct parse *parse, const char *value)
+{
+    if (grammar_parse_size(value, &parse->options->disk.size) < 0)
+        return refuse(parse, "size=%.60s: " SIZE_GRAMMAR ", up to 2^63-1, is accepted", value);
+    parse->has_size = true;
+    return 0;
+}
+
+static int set_limit(struct parse *parse, const char *value)
+{
+    uint64_t limit;
+    if (grammar_parse_size(value, &limit) < 0 || limit < DISK_LIMIT_MIN)
+        return refuse(parse, "limit=%.60s: " SIZE_GRAMMAR ", at least 1M, is accepted", value);
+    parse->options->disk.limit = limit;
+    return 0;
+}
+
+/* As nbdkit sees it, KEY=VALUE is only what begins like a name; all else is a size. */
+static size_t key_length(const char *word)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789._-";
+    size_t length = strspn(word, allowed);
+    bool starts_with_letter = length && !strchr("0123456789._-", *word);
+    return starts_with_letter && word[length] == '=' ? length : 0;
+}
+
+static int set_parameter(struct parse *parse, const char *word)
+{
+    if (parse->words++ == 0 && is_plugin(word))
+        return 0;
+    size_t length = key_length(word);
+    if (length == 0)
+        return set_size(parse, word);
+    const char *value = word + length + 1;
+    if (strncmp(word, "size=", length + 1) == 0)
+        return set_size(parse, value);
+    if (strncmp(word, "limit=", length + 1) == 0)
+        return set_limit(parse, value);
+    if (strncmp(word, "allocator=", length + 1) == 0)
+        return disk_parse_allocator(value, &parse->options->disk, parse->why, parse->why_size);
+    return refuse(parse, "unknown parameter '%.*s': size, limit and allocator are accepted",
+                  (int)(length < 60 ? length : 60), word);
+}
+
+/* The words of the command line, by getopt_long. */
+
+#define FIRST_LONG (UCHAR_MAX + 1) /* what getopt_long answers for row 0 */
+#define NAMES_MAX (ROWS_MAX * (1 + OPTION_ALIASES_MAX))
+
+struct tables {
+    char letters[2 + 2 * ROWS_MAX + 1];
+    struct option longs[NAMES_MAX + 1];
+};
+
+static void make_tables(struct tables *tables)
+{
+    struct option *next = tables->longs;
+    char *letter = tables->letters;
+    assert(option_count <= ROWS_MAX);
+    *letter++ = '-'; /* give us parameters where they stand */
+    *letter++ = ':'; /* and say nothing yourself */
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option_row *row = &option_table[i];
+        const int has_argument = row->argument ? required_argument : no_argument;
+        const int code = FIRST_LONG + (int)i;
+        *next++ = (struct option){row->name, has_argument, NULL, code};
+        for (size_t j = 0; j < OPTION_ALIASES_MAX && row->aliases[j]; j++)
+            *next++ = (struct option){row->aliases[j], has_argument, NULL, code};
+        if (row->letter)
+            *letter++ = row->letter;
+        if (row->letter && row->argument)
+            *letter++ = ':';
+    }
+    *next = (struct option){0};
+    *letter = '\0';
+}
+
+/* The row of what getopt_long answered; option_count: none. */
+static size_t find_row(int code)
+{
+    if (code >= FIRST_LONG)
+        return (size_t)(code - FIRST_LONG);
+    for (size_t i = 0; i < option_count; i++)
+        if (code && option_table[i].letter == code)
+            return i;
+    return option_count;
+}
+
+/* getopt_long answered '?' or ':', and left in optopt which option it was, if it is one. */
+static int refuse_option(struct parse *parse, int answer, const char *word)
+{
+    size_t i = find_row(optopt);
+    if (i < option_count && answer == ':')
+        return refuse(parse, "--%s: it needs a value: %s", option_table[i].name,
+                      option_table[i].argument);
+    if (i < option_count)
+        return refuse(parse, "--%s: it takes no value", option_table[i].name);
+    if (optopt > ' ' && optopt < 0x7f)
+        return refuse(parse, "unknown option '-%c': " SEE_HELP, optopt);
+    if (optopt)
+        return refuse(parse, "unknown option: " SEE_HELP);
+    return refuse(parse, "unknown or ambiguous option '%.60s': " SEE_HELP, word);
+}
+
+static int take_words(struct parse *parse, int argc, char **argv)
+{
+    struct tables tables;
+    make_tables(&tables);
+    optind = 0; /* forget what an earlier call was in the middle of */
+    int r = 0, code;
+    while (r == 0 && (code = getopt_long(argc, argv, tables.letters, tables.longs, NULL)) != -1) {
+        size_t i = find_row(code);
+        if (code == 1) {
+            r = set_parameter(parse, optarg);
+        } else if (i < option_count) {
+            parse->given[i] = true;
+            r = store(parse, &option_table[i], optarg);
+        } else {
+            r = refuse_option(parse, code, argv[optind - 1]);
+        }
+    }
+    for (; r == 0 && optind < argc; optind++)
+        r = set_parameter(parse, argv[optind]);
+    return r;
+}
+
+/* The whole. */
+
+static bool is_given(const struct parse *parse, const char *name)
+{
+    for (size_t i = 0; i < option_count; i++)
+        if (strcmp(option_table[i].name, name) == 0)
+            return parse->given[i];
+    return false;
+}
+
+static int refuse_contradictions(struct parse *parse)
+{
+    static const char *const pairs[][2] = {
+        {"single", "unix"},   {"single", "port"},         {"single", "ip-addr"},
+        {"single", "vsock"},  {"single", "run"},          {"single", "print-uri"},
+        {"unix", "port"},     {"unix", "ip-addr"},        {"unix", "vsock"},
+        {"vsock", "ip-addr"}, {"ipv4-only", "ipv6-only"}, {"tls-verify-peer", "tls-psk"},
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
+        if (is_given(parse, pairs[i][0]) && is_given(parse, pairs[i][1]))
+            return refuse(parse, "--%s and --%s contradict each other: one of them is accepted",
+                          pairs[i][0], pairs[i][1]);
+    return 0;
+}
+
+/* As sd_listen_fds(3): the variables count only if they are meant for this process. */
+static int look_for_activation(struct parse *parse, bool *activated)
+{
+    static const char *const others[] = {"unix", "port", "ip-addr", "vsock", "single", "run"};
+    const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+    unsigned number;
+    *activated = pid && count && listen_parse_number(pid, INT_MAX, &number) == 0 &&
+                 number == (unsigned)getpid();
+    if (!*activated)
+        return 0;
+    if (listen_parse_number(count, LISTENERS_MAX, &number) < 0 || number == 0)
+        return refuse(parse, "LISTEN_FDS=%.60s: 1 to %d sockets are accepted", count,
+                      LISTENERS_MAX);
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (is_given(parse, others[i]))
+            return refuse(parse, "--%s is not accepted with socket activation (LISTEN_FDS)",
+                          others[i]);
+    return 0;
+}
+
+static int check_port(struct parse *parse)
+{
+    const char *port = parse->options->port;
+    unsigned number;
+    if (!port)
+        return 0;
+    if (parse->options->listen == LISTEN_VSOCK)
+        return listen_parse_number(port, UINT32_MAX, &number) == 0
+                   ? 0
+                   : refuse(parse, "--port=%.60s: 0 to %" PRIu32 " are accepted with --vsock",
+                            port, UINT32_MAX);
+    if (!strchr("+-0123456789", *port)) /* a name: known or not when it is looked up */
+        return 0;
+    return listen_parse_number(port, UINT16_MAX, &number) == 0
+               ? 0
+               : refuse(parse, "--port=%.60s: 0 to %d and names of services are accepted", port,
+                        UINT16_MAX);
+}
+
+/* NBD's own limit: longer names could not be told to clients. */
+static int check_export_name(struct parse *parse)
+{
+    const char *name = parse->options->export_name;
+    return !name || strlen(name) <= NBD_STRING_MAX
+               ? 0
+               : refuse(parse, "--export-name: a name of at most %u bytes is accepted",
+                        NBD_STRING_MAX);
+}
+
+static int complete(struct parse *parse)
+{
+    struct options *options = parse->options;
+    bool activated = false;
+    int r = refuse_contradictions(parse);
+    if (r == 0)
+        r = check_export_name(parse);
+    if (r == 0)
+        r = look_for_activation(parse, &activated);
+    if (r < 0)
+        return r;
+    if (!parse->has_size)
+        return refuse(parse, "the size is missing: nbdram SIZE, as in 'nbdram 1G'; " SEE_HELP);
+    if (activated)
+        options->listen = LISTEN_ACTIVATED;
+    else if (is_given(parse, "single"))
+        options->listen = LISTEN_STDIO;
+    else if (options->unix_path)
+        options->listen = LISTEN_UNIX;
+    else if (is_given(parse, "vsock"))
+        options->listen = LISTEN_VSOCK;
+    if (activated || options->listen == LISTEN_STDIO || options->run || options->exit_with_parent)
+        options->foreground = true;
+    if (!is_given(parse, "tls") && (options->tls_certificates || options->tls_psk))
+        options->tls = TLS_ON;
+    if (options->tls_verify_peer && options->tls == TLS_OFF)
+        return refuse(parse, "--tls-verify-peer is accepted only with TLS: add --tls=require, "
+                             "--tls=on or --tls-certificates");
+    return check_port(parse);
+}
+
+static enum options_action print(struct parse *parse)
+{
+    parse->print();
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return OPTIONS_DONE;
+    why_say(-errno, parse->why, parse->why_size, "standard output: ");
+    return OPTIONS_WRONG;
+}
+
+/* It stays one line, and harmless to a terminal, whatever was typed. */
+static enum options_action wrong(const struct parse *parse)
+{
+    for (char *p = parse->why; parse->why_size && *p; p++)
+        if (iscntrl((unsigned char)*p))
+            *p = '?';
+    return OPTIONS_WRONG;
+}
+
+enum options_action options_parse(int argc, char **argv, struct options *options, char *why,
+                                  size_t why_size)
+{
+    struct parse parse = {.options = options, .why = why, .why_size = why_size};
+    *options = (struct options){
+        .disk = {.level = DISK_LEVEL_DEFAULT},
+        .family = AF_UNSPEC,
+        .timeout = OPTIONS_TIMEOUT_DEFAULT,
+        .handshake_mask = UINT16_MAX,
+    };
+    if (take_words(&parse, argc, argv) < 0)
+        return wrong(&parse);
+    if (parse.print)
+        return print(&parse);
+    return complete(&parse) < 0 ? wrong(&parse) : OPTIONS_SERVE;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* options - the command line of nbdram
+ *
+ * Letters and names are nbdkit's.  Nothing here opens, locks or starts anything: it turns words
+ * into a struct options, or into one line that says what is wrong and what is accepted.
+ *
+ * Called once, by the main thread, before there are others.  Strings in struct options point into
+ * argv and live as long.
+ */
+
+#ifndef NBDRAM_SERVER_CLI_OPTIONS_H
+#define NBDRAM_SERVER_CLI_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "disk/disk.h"
+
+#define OPTIONS_THREADS_MAX 256
+#define OPTIONS_CONNECTIONS_MAX 1000000
+#define OPTIONS_TIMEOUT_MAX 1000000 /* seconds: in milliseconds still an int */
+#define OPTIONS_TIMEOUT_DEFAULT 30
+
+enum listen_kind { LISTEN_TCP, LISTEN_UNIX, LISTEN_VSOCK, LISTEN_STDIO, LISTEN_ACTIVATED };
+enum tls_mode { TLS_OFF, TLS_ON, TLS_REQUIRE };
+enum log_target { LOG_TO_DEFAULT, LOG_TO_STDERR, LOG_TO_SYSLOG, LOG_TO_NULL };
+
+struct options {
+    struct disk_options disk;
+
+    enum listen_kind listen;
+    const char *unix_path;   /* -U; "-": a new one in a folder of its own */
+    const char *port;        /* -p: decimal number (to 65535; vsock: 2^32-1) or service name
+                              * (not with vsock); NULL: 10809 */
+    const char *address;     /* -i; NULL: loopback */
+    int family;              /* AF_UNSPEC, AF_INET (-4), AF_INET6 (-6) */
+    const char *export_name; /* -e: for the URI; every name is served */
+
+    const char *run; /* --run; NULL: none */
+    bool foreground; /* -f; implied by -s, --run, --exit-with-parent and activation */
+    bool print_uri;
+    const char *pidfile; /* -P */
+    bool exit_with_parent;
+    const char *user, *group; /* -u, -g; NULL: stay who we are */
+    bool swap;                /* --swap: never be the cause of the swapping we serve */
+
+    bool read_only;
+    unsigned threads;         /* -t, to OPTIONS_THREADS_MAX; 0: one per processor */
+    unsigned max_connections; /* 0: no limit but that of descriptors */
+    unsigned timeout;         /* of handshakes, seconds; 0: none */
+    bool keepalive;
+    bool no_structured;      /* --no-sr */
+    uint16_t handshake_mask; /* --mask-handshake: of the flags we offer; all ones by default */
+
+    enum tls_mode tls;            /* not given: on if credentials are named, else off */
+    const char *tls_certificates; /* folder; NULL: the usual ones */
+    const char *tls_psk;          /* file */
+    bool tls_verify_peer;
+
+    bool verbose;
+    enum log_target log;
+    const char *stats; /* --stats FILE */
+};
+
+/* What the command line asks for. */
+enum options_action {
+    OPTIONS_SERVE, /* options are complete */
+    OPTIONS_DONE,  /* --help, --version, --dump-...: printed to standard output; exit 0 */
+    OPTIONS_WRONG, /* why holds one line, without the program's name; exit 1 */
+};
+
+/* environ tells about socket activation (LISTEN_PID, LISTEN_FDS): with it LISTEN_ACTIVATED.
+ * options is overwritten, and not to be used unless the answer is OPTIONS_SERVE. */
+enum options_action options_parse(int argc, char **argv, struct options *options, char *why,
+                                  size_t why_size);
+
+#endif

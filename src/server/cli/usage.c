@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "server/cli/option_table.h"
+#include "server/cli/usage.h"
+
+#define HELP_COLUMN 36
+
+/* -U, --unix PATH; the number of characters. */
+static int print_option(const struct option_row *row)
+{
+    int length = 0;
+    if (row->letter)
+        length += printf("-%c, ", row->letter);
+    length += printf("--%s", row->name);
+    if (row->argument)
+        length += printf(strchr(row->argument, '|') ? "=%s" : " %s", row->argument);
+    return length;
+}
+
+/* Options without help of their own share the line of the next that has it. */
+static void print_options(void)
+{
+    int column = 0;
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option_row *row = &option_table[i];
+        if (row->kind == OPTION_REFUSED)
+            continue;
+        column += printf("  ");
+        column += print_option(row);
+        if (!row->help)
+            continue;
+        printf("%*s%s\n", column < HELP_COLUMN ? HELP_COLUMN - column : 1, "", row->help);
+        column = 0;
+    }
+}
+
+void usage_help(void)
+{
+    printf("nbdram [OPTION...] [memory] [size=]SIZE [limit=SIZE] [allocator=KIND]\n"
+           "A RAM disk over NBD; it listens on loopback only, unless told otherwise.\n");
+    print_options();
+    printf("SIZE: bytes, or as 100M, 10G, 2T.  limit=: the most memory to take\n"
+           "KIND: sparse|malloc[,mlock=true], zstd[,level=1..19] (compressed); else sparse\n"
+           "  nbdram 1G                                  # nbd://localhost\n"
+           "  nbdram -U /tmp/s -P pid 10G allocator=zstd,level=3\n"
+           "  nbdram -U - 1G --run 'nbdcopy fedora.img $uri'\n");
+}
+
+void usage_version(void)
+{
+    printf("nbdram " NBDRAM_VERSION "\n");
+}
+
+void usage_dump_config(void)
+{
+    int major = 0, minor = 0;
+    char binary[4096];
+    struct utsname host;
+    ssize_t length = readlink("/proc/self/exe", binary, sizeof binary);
+    sscanf(NBDRAM_VERSION, "%d.%d", &major, &minor);
+    if (length > 0 && (size_t)length < sizeof binary)
+        printf("binary=%.*s\n", (int)length, binary);
+    printf("exit_with_parent=yes\n");
+    if (uname(&host) == 0)
+        printf("host_cpu=%s\n", host.machine);
+    printf("host_os=linux\n"
+           "name=nbdram\n"
+           "selinux=no\n"
+           "tls=yes\n"
+           "version=" NBDRAM_VERSION "\n"
+           "version_major=%d\n"
+           "version_minor=%d\n"
+           "zstd=yes\n",
+           major, minor);
+}
+
+void usage_dump_plugin(void)
+{
+    printf("name=memory\n"
+           "version=" NBDRAM_VERSION "\n"
+           "max_thread_model=parallel\n"
+           "thread_model=parallel\n"
+           "errno_is_preserved=1\n"
+           "magic_config_key=size\n"
+           "mlock=yes\n"
+           "zstd=yes\n"
+           "limit=yes\n");
+}
+
+void usage_long_options(void)
+{
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option_row *row = &option_table[i];
+        if (row->kind == OPTION_REFUSED)
+            continue;
+        printf("--%s\n", row->name);
+        for (size_t j = 0; j < OPTION_ALIASES_MAX && row->aliases[j]; j++)
+            printf("--%s\n", row->aliases[j]);
+    }
+}
+
+void usage_short_options(void)
+{
+    for (size_t i = 0; i < option_count; i++)
+        if (option_table[i].letter && option_table[i].kind != OPTION_REFUSED)
+            printf("-%c\n", option_table[i].letter);
+}

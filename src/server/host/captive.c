@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* --run: a shell script of assignments, then the command as it was given.  The variables are the
+ * shell's, not exported, as with nbdkit; all are always set, so that none comes from outside. */
+
+#include "server/host/captive.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "text/string_builder.h"
+#include "text/reason.h"
+
+/* What a shell answers when there is no such program. */
+#define NOT_FOUND_STATUS 127
+
+/* The limit that we were started with: what others choke on, looping over all descriptors that
+ * there could be, is for us alone. */
+static struct rlimit descriptors_at_start;
+
+void captive_raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    descriptors_at_start = limit;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+static void put_variable(FILE *script, const char *name, const char *value)
+{
+    fprintf(script, "%s='", name);
+    for (; value && *value != '\0'; value++)
+        if (*value == '\'')
+            fputs("'\\''", script);
+        else
+            fputc(*value, script);
+    fputs("'\n", script);
+}
+
+/* To be freed; NULL: no memory. */
+static char *make_script(const struct options *options, const struct listeners *listeners)
+{
+    struct string_builder text;
+    char port[16] = "";
+    if (listeners->port != 0)
+        snprintf(port, sizeof port, "%u", listeners->port);
+    FILE *script = string_builder_open(&text);
+    if (!script)
+        return NULL;
+    put_variable(script, "uri", listeners->uri);
+    put_variable(script, "nbd", listeners->nbd);
+    put_variable(script, "port", port);
+    put_variable(script, "unixsocket", listeners->unix_path);
+    put_variable(script, "exportname", options->export_name);
+    put_variable(script, "tls",
+                 options->tls == TLS_OFF       ? ""
+                 : options->tls == TLS_REQUIRE ? "2"
+                                               : "1");
+    fprintf(script, "%s\n", options->run);
+    return string_builder_close(&text, script);
+}
+
+/* In the child.  There may have been threads at the fork: async-signal-safe calls only. */
+static void become(const char *script, pid_t parent)
+{
+    static const char message[] = "nbdram: cannot start /bin/sh\n";
+    struct sigaction ordinary = {.sa_handler = SIG_DFL};
+    sigset_t none;
+    /* Signals that cannot be changed, or are the C library's own, refuse; that is all right. */
+    for (int signal_number = 1; signal_number < NSIG; signal_number++)
+        sigaction(signal_number, &ordinary, NULL);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent)
+        _exit(NOT_FOUND_STATUS);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (descriptors_at_start.rlim_max != 0)
+        setrlimit(RLIMIT_NOFILE, &descriptors_at_start);
+    /* Our descriptors are close-on-exec; those that we were started with are the command's. */
+    execl("/bin/sh", "sh", "-c", script, (char *)NULL);
+    ssize_t written = write(STDERR_FILENO, message, sizeof message - 1);
+    (void)written;
+    _exit(NOT_FOUND_STATUS);
+}
+
+int captive_start(const struct options *options, const struct listeners *listeners, pid_t *child,
+                char *why, size_t why_size)
+{
+    char *script = make_script(options, listeners);
+    if (!script)
+        return why_say(-ENOMEM, why, why_size, "no memory for the command of --run");
+    pid_t parent = getpid(), pid = fork();
+    if (pid == 0)
+        become(script, parent);
+    int err = pid < 0 ? -errno : 0;
+    free(script);
+    if (err)
+        return why_say(err, why, why_size, "cannot fork: ");
+    *child = pid;
+    return 0;
+}
+
+int captive_exit_status(int status)
+{
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}

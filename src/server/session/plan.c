@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "server/session/plan.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "disk/memory/bytes.h"
+#include "disk/disk.h"
+#include "nbd/reply.h"
+#include "server/session/server.h"
+
+static const uint8_t zeroes[64 << 10];
+
+static bool is_full(const struct plan *plan)
+{
+    return plan->count + 2 > SCRATCH_VECTORS || plan->bytes >= SCRATCH_LENT ||
+           SCRATCH_OUT - plan->scratch->out_used < NBD_REPLY_SIZE_MAX;
+}
+
+static void plan_bytes(struct plan *plan, const void *bytes, size_t size)
+{
+    struct iovec *last = plan->count ? &plan->scratch->vectors[plan->count - 1] : NULL;
+    if (last && (const char *)last->iov_base + last->iov_len == (const char *)bytes)
+        last->iov_len += size;
+    else
+        plan->scratch->vectors[plan->count++] =
+            (struct iovec){.iov_base = (void *)(uintptr_t)bytes, .iov_len = size};
+    plan->bytes += size;
+}
+
+static void plan_header(struct plan *plan, uint8_t *end)
+{
+    uint8_t *start = out_end(plan->scratch);
+    plan_bytes(plan, start, (size_t)(end - start));
+    out_ends_at(plan->scratch, end);
+    plan->tail = 0;
+}
+
+static void plan_data(struct plan *plan, struct read_job *job, const void *bytes, size_t size)
+{
+    plan_bytes(plan, bytes, size);
+    plan->tail += size;
+    job->offset += size;
+    job->left -= size;
+}
+
+static void plan_zeroes(struct plan *plan, struct read_job *job, size_t size)
+{
+    while (size && plan->count < SCRATCH_VECTORS) {
+        size_t n = size < sizeof zeroes ? size : sizeof zeroes;
+        plan_data(plan, job, zeroes, n);
+        size -= n;
+    }
+}
+
+static bool has_room_for(const struct plan *plan, size_t size)
+{
+    return SCRATCH_OUT - plan->scratch->out_used >= size + 2 * (size_t)NBD_REPLY_SIZE_MAX;
+}
+
+/* Compressed: into scratch->out, if there is room. */
+static int plan_packed(struct plan *plan, struct read_job *job, size_t size)
+{
+    uint8_t *bytes = out_end(plan->scratch);
+    if (!has_room_for(plan, size))
+        return 0;
+    int r = disk_read(plan->connection->server->disk, job->offset, size, bytes);
+    if (r < 0)
+        return r;
+    plan->scratch->out_used += size;
+    plan_data(plan, job, bytes, size);
+    return 0;
+}
+
+static size_t least(uint64_t a, uint64_t b)
+{
+    return (size_t)(a < b ? a : b);
+}
+
+/* What stands next in a read.  Compressed pages come one by one: that is how they are unpacked,
+ * and there is room for one, if there is room. */
+static int lend(struct plan *plan, const struct read_job *job, uint64_t count,
+                struct disk_piece *piece)
+{
+    struct disk *disk = plan->connection->server->disk;
+    int r = disk_lend(disk, job->offset, least(count, SCRATCH_LENT), piece);
+    if (r == 0 && piece->kind == DISK_PIECE_PACKED) {
+        uint32_t page = disk_page_size(disk);
+        piece->count = least(piece->count, page - job->offset % page);
+    }
+    return r;
+}
+
+/* Add a piece to the data of a read, if there is room. */
+static int plan_piece(struct plan *plan, struct read_job *job, const struct disk_piece *piece)
+{
+    if (piece->kind == DISK_PIECE_PACKED)
+        return plan_packed(plan, job, piece->count);
+    if (piece->kind == DISK_PIECE_DATA)
+        plan_data(plan, job, piece->base, piece->count);
+    else
+        plan_zeroes(plan, job, piece->count);
+    return 0;
+}
+
+/* One piece of what was promised, if there is room. */
+static int plan_promised(struct plan *plan, struct read_job *job)
+{
+    struct disk_piece piece;
+    uint64_t before = job->left;
+    int r = lend(plan, job, job->promised, &piece);
+    if (r == 0)
+        r = plan_piece(plan, job, &piece);
+    job->promised -= before - job->left;
+    return r;
+}
+
+/* A chunk of its own for data, from *piece on up to the next hole, as far as one send goes: its
+ * header is put when its length is known. */
+static int plan_chunk_of_data(struct plan *plan, struct read_job *job, struct disk_piece *piece)
+{
+    enum nbd_style style = plan->connection->session.style;
+    struct nbd_chunk chunk = {.offset = job->offset};
+    uint8_t *header = out_end(plan->scratch);
+    uint64_t left;
+    plan_header(plan, nbd_put_data(header, style, &job->request, &chunk));
+    do {
+        left = job->left;
+        int r = plan_piece(plan, job, piece);
+        if (r == 0 && job->left)
+            r = lend(plan, job, job->left, piece);
+        if (r < 0)
+            return r;
+    } while (job->left && job->left < left && !is_full(plan) && piece->kind != DISK_PIECE_HOLE);
+    chunk.count = (uint32_t)(job->offset - chunk.offset);
+    chunk.done = job->left == 0;
+    nbd_put_data(header, style, &job->request, &chunk);
+    return 0;
+}
+
+static void plan_chunk_of_hole(struct plan *plan, struct read_job *job, size_t count)
+{
+    struct nbd_chunk chunk = {
+        .offset = job->offset, .count = (uint32_t)count, .done = count == job->left};
+    uint8_t *at = out_end(plan->scratch);
+    plan_header(plan, nbd_put_hole(at, plan->connection->session.style, &job->request, &chunk));
+    job->offset += count;
+    job->left -= count;
+}
+
+/* The header of a read that is to be in one piece: all that is left is promised. */
+static void plan_whole(struct plan *plan, struct read_job *job)
+{
+    enum nbd_style style = plan->connection->session.style;
+    struct nbd_chunk chunk = {.offset = job->offset, .count = (uint32_t)job->left, .done = true};
+    uint8_t *at = out_end(plan->scratch);
+    plan_header(plan, style == NBD_SIMPLE ? nbd_put_read(at, &job->request)
+                                          : nbd_put_data(at, style, &job->request, &chunk));
+    job->promised = job->left;
+}
+
+/* How long the hole is that begins with a piece of `known` bytes. */
+static size_t hole_size(struct plan *plan, const struct read_job *job, size_t known)
+{
+    struct disk *disk = plan->connection->server->disk;
+    struct disk_piece piece;
+    while (known < job->left &&
+           disk_lend(disk, job->offset + known, (size_t)job->left - known, &piece) == 0 &&
+           piece.kind == DISK_PIECE_HOLE)
+        known += piece.count;
+    return known;
+}
+
+/* Start what comes next of a read: a chunk, or all of it, if there is room. */
+static int plan_start(struct plan *plan, struct read_job *job)
+{
+    struct disk_piece piece;
+    bool whole = job->request.flags & NBD_CMD_FLAG_DF;
+    if (plan->connection->session.style == NBD_SIMPLE) {
+        plan_whole(plan, job);
+        return 0;
+    }
+    int r = lend(plan, job, job->left, &piece);
+    if (r < 0)
+        return r;
+    if (piece.kind == DISK_PIECE_HOLE)
+        piece.count = hole_size(plan, job, piece.count);
+    if (piece.kind == DISK_PIECE_HOLE && (piece.count == job->left || !whole))
+        plan_chunk_of_hole(plan, job, piece.count);
+    else if (whole)
+        plan_whole(plan, job);
+    else if (piece.kind != DISK_PIECE_PACKED || /* a chunk must not be empty */
+             has_room_for(plan, piece.count + NBD_REPLY_SIZE_MAX))
+        return plan_chunk_of_data(plan, job, &piece);
+    return 0;
+}
+
+/* As much of a read as there is room for.  An error is the end of the connection: bytes were
+ * promised that cannot be had. */
+static int plan_read(struct plan *plan, struct read_job *job)
+{
+    size_t before;
+    int r;
+    plan->last = job;
+    plan->tail = 0;
+    do {
+        before = plan->bytes;
+        r = job->promised ? plan_promised(plan, job) : plan_start(plan, job);
+    } while (r == 0 && job->left && plan->bytes > before && !is_full(plan));
+    return r;
+}
+
+struct plan plan_begin(struct connection *connection)
+{
+    struct scratch *scratch = connection->loop->scratch;
+    struct plan plan = {.connection = connection, .scratch = scratch};
+    if (scratch->out_used)
+        plan_bytes(&plan, scratch->out, scratch->out_used);
+    return plan;
+}
+
+int plan_reads(struct plan *plan, unsigned from)
+{
+    struct scratch *scratch = plan->scratch;
+    int r = 0;
+    for (unsigned i = from; r == 0 && i < scratch->read_count && !is_full(plan); i++) {
+        r = plan_read(plan, &scratch->reads[i]);
+        if (scratch->reads[i].left)
+            break; /* the next one must not come in between */
+    }
+    return r;
+}
+
+int plan_keep(struct plan *plan, size_t sent)
+{
+    struct connection *connection = plan->connection;
+    size_t rest = plan->bytes - sent, again = least(rest, plan->tail), at = 0;
+    if (again) {
+        plan->last->offset -= again;
+        plan->last->left += again;
+        plan->last->promised += again;
+    }
+    if (rest == again)
+        return 0;
+    assert(!buffer_any(&connection->unsent));
+    uint8_t *bytes = malloc(rest - again);
+    if (!bytes)
+        return -ENOMEM;
+    connection->unsent = (struct buffer){.bytes = bytes, .size = rest - again};
+    for (unsigned i = 0; i < plan->count && at < rest - again; i++) {
+        const struct iovec *vector = &plan->scratch->vectors[i];
+        size_t skip = least(sent, vector->iov_len);
+        size_t n = least(vector->iov_len - skip, rest - again - at);
+        bytes_load(bytes + at, (const uint8_t *)vector->iov_base + skip, n);
+        at += n;
+        sent -= skip;
+    }
+    return 0;
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "server/session/replies.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "disk/disk.h"
+#include "nbd/reply.h"
+#include "server/session/plan.h"
+#include "server/session/server.h"
+
+#define ROOM (NBD_HANDSHAKE_OUT + NBD_REPLY_SIZE_MAX) /* for any one reply */
+#define TURN_BYTES (2u << 20)                         /* sent until others have their turn */
+#define STATUS_BYTES (NBD_HANDSHAKE_OUT)
+
+/* Answers. */
+
+static struct scratch *scratch_of(const struct connection *connection)
+{
+    return connection->loop->scratch;
+}
+
+bool replies_are_full(const struct connection *connection)
+{
+    const struct scratch *scratch = scratch_of(connection);
+    return scratch->read_count == SCRATCH_READS || SCRATCH_OUT - scratch->out_used < ROOM;
+}
+
+void replies_add_answer(struct connection *connection, const struct nbd_request *request,
+                        int error)
+{
+    struct scratch *scratch = scratch_of(connection);
+    out_ends_at(scratch,
+                nbd_put_answer(out_end(scratch), connection->session.style, request, error));
+    if (error)
+        loop_count(&connection->loop->counters.failed, 1);
+}
+
+void replies_add_bytes(struct connection *connection, const void *bytes, size_t size)
+{
+    struct scratch *scratch = scratch_of(connection);
+    memcpy(out_end(scratch), bytes, size);
+    scratch->out_used += size;
+}
+
+struct nbd_request *replies_next(struct connection *connection)
+{
+    struct scratch *scratch = scratch_of(connection);
+    return &scratch->reads[scratch->read_count].request;
+}
+
+void replies_add_read(struct connection *connection)
+{
+    struct scratch *scratch = scratch_of(connection);
+    struct read_job *job = &scratch->reads[scratch->read_count];
+    if (job->request.length == 0) {
+        replies_add_answer(connection, &job->request, 0);
+        return;
+    }
+    job->offset = job->request.offset;
+    job->left = job->request.length;
+    job->promised = 0;
+    scratch->read_count++;
+}
+
+/* Block status. */
+
+struct status {
+    enum nbd_style style;
+    uint8_t *at;
+    uint32_t count, max;
+};
+
+/* Lengths are 32 bits without extended headers; so was the request's. */
+static int add_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
+{
+    struct status *status = opaque;
+    (void)offset;
+    status->at = nbd_put_descriptor(status->at, status->style, count, hole);
+    return ++status->count == status->max;
+}
+
+void replies_add_status(struct connection *connection, const struct nbd_request *request)
+{
+    struct scratch *scratch = scratch_of(connection);
+    enum nbd_style style = connection->session.style;
+    uint8_t *header = out_end(scratch);
+    size_t header_size = (size_t)(nbd_put_status(header, style, request, 0) - header);
+    struct status status = {.style = style, .at = header + header_size};
+    status.max = request->flags & NBD_CMD_FLAG_REQ_ONE
+                     ? 1
+                     : (uint32_t)(STATUS_BYTES / nbd_descriptor_size(style));
+    int r = disk_extents(connection->server->disk, request->offset, request->length, add_extent,
+                         &status);
+    if (r < 0 || status.count == 0) {
+        replies_add_answer(connection, request, r < 0 ? r : -EINVAL);
+        return;
+    }
+    nbd_put_status(header, style, request, status.count);
+    out_ends_at(scratch, status.at);
+}
+
+/* Sending. */
+
+/* One piece.  *next: the first read that is not done; what the others took is counted. */
+static ssize_t send_some(struct connection *connection, unsigned *next)
+{
+    struct scratch *scratch = scratch_of(connection);
+    struct disk *disk = connection->server->disk;
+    ssize_t sent = 0;
+    disk_lend_begin(disk);
+    struct plan plan = plan_begin(connection);
+    int r = plan_reads(&plan, *next);
+    assert(r < 0 || plan.bytes > 0); /* there is always room for something */
+    if (r == 0) {
+        sent = transport_send(&connection->transport, scratch->vectors, (int)plan.count);
+        r = sent < 0 && sent != -EAGAIN ? (int)sent : 0;
+    }
+    sent = sent < 0 ? 0 : sent;
+    bool blocked = r == 0 && (size_t)sent < plan.bytes;
+    if (blocked)
+        r = plan_keep(&plan, (size_t)sent);
+    disk_lend_end(disk);
+    scratch->out_used = 0;
+    while (*next < scratch->read_count && scratch->reads[*next].left == 0)
+        ++*next;
+    return r < 0 ? r : blocked ? -EAGAIN : sent;
+}
+
+/* Keep the reads from `next` on. */
+static int keep_reads(struct connection *connection, unsigned next)
+{
+    struct scratch *scratch = scratch_of(connection);
+    unsigned count = scratch->read_count - next;
+    scratch->read_count = 0;
+    if (count == 0)
+        return 0;
+    connection->waiting = malloc(count * sizeof *connection->waiting);
+    if (!connection->waiting)
+        return -ENOMEM;
+    memcpy(connection->waiting, &scratch->reads[next], count * sizeof *connection->waiting);
+    connection->waiting_count = count;
+    return 0;
+}
+
+int replies_flush(struct connection *connection)
+{
+    struct scratch *scratch = scratch_of(connection);
+    unsigned next = 0;
+    size_t turn = 0;
+    ssize_t n = 0;
+    while (n >= 0 && turn < TURN_BYTES && (scratch->out_used || next < scratch->read_count)) {
+        n = send_some(connection, &next);
+        turn += n > 0 ? (size_t)n : 0;
+    }
+    if (n < 0 && n != -EAGAIN) {
+        scratch->read_count = 0;
+        return (int)n;
+    }
+    int r = keep_reads(connection, next);
+    return r < 0 ? r : replies_wait(connection) ? -EAGAIN : 0;
+}
+
+static int send_unsent(struct connection *connection)
+{
+    struct buffer *unsent = &connection->unsent;
+    while (buffer_any(unsent)) {
+        struct iovec vector = {unsent->bytes + unsent->at, buffer_left(unsent)};
+        ssize_t n = transport_send(&connection->transport, &vector, 1);
+        if (n < 0)
+            return (int)n;
+        unsent->at += (size_t)n;
+        if (unsent->at == unsent->size)
+            buffer_drop(unsent);
+    }
+    return 0;
+}
+
+int replies_resume(struct connection *connection)
+{
+    struct scratch *scratch = scratch_of(connection);
+    int r = send_unsent(connection);
+    if (r < 0)
+        return r;
+    if (transport_wants_flush(&connection->transport)) {
+        ssize_t n = transport_send(&connection->transport, NULL, 0);
+        if (n < 0 || transport_wants_flush(&connection->transport))
+            return n < 0 ? (int)n : -EAGAIN;
+    }
+    if (connection->waiting_count == 0)
+        return 0;
+    memcpy(scratch->reads, connection->waiting,
+           connection->waiting_count * sizeof *connection->waiting);
+    scratch->read_count = connection->waiting_count;
+    free(connection->waiting);
+    connection->waiting = NULL;
+    connection->waiting_count = 0;
+    return replies_flush(connection);
+}
+
+bool replies_wait(const struct connection *connection)
+{
+    return buffer_any(&connection->unsent) || connection->waiting_count ||
+           transport_wants_flush(&connection->transport);
+}

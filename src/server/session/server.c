@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "server/session/server.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "server/session/connection.h"
+
+void server_stop(struct server *server)
+{
+    for (unsigned i = 0; i < server->loop_count; i++)
+        loop_ask_to_stop(&server->loops[i]);
+    for (unsigned i = 0; i < server->loop_count; i++)
+        loop_join(&server->loops[i]);
+    server->loop_count = 0;
+    free(server->loops);
+    close(server->left);
+}
+
+int server_start(struct server *server, unsigned loops)
+{
+    int r = 0;
+    server->left = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (server->left < 0)
+        return -errno;
+    server->loops = calloc(loops, sizeof *server->loops);
+    if (!server->loops) {
+        close(server->left);
+        return -ENOMEM;
+    }
+    for (server->loop_count = 0; r == 0 && server->loop_count < loops;) {
+        r = loop_start(&server->loops[server->loop_count], server);
+        server->loop_count += r == 0;
+    }
+    if (r < 0)
+        server_stop(server);
+    return r;
+}
+
+int server_adopt(struct server *server, int in, int out)
+{
+    struct connection *connection;
+    int r = connection_create(server, in, out, &connection);
+    if (r < 0)
+        return r;
+    atomic_fetch_add_explicit(&server->connections, 1, memory_order_relaxed);
+    loop_hand_over(&server->loops[server->accepted++ % server->loop_count], connection);
+    return 0;
+}
+
+static unsigned connections_now(const struct server *server)
+{
+    return atomic_load_explicit(&server->connections, memory_order_relaxed);
+}
+
+/* What went wrong belongs to the client that was to be accepted, not to us. */
+static bool is_the_clients(int error)
+{
+    return error == ECONNABORTED || error == EINTR || error == EPROTO || error == EPERM;
+}
+
+#define TURN_ACCEPTS 64
+
+int server_accept(struct server *server, int listener)
+{
+    for (unsigned i = 0; i < TURN_ACCEPTS; i++) {
+        if (server->max_connections && connections_now(server) >= server->max_connections)
+            return -EAGAIN;
+        /* cppcheck-suppress nullPointer ; nobody needs the address */
+        int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0 && is_the_clients(errno))
+            continue;
+        if (fd < 0)
+            return errno == EAGAIN ? 0 : -errno;
+        int r = server_adopt(server, fd, fd);
+        if (r < 0) {
+            close(fd);
+            return r;
+        }
+    }
+    return 0;
+}

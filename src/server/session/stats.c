@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "server/session/stats.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "nbd/command.h"
+#include "os/memory.h"
+#include "text/reason.h"
+
+/* Everything at one moment. */
+struct snapshot {
+    unsigned connections;
+    uint64_t accepted;
+    uint64_t requests[NBD_COMMANDS];
+    uint64_t failed, received, sent; /* bytes */
+    struct disk_stats disk;
+    uint64_t size, stored,
+        packed;        /* bytes: virtual; of pages that hold data; of these, compressed */
+    uint64_t resident; /* bytes: of the whole process */
+};
+
+static uint64_t load(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static void add_loop(struct snapshot *snapshot, const struct counters *counters)
+{
+    for (unsigned i = 0; i < NBD_COMMANDS; i++)
+        snapshot->requests[i] += load(&counters->requests[i]);
+    snapshot->failed += load(&counters->failed);
+    snapshot->received += load(&counters->received);
+    snapshot->sent += load(&counters->sent);
+}
+
+static struct snapshot snapshot_of(const struct server *server)
+{
+    struct snapshot snapshot = {
+        .connections = atomic_load_explicit(&server->connections, memory_order_relaxed),
+        .accepted = server->accepted,
+        .size = disk_size(server->disk),
+        .resident = os_memory_resident(),
+    };
+    for (unsigned i = 0; i < server->loop_count; i++)
+        add_loop(&snapshot, &server->loops[i].counters);
+    disk_stats(server->disk, &snapshot.disk);
+    snapshot.stored = snapshot.disk.pages * disk_page_size(server->disk);
+    snapshot.packed = snapshot.disk.compressed * disk_page_size(server->disk);
+    return snapshot;
+}
+
+/* What the compressed pages would take, by what they do take; 1 if there are none. */
+static double ratio(const struct snapshot *snapshot)
+{
+    uint64_t blobs = snapshot->disk.blob_bytes;
+    return blobs ? (double)snapshot->packed / (double)blobs : 1.0;
+}
+
+static double mebibytes(uint64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
+void stats_print(const struct server *server, FILE *to)
+{
+    struct snapshot s = snapshot_of(server);
+    fprintf(to, "nbdram statistics\n");
+    fprintf(to, "  connections     %u now, %llu in all\n", s.connections,
+            (unsigned long long)s.accepted);
+    fprintf(to, "  requests        %llu failed\n", (unsigned long long)s.failed);
+    for (unsigned i = 0; i < NBD_COMMANDS; i++)
+        fprintf(to, "    %-13s %llu\n", nbd_command_name(i), (unsigned long long)s.requests[i]);
+    fprintf(to, "  read            %.1f MiB\n", mebibytes(s.sent));
+    fprintf(to, "  written         %.1f MiB\n", mebibytes(s.received));
+    fprintf(to, "  disk            %.1f MiB\n", mebibytes(s.size));
+    fprintf(to, "  holding data    %.1f MiB\n", mebibytes(s.stored));
+    fprintf(to, "  taking memory   %.1f MiB", mebibytes(s.disk.memory));
+    if (s.disk.limit)
+        fprintf(to, " of %.1f MiB", mebibytes(s.disk.limit));
+    fprintf(to, "\n  compressed      %.1f MiB into %.1f MiB (%.2f : 1)\n", mebibytes(s.packed),
+            mebibytes(s.disk.blob_bytes), ratio(&s));
+    fprintf(to, "  resident        %.1f MiB\n", mebibytes(s.resident));
+    fflush(to);
+}
+
+/* The file. */
+
+static void print_requests(const struct snapshot *s, FILE *to)
+{
+    fprintf(to, "  \"requests\": {");
+    for (unsigned i = 0; i < NBD_COMMANDS; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "%s", nbd_command_name(i));
+        for (char *c = name; *c; c++)
+            if (*c == ' ')
+                *c = '_';
+        fprintf(to, "%s\"%s\": %llu", i ? ", " : "", name, (unsigned long long)s->requests[i]);
+    }
+    fprintf(to, ", \"failed\": %llu},\n", (unsigned long long)s->failed);
+}
+
+static void print_json(const struct server *server, FILE *to)
+{
+    const struct snapshot s = snapshot_of(server);
+    const struct {
+        const char *name;
+        uint64_t value;
+    } numbers[] = {
+        {"connections", s.connections},  {"accepted", s.accepted},
+        {"bytes_read", s.sent},          {"bytes_written", s.received},
+        {"disk_size", s.size},           {"stored_bytes", s.stored},
+        {"memory_bytes", s.disk.memory}, {"memory_limit", s.disk.limit},
+        {"compressed_bytes", s.packed},  {"compressed_to_bytes", s.disk.blob_bytes},
+        {"resident_bytes", s.resident},
+    };
+    fprintf(to, "{\n");
+    print_requests(&s, to);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        fprintf(to, "  \"%s\": %llu,\n", numbers[i].name, (unsigned long long)numbers[i].value);
+    fprintf(to, "  \"compression_ratio\": %.3f\n}\n", ratio(&s));
+}
+
+/* Not a device, nor a link: writing would replace it. */
+static int check_target(const struct stats_file *file, const char *path, char *why,
+                        size_t why_size)
+{
+    struct stat status;
+    if (fstatat(file->folder, file->name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+        !S_ISREG(status.st_mode))
+        return why_say(-EINVAL, why, why_size,
+                       "--stats=%.100s: a regular file, or a new one, is accepted", path);
+    return 0;
+}
+
+int stats_file_open(struct stats_file *file, const char *path, char *why, size_t why_size)
+{
+    char *folder = strdup(path), *name = strdup(path);
+    *file = (struct stats_file){.folder = -1};
+    int r = -ENOMEM;
+    if (folder && name) {
+        file->name = strdup(basename(name));
+        file->folder = open(dirname(folder), O_PATH | O_DIRECTORY | O_CLOEXEC);
+        r = file->folder < 0 ? -errno : file->name ? 0 : -ENOMEM;
+    }
+    if (r < 0)
+        why_say(r, why, why_size, "--stats=%.100s: ", path);
+    else
+        r = check_target(file, path, why, why_size);
+    if (r < 0)
+        stats_file_close(file);
+    free(folder);
+    free(name);
+    return r;
+}
+
+/* The process's number is that after the fork. */
+static int open_temporary(const struct stats_file *file, char *name, size_t size)
+{
+    if (snprintf(name, size, ".%s.%ld", file->name, (long)getpid()) >= (int)size)
+        return -ENAMETOOLONG;
+    /* Left there by an earlier process of our number; what others put there since is not ours. */
+    unlinkat(file->folder, name, 0);
+    int fd =
+        openat(file->folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    /* cppcheck-suppress resourceLeak ; it is the caller's */
+    return fd < 0 ? -errno : fd;
+}
+
+/* fd is closed. */
+static int write_json(const struct server *server, int fd)
+{
+    FILE *to = fdopen(fd, "w");
+    if (!to) {
+        int r = -errno;
+        close(fd);
+        return r;
+    }
+    print_json(server, to);
+    bool whole = fflush(to) == 0 && !ferror(to);
+    int r = whole ? 0 : errno ? -errno : -EIO;
+    return fclose(to) == 0 || r < 0 ? r : -errno;
+}
+
+int stats_file_write(const struct stats_file *file, const struct server *server)
+{
+    char temporary[NAME_MAX + 1];
+    int fd = open_temporary(file, temporary, sizeof temporary);
+    if (fd < 0)
+        return fd;
+    int r = write_json(server, fd);
+    if (r == 0 && renameat(file->folder, temporary, file->folder, file->name) < 0)
+        r = -errno;
+    if (r < 0)
+        unlinkat(file->folder, temporary, 0);
+    return r;
+}
+
+void stats_file_close(struct stats_file *file)
+{
+    if (file->folder >= 0)
+        close(file->folder);
+    free(file->name);
+    *file = (struct stats_file){.folder = -1};
+}
