@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "disk/disk.h"
+#include "text/reason.h"
 #include "places.h"
 
 enum { CONTENT = 1 << 20, BLOCK_MAX = 256 << 10, THREADS_MAX = 64, LOOK_AT_CLOCK_EVERY = 16 };
@@ -183,10 +184,10 @@ static void print_header(void) {
 static void print_allocator(const char *allocator, uint64_t size, unsigned threads,
                             double seconds) {
     struct disk_options options = {.size = size, .level = DISK_LEVEL_DEFAULT};
-    char why[200];
+    struct reason reason;
 
-    if (disk_parse_allocator(allocator, &options, why, sizeof why) < 0) {
-        fprintf(stderr, "engine: %s\n", why);
+    if (disk_parse_allocator(allocator, &options, &reason) < 0) {
+        fprintf(stderr, "engine: %s\n", reason.text);
         exit(EXIT_FAILURE);
     }
     print_row(allocator, &options, 1, seconds);

@@ -4,14 +4,13 @@
  * to be told, not guessed at. */
 
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "disk/disk.h"
+#include "text/reason.h"
 
 struct word {
     const char *at;
@@ -95,34 +94,16 @@ static const struct {
     {"zstd", DISK_ZSTD, false, true},
 };
 
-struct reason {
-    char *text;
-    size_t size;
-};
-
-__attribute__((format(printf, 2, 3))) static int refuse(const struct reason *why,
-                                                        const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    if (why->size) {
-        vsnprintf(why->text, why->size, format, args);
-        for (char *p = why->text; *p; p++) /* one line, whatever was typed */
-            if ((unsigned char)*p < ' ' || *p == 0x7f)
-                *p = '?';
-    }
-    va_end(args);
-    return -EINVAL;
-}
+#define refuse(reason, ...) reason_set(reason, -EINVAL, __VA_ARGS__)
 
 static int parse_parameter(const struct word *word, size_t name, struct disk_options *options,
-                           const struct reason *why)
+                           struct reason *reason)
 {
     const char *rest = word->at;
     char copy[64];
     struct word key, value;
     if (word->length >= sizeof copy)
-        return refuse(why, "allocator=%s: a parameter is too long", names[name].name);
+        return refuse(reason, "allocator=%s: a parameter is too long", names[name].name);
     memcpy(copy, rest, word->length);
     copy[word->length] = '\0';
     rest = copy;
@@ -131,18 +112,20 @@ static int parse_parameter(const struct word *word, size_t name, struct disk_opt
     if (names[name].takes_mlock && is(&key, "mlock"))
         return parse_switch(&value, &options->mlock)
                    ? 0
-                   : refuse(why, "allocator=%s: '%s' is not accepted: mlock=true or mlock=false",
+                   : refuse(reason,
+                            "allocator=%s: '%s' is not accepted: mlock=true or mlock=false",
                             names[name].name, copy);
     if (names[name].takes_level && is(&key, "level"))
         return parse_level(&value, &options->level)
                    ? 0
-                   : refuse(why, "allocator=%s: '%s' is not accepted: level=%d to level=%d",
+                   : refuse(reason, "allocator=%s: '%s' is not accepted: level=%d to level=%d",
                             names[name].name, copy, DISK_LEVEL_MIN, DISK_LEVEL_MAX);
-    return refuse(why, "allocator=%s: unknown parameter '%s': %s is accepted", names[name].name,
-                  copy, names[name].takes_mlock ? "mlock=true|false" : "level=1..19");
+    return refuse(reason, "allocator=%s: unknown parameter '%s': %s is accepted",
+                  names[name].name, copy,
+                  names[name].takes_mlock ? "mlock=true|false" : "level=1..19");
 }
 
-static int find_name(const struct word *word, size_t *found, const struct reason *why)
+static int find_name(const struct word *word, size_t *found, struct reason *reason)
 {
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (is(word, names[i].name)) {
@@ -150,26 +133,24 @@ static int find_name(const struct word *word, size_t *found, const struct reason
             return 0;
         }
     }
-    return refuse(why,
+    return refuse(reason,
                   "unknown allocator '%.*s': sparse[,mlock=true|false], "
                   "malloc[,mlock=true|false] and zstd[,level=1..19] are accepted",
                   word->length < 64 ? (int)word->length : 64, word->at);
 }
 
-int disk_parse_allocator(const char *text, struct disk_options *options, char *why,
-                         size_t why_size)
+int disk_parse_allocator(const char *text, struct disk_options *options, struct reason *reason)
 {
-    const struct reason reason = {why, why_size};
     struct disk_options parsed = *options;
     struct word word = {.at = ""};
     size_t name = 0;
     next_word(&text, ',', &word);
-    int r = find_name(&word, &name, &reason);
+    int r = find_name(&word, &name, reason);
     parsed.allocator = names[name].allocator;
     parsed.mlock = false;
     parsed.level = DISK_LEVEL_DEFAULT;
     while (r == 0 && next_word(&text, ',', &word))
-        r = parse_parameter(&word, name, &parsed, &reason);
+        r = parse_parameter(&word, name, &parsed, reason);
     if (r == 0)
         *options = parsed;
     return r;
@@ -183,22 +164,22 @@ static bool is_beyond_lock_limit(const struct disk_options *options)
            limit.rlim_cur != RLIM_INFINITY && options->size > limit.rlim_cur;
 }
 
-void disk_explain(const struct disk_options *options, int error, char *why, size_t why_size)
+void disk_explain(const struct disk_options *options, int error, struct reason *reason)
 {
     unsigned long long size = options->size, limit = options->limit;
     if (error == -EPERM || (error == -ENOMEM && is_beyond_lock_limit(options)))
-        snprintf(why, why_size,
-                 "locking memory is not permitted: raise the limit on locked memory "
-                 "(ulimit -l, RLIMIT_MEMLOCK)");
+        reason_set(reason, error,
+                   "locking memory is not permitted: raise the limit on locked memory "
+                   "(ulimit -l, RLIMIT_MEMLOCK)");
     else if (error == -ENOMEM && options->allocator == DISK_MALLOC && limit)
-        snprintf(why, why_size,
-                 "a disk of %llu bytes does not fit into limit=%llu with allocator=malloc", size,
-                 limit);
+        reason_set(reason, error,
+                   "a disk of %llu bytes does not fit into limit=%llu with allocator=malloc",
+                   size, limit);
     else if (error == -ENOMEM)
-        snprintf(why, why_size,
-                 "not enough memory for a disk of %llu bytes with this allocator: the machine "
-                 "and its control group cannot give that much now",
-                 size);
+        reason_set(reason, error,
+                   "not enough memory for a disk of %llu bytes with this allocator: the machine "
+                   "and its control group cannot give that much now",
+                   size);
     else
-        snprintf(why, why_size, "making a disk of %llu bytes: %s", size, strerror(-error));
+        reason_set(reason, error, "making a disk of %llu bytes: ", size);
 }

@@ -29,6 +29,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+struct reason; /* text/reason.h */
+
 struct disk;
 
 /* The strategy that keeps a disk's pages in memory. */
@@ -61,8 +63,7 @@ struct disk_options {
  * BOOL is one of 1 0 true false t f yes no y n on off, in either case.  On -EINVAL a line that
  * says what is wrong and what is accepted is left in why (why_size bytes at most, always
  * terminated), and options is as it was. */
-int disk_parse_allocator(const char *text, struct disk_options *options, char *why,
-                         size_t why_size);
+int disk_parse_allocator(const char *text, struct disk_options *options, struct reason *reason);
 
 /* BOOL alone.  0, or -EINVAL and *value is as it was. */
 int disk_parse_bool(const char *text, bool *value);
@@ -77,7 +78,7 @@ int disk_create(const struct disk_options *options, struct disk **disk);
 
 /* What an error of disk_create or disk_start means to whoever asked for such a disk: one line in
  * why (why_size bytes at most, always terminated). */
-void disk_explain(const struct disk_options *options, int error, char *why, size_t why_size);
+void disk_explain(const struct disk_options *options, int error, struct reason *reason);
 
 /* Start the threads that give memory back and compress, and lock memory if that was asked for:
  * neither survives a fork.  To be called once, after the last fork, before the first request.

@@ -12,6 +12,7 @@
 #include <nbdkit-plugin.h>
 
 #include "disk/disk.h"
+#include "text/reason.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
@@ -69,10 +70,10 @@ static int config_limit(const char *value)
 
 static int config_allocator(const char *value)
 {
-    char why[256];
-    if (disk_parse_allocator(value, &options, why, sizeof why) == 0)
+    struct reason reason;
+    if (disk_parse_allocator(value, &options, &reason) == 0)
         return 0;
-    nbdkit_error("%s", why);
+    nbdkit_error("%s", reason.text);
     return -1;
 }
 
@@ -116,9 +117,9 @@ static void memory_dump_plugin(void)
 
 static int refuse_disk(int r)
 {
-    char why[256];
-    disk_explain(&options, r, why, sizeof why);
-    nbdkit_error("%s", why);
+    struct reason reason;
+    disk_explain(&options, r, &reason);
+    nbdkit_error("%s", reason.text);
     errno = -r;
     return -1;
 }

@@ -21,17 +21,18 @@
 
 #include "disk/disk.h"
 #include "os/thread.h"
-#include "server/net/listen.h"
-#include "server/host/log.h"
 #include "server/cli/options.h"
 #include "server/host/background.h"
 #include "server/host/captive.h"
+#include "server/host/lock_memory.h"
+#include "server/host/log.h"
+#include "server/host/privileges.h"
+#include "server/net/listen.h"
+#include "server/net/tls.h"
 #include "server/session/server.h"
 #include "server/session/stats.h"
-#include "server/host/lock_memory.h"
+#include "text/reason.h"
 #include "text/string_builder.h"
-#include "server/net/tls.h"
-#include "server/host/privileges.h"
 
 #define STATS_MILLISECONDS 1000
 #define RETRY_MILLISECONDS 100  /* after the system refused to accept a connection */
@@ -58,9 +59,9 @@ struct program {
     int status;        /* to exit with */
 };
 
-static int say_why(const char *why)
+static int report(const char *text)
 {
-    log_error("%s", why);
+    log_error("%s", text);
     return -1;
 }
 
@@ -91,7 +92,7 @@ static int take_signals(struct program *program)
         sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);
     program->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return program->signals < 0 ? say_why(strerror(errno)) : 0;
+    return program->signals < 0 ? report(strerror(errno)) : 0;
 }
 
 /* Files cannot be waited for, and nor can the null device. */
@@ -100,7 +101,7 @@ static int check_stream(int fd, const char *name)
     struct epoll_event event = {.events = EPOLLIN};
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     if (epoll < 0)
-        return say_why(strerror(errno));
+        return report(strerror(errno));
     bool waits = epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
     close(epoll);
     if (waits)
@@ -113,7 +114,7 @@ static int check_stream(int fd, const char *name)
 static int prepare(struct program *program)
 {
     const struct options *options = &program->options;
-    char why[256];
+    struct reason reason;
     captive_raise_descriptors();
     if (options->disk.mlock || options->swap)
         lock_memory_raise_limit();
@@ -121,17 +122,17 @@ static int prepare(struct program *program)
                                             check_stream(STDOUT_FILENO, "standard output") < 0))
         return -1;
     if (options->tls != TLS_OFF &&
-        tls_credentials_load(options, &program->credentials, why, sizeof why) < 0)
-        return say_why(why);
+        tls_credentials_load(options, &program->credentials, &reason) < 0)
+        return report(reason.text);
     int r = disk_create(&options->disk, &program->disk);
     if (r < 0) {
-        disk_explain(&options->disk, r, why, sizeof why);
-        return say_why(why);
+        disk_explain(&options->disk, r, &reason);
+        return report(reason.text);
     }
-    if (options->stats && stats_file_open(&program->stats, options->stats, why, sizeof why) < 0)
-        return say_why(why);
-    if (listen_open(options, &program->listeners, why, sizeof why) < 0)
-        return say_why(why);
+    if (options->stats && stats_file_open(&program->stats, options->stats, &reason) < 0)
+        return report(reason.text);
+    if (listen_open(options, &program->listeners, &reason) < 0)
+        return report(reason.text);
     return 0;
 }
 
@@ -139,11 +140,11 @@ static int prepare(struct program *program)
 static int settle(struct program *program)
 {
     const struct options *options = &program->options;
-    char why[256];
-    if (options->exit_with_parent && background_exit_with_parent(why, sizeof why) < 0)
-        return say_why(why);
-    if (!options->foreground && background_enter(why, sizeof why) < 0)
-        return say_why(why);
+    struct reason reason;
+    if (options->exit_with_parent && background_exit_with_parent(&reason) < 0)
+        return report(reason.text);
+    if (!options->foreground && background_enter(&reason) < 0)
+        return report(reason.text);
     if (options->swap)
         lock_memory_become_flusher();
     /* What --run starts may want it: fusermount is such a program. */
@@ -151,8 +152,8 @@ static int settle(struct program *program)
         privileges_forbid_new();
     int r = disk_start(program->disk);
     if (r < 0) {
-        disk_explain(&options->disk, r, why, sizeof why);
-        return say_why(why);
+        disk_explain(&options->disk, r, &reason);
+        return report(reason.text);
     }
     return 0;
 }
@@ -179,19 +180,19 @@ static int start_server(struct program *program)
         .max_connections = options->max_connections,
     };
     int r = server_start(&program->server, options->threads ? options->threads : os_cpu_count());
-    return r < 0 ? say_why(strerror(-r)) : 0;
+    return r < 0 ? report(strerror(-r)) : 0;
 }
 
 /* All of it that is not the disk. */
 static int lock_program(const struct program *program)
 {
-    char why[256];
-    int r = lock_memory_of_program(why, sizeof why);
+    struct reason reason;
+    int r = lock_memory_of_program(&reason);
     for (unsigned i = 0; r == 0 && i < program->server.loop_count; i++) {
         const struct loop *loop = &program->server.loops[i];
-        r = lock_memory_of_thread(loop->thread, loop->scratch, why, sizeof why);
+        r = lock_memory_of_thread(loop->thread, loop->scratch, &reason);
     }
-    return r < 0 ? say_why(why) : 0;
+    return r < 0 ? report(reason.text) : 0;
 }
 
 /* Locks that were made as root stay, where there is a limit for others: so -u comes after them,
@@ -199,15 +200,15 @@ static int lock_program(const struct program *program)
 static int become_user(struct program *program)
 {
     const struct options *options = &program->options;
-    char why[256];
+    struct reason reason;
     if (options->swap && lock_program(program) < 0)
         return -1;
-    if (privileges_become(options->user, options->group, why, sizeof why) < 0)
-        return say_why(why);
+    if (privileges_become(options->user, options->group, &reason) < 0)
+        return report(reason.text);
     if (options->listen != LISTEN_STDIO)
         return 0;
     int r = server_adopt(&program->server, STDIN_FILENO, STDOUT_FILENO);
-    return r < 0 ? say_why(strerror(-r)) : 0;
+    return r < 0 ? report(strerror(-r)) : 0;
 }
 
 static void announce(const struct program *program)
@@ -248,20 +249,19 @@ static int write_stats(struct program *program)
 static int tell_ready(struct program *program)
 {
     const struct options *options = &program->options;
-    char why[256];
+    struct reason reason;
     if (write_stats(program) < 0)
         return -1;
     if (options->pidfile) {
-        if (pidfile_write(options->pidfile, why, sizeof why) < 0)
-            return say_why(why);
+        if (pidfile_write(options->pidfile, &reason) < 0)
+            return report(reason.text);
         program->has_pidfile = true;
     }
     announce(program);
     background_ready();
     log_init(options->log, options->verbose, !options->foreground);
-    if (options->run &&
-        captive_start(options, &program->listeners, &program->child, why, sizeof why) < 0)
-        return say_why(why);
+    if (options->run && captive_start(options, &program->listeners, &program->child, &reason) < 0)
+        return report(reason.text);
     return 0;
 }
 
@@ -404,14 +404,14 @@ static void take_down(struct program *program)
 int main(int argc, char **argv)
 {
     struct program program = {.stats.folder = -1};
-    char why[256];
+    struct reason reason;
     open_streams();
     log_init(LOG_TO_STDERR, false, false);
-    switch (options_parse(argc, argv, &program.options, why, sizeof why)) {
+    switch (options_parse(argc, argv, &program.options, &reason)) {
     case OPTIONS_DONE:
         return EXIT_SUCCESS;
     case OPTIONS_WRONG:
-        log_error("%s", why);
+        log_error("%s", reason.text);
         return EXIT_FAILURE;
     case OPTIONS_SERVE:
         break;

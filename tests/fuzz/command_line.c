@@ -12,6 +12,7 @@
 
 #include "demand.h"
 #include "server/cli/options.h"
+#include "text/reason.h"
 #include "text.h"
 
 #define WORDS_MAX 40
@@ -26,11 +27,10 @@ struct line {
 
 static char program[] = "nbdram";
 
-static enum options_action parse(struct line *line, struct options *options, char *why,
-                                 size_t why_size)
+static enum options_action parse(struct line *line, struct options *options, struct reason *reason)
 {
     line->words[line->count] = NULL;
-    return options_parse(line->count, line->words, options, why, why_size);
+    return options_parse(line->count, line->words, options, reason);
 }
 
 /* Limits. */
@@ -205,12 +205,12 @@ static void check_written(const struct options *options)
 {
     struct line line = {.count = 1, .words = {program}};
     struct options again;
-    char why[256] = "";
+    struct reason reason = {0};
     add_texts(&line, options);
     add_flags(&line, options);
     add_values(&line, options);
-    enum options_action action = parse(&line, &again, why, sizeof why);
-    DEMAND(action == OPTIONS_SERVE, "written out it is refused: %s", why);
+    enum options_action action = parse(&line, &again, &reason);
+    DEMAND(action == OPTIONS_SERVE, "written out it is refused: %s", reason.text);
     demand_same(options, &again);
     while (--line.count)
         free(line.words[line.count]);
@@ -243,7 +243,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct line line = {.count = 1, .words = {program}};
     struct options options;
-    char why[256] = "";
+    struct reason reason = {0};
     bool activated = size && data[0] == '\n'; /* the first word is LISTEN_FDS, then */
     for (size_t at = activated; at < size && line.count <= WORDS_MAX;) {
         const uint8_t *end = memchr(data + at, '\n', size - at);
@@ -252,9 +252,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         at += n + 1;
     }
     pretend_activation(activated && line.count > 1 ? line.words[1] : NULL);
-    enum options_action action = parse(&line, &options, why, sizeof why);
+    enum options_action action = parse(&line, &options, &reason);
     if (action == OPTIONS_WRONG)
-        text_check_reason(why, sizeof why);
+        text_check_reason(&reason);
     if (action == OPTIONS_SERVE)
         check(&options, &line);
     if (action == OPTIONS_SERVE && options.listen != LISTEN_ACTIVATED)

@@ -11,6 +11,7 @@
 #include "demand.h"
 #include "server/cli/parse_value.h"
 #include "server/net/listeners.h"
+#include "text/reason.h"
 #include "text.h"
 
 #define UNTOUCHED 0x5a5a5a5au
@@ -96,12 +97,11 @@ static void try_allocator(const char *text)
     static const char *const names[] = {"sparse", "malloc", "zstd"};
     struct disk_options before = {.size = UNTOUCHED, .limit = 7, .level = 9, .mlock = true};
     struct disk_options options = before, again = before;
-    char why[96] = "", small[5], written[64];
-    int r = disk_parse_allocator(text, &options, why, sizeof why);
-    DEMAND(disk_parse_allocator(text, &again, small, sizeof small) == r, "for lack of room");
+    struct reason reason = {0};
+    char written[64];
+    int r = disk_parse_allocator(text, &options, &reason);
     if (r < 0) {
-        text_check_reason(why, sizeof why);
-        text_check_reason(small, sizeof small);
+        text_check_reason(&reason);
         DEMAND(memcmp(&options, &before, sizeof options) == 0, "refused, and changed");
         return;
     }
@@ -116,7 +116,7 @@ static void try_allocator(const char *text)
     else
         snprintf(written, sizeof written, "%s,mlock=%d", name, options.mlock);
     again = before;
-    r = disk_parse_allocator(written, &again, why, sizeof why);
+    r = disk_parse_allocator(written, &again, &reason);
     DEMAND(r == 0 && again.allocator == options.allocator && again.mlock == options.mlock &&
                again.level == options.level,
            "%s is another", written);

@@ -13,6 +13,7 @@
 #include "demand.h"
 #include "peer.h"
 #include "server/net/tls.h"
+#include "text/reason.h"
 
 #define SMALL_TURNS 64u
 #define RECORD                                                                                   \
@@ -217,11 +218,11 @@ void tls_session_free(struct tls_session *session)
     the_session.peer = NULL;
 }
 
-int tls_session_handshake(struct tls_session *session, char *why, size_t why_size)
+int tls_session_handshake(struct tls_session *session, struct reason *reason)
 {
     struct peer *peer = session->peer;
     if (peer->handshake == PEER_TLS_FAILS) {
-        snprintf(why, why_size, "as the input wants it");
+        reason_set(reason, -EPROTO, "as the input wants it");
         return -EPROTO;
     }
     if (peer->handshake != PEER_TLS_GOOD && !peer->waited) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "demand.h"
+#include "text/reason.h"
 
 char *text_copy(const uint8_t *data, size_t size)
 {
@@ -17,12 +18,12 @@ char *text_copy(const uint8_t *data, size_t size)
     return text;
 }
 
-void text_check_reason(const char *why, size_t size)
+void text_check_reason(const struct reason *reason)
 {
-    const char *end = memchr(why, '\0', size);
-    DEMAND(end && end > why, "no reason");
-    for (; why < end; why++)
-        DEMAND((unsigned char)*why >= ' ' && *why != 0x7f, "%#x in a reason", *why);
+    const char *at = reason->text, *end = memchr(at, '\0', sizeof reason->text);
+    DEMAND(end && end > at, "no reason");
+    for (; at < end; at++)
+        DEMAND((unsigned char)*at >= ' ' && *at != 0x7f, "%#x in a reason", *at);
 }
 
 /* Digits to a number that fits; how many there were. */

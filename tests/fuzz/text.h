@@ -9,12 +9,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct reason; /* text/reason.h */
+
 /* A copy that ends with a NUL, in memory of exactly that size, so that reading beyond the end is
  * seen.  To be freed. */
 char *text_copy(const uint8_t *data, size_t size);
 
 /* A reason is there, ends within its buffer, and is one line that a terminal can be shown. */
-void text_check_reason(const char *why, size_t size);
+void text_check_reason(const struct reason *reason);
 
 /* A size, by a second reading of nbdkit's grammar.  False: none. */
 bool text_is_size(const char *text, uint64_t *size);

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "server/net/listen.h"
+#include "text/reason.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -61,10 +62,10 @@ static struct options unix_at(const char *path)
 /* Open, and check what is so of all sockets. */
 static void opens(const struct options *options, struct listeners *listeners)
 {
-    char why[256] = "";
-    int err = listen_open(options, listeners, why, sizeof why);
+    struct reason reason = {0};
+    int err = listen_open(options, listeners, &reason);
     if (err)
-        fail_msg("%d: %s", err, why);
+        fail_msg("%d: %s", err, reason.text);
     assert_true(listeners->count >= 1);
     for (unsigned i = 0; i < listeners->count; i++) {
         int listening = 0;
@@ -83,19 +84,19 @@ static void opens(const struct options *options, struct listeners *listeners)
 static void refuses(const struct options *options, int expected, const char *words)
 {
     struct listeners listeners;
-    char why[256];
-    memset(why, '#', sizeof why);
+    struct reason reason;
+    memset(&reason, '#', sizeof reason);
     int before = open_descriptors();
-    int err = listen_open(options, &listeners, why, sizeof why);
+    int err = listen_open(options, &listeners, &reason);
     if (err == 0)
         fail_msg("not refused; it should say '%s'", words);
     if (expected != 0)
         assert_int_equal(err, expected);
     assert_true(err < 0);
-    assert_non_null(memchr(why, '\0', sizeof why));
-    assert_null(strchr(why, '\n'));
-    if (!strstr(why, words))
-        fail_msg("'%s' does not say '%s'", why, words);
+    assert_non_null(memchr(reason.text, '\0', sizeof reason.text));
+    assert_null(strchr(reason.text, '\n'));
+    if (!strstr(reason.text, words))
+        fail_msg("'%s' does not say '%s'", reason.text, words);
     assert_int_equal(open_descriptors(), before);
     assert_int_equal(listeners.count, 0);
     assert_null(listeners.unix_path);
@@ -338,10 +339,11 @@ static void rival(int go, int result, int end)
 {
     struct options options = unix_at("s");
     struct listeners listeners;
-    char why[256], byte;
+    struct reason reason;
+    char byte;
     if (read(go, &byte, 1) != 0)
         _exit(2);
-    char answer = listen_open(&options, &listeners, why, sizeof why) == 0 ? 'y' : 'n';
+    char answer = listen_open(&options, &listeners, &reason) == 0 ? 'y' : 'n';
     if (write(result, &answer, 1) != 1 || read(end, &byte, 1) != 0)
         _exit(2);
     if (answer == 'y')
@@ -497,7 +499,8 @@ static void tcp_version_6_only(void **state)
         skip();
     struct options options = tcp();
     struct listeners six, four;
-    char port[16], why[256];
+    struct reason reason;
+    char port[16];
     bool both = false;
     /* More than once: the port may be taken by somebody else, but not again and again. */
     for (int i = 0; i < 20 && !both; i++) {
@@ -507,7 +510,7 @@ static void tcp_version_6_only(void **state)
         snprintf(port, sizeof port, "%u", six.port);
         options.port = port;
         options.address = "127.0.0.1";
-        both = listen_open(&options, &four, why, sizeof why) == 0;
+        both = listen_open(&options, &four, &reason) == 0;
         if (both)
             listen_close(&four);
         listen_close(&six);
@@ -595,9 +598,9 @@ static void stdio(void **state)
     (void)state;
     struct options options = {.listen = LISTEN_STDIO};
     struct listeners listeners;
-    char why[256];
+    struct reason reason;
     int before = open_descriptors();
-    assert_int_equal(listen_open(&options, &listeners, why, sizeof why), 0);
+    assert_int_equal(listen_open(&options, &listeners, &reason), 0);
     assert_int_equal(listeners.count, 0);
     assert_null(listeners.uri);
     listen_close(&listeners);
@@ -709,7 +712,8 @@ static void take_over(void)
     struct sockaddr_in address = {.sin_family = AF_INET,
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct listeners listeners;
-    char why[256] = "", expected[64];
+    struct reason reason = {0};
+    char expected[64];
     MUST(socket(AF_INET, SOCK_STREAM, 0) == 3);
     MUST(bind(3, (struct sockaddr *)&address, sizeof address) == 0 && listen(3, 5) == 0);
     MUST(bound_socket("s", SOCK_STREAM) == 4);
@@ -717,7 +721,7 @@ static void take_over(void)
     setenv("LISTEN_FDS", "2", 1);
     setenv("LISTEN_FDNAMES", "a:b", 1);
     setenv("LISTEN_PID", "1", 1);
-    MUST(listen_open(&activated, &listeners, why, sizeof why) == 0);
+    MUST(listen_open(&activated, &listeners, &reason) == 0);
     MUST(!getenv("LISTEN_FDS") && !getenv("LISTEN_PID") && !getenv("LISTEN_FDNAMES"));
     MUST(listeners.count == 2 && listeners.fds[0] == 3 && listeners.fds[1] == 4);
     for (int fd = 3; fd <= 4; fd++) {
@@ -738,12 +742,12 @@ static void take_over(void)
 static void refuse_activation(const char *count, const char *words)
 {
     struct listeners listeners;
-    char why[256] = "";
+    struct reason reason = {0};
     setenv("LISTEN_FDS", count, 1);
-    MUST(listen_open(&activated, &listeners, why, sizeof why) < 0);
-    if (!strstr(why, words))
-        fprintf(stderr, "'%s' does not say '%s'\n", why, words);
-    MUST(strstr(why, words) && !strchr(why, '\n'));
+    MUST(listen_open(&activated, &listeners, &reason) < 0);
+    if (!strstr(reason.text, words))
+        fprintf(stderr, "'%s' does not say '%s'\n", reason.text, words);
+    MUST(strstr(reason.text, words) && !strchr(reason.text, '\n'));
     MUST(!getenv("LISTEN_FDS"));
 }
 

@@ -20,11 +20,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "server/host/log.h"
 #include "server/host/background.h"
 #include "server/host/captive.h"
 #include "server/host/lock_memory.h"
+#include "server/host/log.h"
 #include "server/host/privileges.h"
+#include "text/reason.h"
 
 /* No measure of speed: turns a hang into a failure. */
 #define HANG_SECONDS 60
@@ -127,12 +128,12 @@ static void assert_holds_our_pid(const char *path)
 static void pidfile(void **state)
 {
     (void)state;
-    char why[256] = "";
-    assert_int_equal(pidfile_write("pid", why, sizeof why), 0);
+    struct reason reason = {0};
+    assert_int_equal(pidfile_write("pid", &reason), 0);
     assert_holds_our_pid("pid");
     /* An older one is replaced whole, not written over. */
     write_file("pid", "1234567890123\nand more\n");
-    assert_int_equal(pidfile_write("pid", why, sizeof why), 0);
+    assert_int_equal(pidfile_write("pid", &reason), 0);
     assert_holds_our_pid("pid");
     pidfile_remove("pid");
     assert_false(exists("pid"));
@@ -162,11 +163,12 @@ static void pidfile_of_others_stays(void **state)
 static void pidfile_is_fifo(void **state)
 {
     (void)state;
-    char why[256] = "", expected[32], text[64];
+    struct reason reason = {0};
+    char expected[32], text[64];
     assert_int_equal(mkfifo("pid", 0600), 0);
     int fd = open("pid", O_RDWR | O_CLOEXEC | O_NONBLOCK);
     assert_true(fd >= 0);
-    assert_int_equal(pidfile_write("pid", why, sizeof why), 0);
+    assert_int_equal(pidfile_write("pid", &reason), 0);
     snprintf(expected, sizeof expected, "%ld\n", (long)getpid());
     ssize_t got = read(fd, text, sizeof text - 1);
     assert_int_equal(got, (ssize_t)strlen(expected));
@@ -179,9 +181,9 @@ static void pidfile_is_fifo(void **state)
 static void pidfile_is_link(void **state)
 {
     (void)state;
-    char why[256] = "";
+    struct reason reason = {0};
     assert_int_equal(symlink("out", "link"), 0);
-    assert_int_equal(pidfile_write("link", why, sizeof why), 0);
+    assert_int_equal(pidfile_write("link", &reason), 0);
     assert_holds_our_pid("out");
     struct stat status;
     assert_int_equal(lstat("link", &status), 0);
@@ -193,11 +195,11 @@ static void pidfile_refused(void **state)
     (void)state;
     static const char *const paths[] = {"nofolder/pid", "", "."};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
-        char why[256] = "";
-        assert_true(pidfile_write(paths[i], why, sizeof why) < 0);
-        assert_non_null(strstr(why, "cannot write the pid file "));
-        assert_non_null(strstr(why, paths[i]));
-        assert_null(strchr(why, '\n'));
+        struct reason reason = {0};
+        assert_true(pidfile_write(paths[i], &reason) < 0);
+        assert_non_null(strstr(reason.text, "cannot write the pid file "));
+        assert_non_null(strstr(reason.text, paths[i]));
+        assert_null(strchr(reason.text, '\n'));
     }
 }
 
@@ -220,7 +222,8 @@ static bool is_null_device(int fd)
 static void as_daemon(void *argument)
 {
     const struct launch *launch = argument;
-    char why[256] = "", folder[64] = "", byte;
+    struct reason reason = {0};
+    char folder[64] = "", byte;
     close(launch->keep);
     printf("said before\n");
     /* As a server does that takes them by a descriptor. */
@@ -230,7 +233,7 @@ static void as_daemon(void *argument)
     sigaddset(&taken, SIGINT);
     sigaddset(&taken, SIGTERM);
     sigprocmask(SIG_BLOCK, &taken, NULL);
-    MUST(background_enter(why, sizeof why) == 0);
+    MUST(background_enter(&reason) == 0);
     /* From here on it is the daemon. */
     MUST(getsid(0) == getpid());
     MUST(getcwd(folder, sizeof folder) && strcmp(folder, "/") == 0);
@@ -243,7 +246,7 @@ static void as_daemon(void *argument)
     if (launch->behaviour == IS_KILLED)
         raise(SIGKILL);
     if (launch->behaviour == GETS_READY) {
-        MUST(pidfile_write("pid", why, sizeof why) == 0);
+        MUST(pidfile_write("pid", &reason) == 0);
         printf("said after\n");
         background_ready();
         MUST(is_null_device(1) && is_null_device(2));
@@ -352,11 +355,11 @@ static void background_interrupted(void **state)
 
 static void armed_child(void *argument)
 {
-    char why[256] = "";
-    MUST(background_exit_with_parent(why, sizeof why) == 0);
+    struct reason reason = {0};
+    MUST(background_exit_with_parent(&reason) == 0);
     /* What -u and -g do must not undo it. */
     if (geteuid() == 0)
-        MUST(privileges_become(OTHER, OTHER, why, sizeof why) == 0);
+        MUST(privileges_become(OTHER, OTHER, &reason) == 0);
     MUST(dprintf(*(int *)argument, "%ld", (long)getpid()) > 0);
     for (;;)
         pause();
@@ -390,11 +393,11 @@ static void exit_with_parent(void **state)
 static int run(const struct options *options, const struct listeners *listeners, char *output,
                size_t size)
 {
-    char why[256] = "";
+    struct reason reason = {0};
     pid_t child = -1;
-    int err = captive_start(options, listeners, &child, why, sizeof why);
+    int err = captive_start(options, listeners, &child, &reason);
     if (err)
-        fail_msg("%d: %s", err, why);
+        fail_msg("%d: %s", err, reason.text);
     int status = status_of(child);
     read_file("out", output, size);
     return captive_exit_status(status);
@@ -483,7 +486,8 @@ static void run_clean(void *argument)
     struct listeners listeners = {.count = 0};
     pid_t child = -1;
     int status = -1;
-    MUST(captive_start(&options, &listeners, &child, output, sizeof output) == 0);
+    struct reason reason;
+    MUST(captive_start(&options, &listeners, &child, &reason) == 0);
     MUST(waitpid(child, &status, 0) == child && status == 0);
     read_file("out", output, sizeof output);
     MUST(strcmp(output, "inherited\nno mask\nno ignored\n") == 0);
@@ -504,14 +508,15 @@ static void server_that_ends(void *argument)
     struct options options = {.run = "echo $$; exec cat"};
     struct listeners listeners = {.count = 0};
     pid_t child = -1;
-    char why[256];
+    struct reason reason;
+    char line[256];
     int telling[2];
     const struct captive *captive = argument;
     MUST(pipe2(telling, O_CLOEXEC) == 0);
     MUST(dup2(captive->input, 0) == 0 && dup2(telling[1], 1) == 1);
-    MUST(captive_start(&options, &listeners, &child, why, sizeof why) == 0);
-    ssize_t got = read(telling[0], why, sizeof why);
-    MUST(got > 0 && write(captive->ready, why, (size_t)got) == got);
+    MUST(captive_start(&options, &listeners, &child, &reason) == 0);
+    ssize_t got = read(telling[0], line, sizeof line);
+    MUST(got > 0 && write(captive->ready, line, (size_t)got) == got);
 }
 
 static void run_ends_with_server(void **state)
@@ -551,7 +556,8 @@ static void raise_limit(void *argument)
     struct listeners listeners = {.count = 0};
     pid_t child = -1;
     int status = -1;
-    MUST(captive_start(&options, &listeners, &child, output, sizeof output) == 0);
+    struct reason reason;
+    MUST(captive_start(&options, &listeners, &child, &reason) == 0);
     MUST(waitpid(child, &status, 0) == child && status == 0);
     read_file("out", output, sizeof output);
     snprintf(expected, sizeof expected, "100\n");
@@ -566,13 +572,13 @@ static void descriptors(void **state)
 
 static void become_other(void *argument)
 {
-    char why[256] = "";
+    struct reason reason = {0};
     gid_t groups[8];
     uid_t uid[3];
     gid_t gid[3];
     const char *user = argument;
     MUST(setgroups(3, (const gid_t[]){1, 2, 3}) == 0);
-    MUST(privileges_become(user, OTHER, why, sizeof why) == 0);
+    MUST(privileges_become(user, OTHER, &reason) == 0);
     MUST(getresuid(&uid[0], &uid[1], &uid[2]) == 0 && getresgid(&gid[0], &gid[1], &gid[2]) == 0);
     for (int i = 0; i < 3; i++)
         MUST(uid[i] == (user ? OTHER_ID : 0) && gid[i] == OTHER_ID);
@@ -584,22 +590,22 @@ static void become_other(void *argument)
 static void privileges(void **state)
 {
     (void)state;
-    char why[256] = "";
-    assert_int_equal(privileges_become(NULL, NULL, why, sizeof why), 0);
+    struct reason reason = {0};
+    assert_int_equal(privileges_become(NULL, NULL, &reason), 0);
     static const char *const users[] = {"no-such-user", "", "-1", "4294967295", "0x1"};
     for (size_t i = 0; i < sizeof users / sizeof *users; i++) {
-        assert_int_equal(privileges_become(users[i], NULL, why, sizeof why), -EINVAL);
-        assert_non_null(strstr(why, "no such user: "));
-        assert_int_equal(privileges_become(NULL, users[i], why, sizeof why), -EINVAL);
-        assert_non_null(strstr(why, "no such group: "));
+        assert_int_equal(privileges_become(users[i], NULL, &reason), -EINVAL);
+        assert_non_null(strstr(reason.text, "no such user: "));
+        assert_int_equal(privileges_become(NULL, users[i], &reason), -EINVAL);
+        assert_non_null(strstr(reason.text, "no such group: "));
     }
     if (geteuid() != 0) {
-        assert_int_equal(privileges_become("0", "0", why, sizeof why), -EPERM);
+        assert_int_equal(privileges_become("0", "0", &reason), -EPERM);
         skip();
     }
     /* A number that is nobody's has no group. */
-    assert_int_equal(privileges_become("4000000", NULL, why, sizeof why), -EINVAL);
-    assert_non_null(strstr(why, "--group"));
+    assert_int_equal(privileges_become("4000000", NULL, &reason), -EINVAL);
+    assert_non_null(strstr(reason.text, "--group"));
     in_child(become_other, (void *)(uintptr_t)OTHER);
     in_child(become_other, NULL);
 }
@@ -615,17 +621,17 @@ static unsigned long locked_kib(void)
 static void lock_program(void *argument)
 {
     (void)argument;
-    char why[256] = "";
+    struct reason reason = {0};
     /* Sanitizers make locking a pretence. */
-    if (mlock(why, sizeof why) < 0 || locked_kib() == 0)
+    if (mlock(&reason, sizeof reason) < 0 || locked_kib() == 0)
         _exit(77);
     const size_t size = (size_t)(256 * MiB);
     void *disk = mmap(NULL, size, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     MUST(disk != MAP_FAILED);
-    int err = lock_memory_of_program(why, sizeof why);
+    int err = lock_memory_of_program(&reason);
     if (err) {
-        MUST(strstr(why, "--swap: cannot lock") && !strchr(why, '\n'));
+        MUST(strstr(reason.text, "--swap: cannot lock") && !strchr(reason.text, '\n'));
         MUST(err == -EPERM || err == -ENOMEM || err == -EAGAIN);
         _exit(77);
     }

@@ -23,6 +23,7 @@
 
 #include "server/net/tls.h"
 #include "server/net/transport.h"
+#include "text/reason.h"
 
 #define TURNS_MAX 1000000 /* of both ends: more is a hang */
 #define DAY (24 * 60 * 60)
@@ -199,7 +200,7 @@ static int forget_everybody(void **state)
 /* Credentials of the server */
 
 static int try_load(const char *certificates, const char *keys, bool verify_peer,
-                    struct tls_credentials **credentials, char *why)
+                    struct tls_credentials **credentials, struct reason *reason)
 {
     char certificates_path[200], keys_path[200];
     snprintf(certificates_path, sizeof certificates_path, "%s/%s", folder,
@@ -210,15 +211,15 @@ static int try_load(const char *certificates, const char *keys, bool verify_peer
         .tls_psk = keys != NULL ? keys_path : NULL,
         .tls_verify_peer = verify_peer,
     };
-    return tls_credentials_load(&options, credentials, why, 300);
+    return tls_credentials_load(&options, credentials, reason);
 }
 
 static struct tls_credentials *load(const char *certificates, const char *keys, bool verify_peer)
 {
     struct tls_credentials *credentials = NULL;
-    char why[300] = "";
-    if (try_load(certificates, keys, verify_peer, &credentials, why) != 0)
-        fail_msg("%s", why);
+    struct reason reason = {0};
+    if (try_load(certificates, keys, verify_peer, &credentials, &reason) != 0)
+        fail_msg("%s", reason.text);
     return credentials;
 }
 
@@ -231,9 +232,9 @@ struct pair {
     gnutls_certificate_credentials_t client_certificates;
     gnutls_psk_client_credentials_t client_keys;
     int client_in, client_out;
-    int server_err; /* of the handshake */
-    int client_err; /* GnuTLS's */
-    char why[300];  /* the server's */
+    int server_err;       /* of the handshake */
+    int client_err;       /* GnuTLS's */
+    struct reason reason; /* the server's */
 };
 
 /* What an end of a pair is like. */
@@ -350,7 +351,7 @@ static void shake_hands(struct pair *pair)
         else if (pair->client_err < 0)
             gnutls_alert_send_appropriate(pair->client, pair->client_err);
         if (pair->server_err == -EAGAIN)
-            pair->server_err = transport_handshake(&pair->server, pair->why, sizeof pair->why);
+            pair->server_err = transport_handshake(&pair->server, &pair->reason);
         else
             after++;
     }
@@ -403,7 +404,7 @@ static void assert_talking(struct pair *pair)
 {
     char buf[20] = "";
     if (pair->server_err != 0)
-        fail_msg("%s", pair->why);
+        fail_msg("%s", pair->reason.text);
     assert_int_equal(pair->client_err, 0);
     assert_int_equal(receive(pair, buf, sizeof buf), -EAGAIN);
     assert_int_equal(gnutls_record_send(pair->client, "there", 5), 5);
@@ -419,8 +420,8 @@ static void assert_talking(struct pair *pair)
 static void assert_why(const struct pair *pair, const char *words)
 {
     assert_int_equal(pair->server_err, -EPROTO);
-    if (strstr(pair->why, words) == NULL || strchr(pair->why, '\n') != NULL)
-        fail_msg("\"%s\" in \"%s\"", words, pair->why);
+    if (strstr(pair->reason.text, words) == NULL || strchr(pair->reason.text, '\n') != NULL)
+        fail_msg("\"%s\" in \"%s\"", words, pair->reason.text);
 }
 
 /* Who gets in */
@@ -558,13 +559,13 @@ static void garbage_is_no_hello(void **state)
     open_sockets(&pair);
     create_client(&pair, &(struct client){.priority = NORMAL});
     start(&pair, load("pki", NULL, false));
-    assert_int_equal(transport_handshake(&pair.server, pair.why, sizeof pair.why), -EAGAIN);
+    assert_int_equal(transport_handshake(&pair.server, &pair.reason), -EAGAIN);
     const char garbage[] = "IHAVEOPT\0\0\0\5\0\0\0\0IHAVEOPT\0\0\0\7\0\0\0\0";
     assert_int_equal(write(pair.client_out, garbage, sizeof garbage), sizeof garbage);
-    pair.server_err = transport_handshake(&pair.server, pair.why, sizeof pair.why);
+    pair.server_err = transport_handshake(&pair.server, &pair.reason);
     assert_why(&pair, "packet");
     /* and it stays like that */
-    assert_int_equal(transport_handshake(&pair.server, pair.why, sizeof pair.why), -EPROTO);
+    assert_int_equal(transport_handshake(&pair.server, &pair.reason), -EPROTO);
     close_pair(&pair);
 }
 
@@ -576,10 +577,10 @@ static void a_client_may_leave_in_the_middle_of_the_handshake(void **state)
     create_client(&pair, &(struct client){.priority = NORMAL});
     start(&pair, load("pki", NULL, false));
     assert_int_equal(gnutls_handshake(pair.client), GNUTLS_E_AGAIN);
-    assert_int_equal(transport_handshake(&pair.server, pair.why, sizeof pair.why), -EAGAIN);
+    assert_int_equal(transport_handshake(&pair.server, &pair.reason), -EAGAIN);
     close_client(&pair);
-    assert_int_equal(transport_handshake(&pair.server, pair.why, sizeof pair.why), -EPIPE);
-    assert_string_not_equal(pair.why, "");
+    assert_int_equal(transport_handshake(&pair.server, &pair.reason), -EPIPE);
+    assert_string_not_equal(pair.reason.text, "");
     close_pair(&pair);
 }
 
@@ -596,8 +597,8 @@ static void a_hello_may_be_cut(void **state)
                            7),
                      7);
     close_client(&pair);
-    assert_int_equal(transport_handshake(&pair.server, pair.why, sizeof pair.why), -EPIPE);
-    assert_non_null(strstr(pair.why, "terminated"));
+    assert_int_equal(transport_handshake(&pair.server, &pair.reason), -EPIPE);
+    assert_non_null(strstr(pair.reason.text, "terminated"));
     close_pair(&pair);
 }
 
@@ -633,8 +634,7 @@ static void empty_way_back(const struct pair *pair)
 static void assert_waits_to_write(struct pair *pair)
 {
     for (int i = 0; i < 2; i++) {
-        assert_int_equal(transport_handshake(&pair->server, pair->why, sizeof pair->why),
-                         -EAGAIN);
+        assert_int_equal(transport_handshake(&pair->server, &pair->reason), -EAGAIN);
         assert_int_equal(transport_events(&pair->server), EPOLLOUT);
     }
 }
@@ -650,14 +650,14 @@ static void a_handshake_waits_until_it_can_write(void **state)
     fill_way_back(&pair);
     assert_waits_to_write(&pair);
     empty_way_back(&pair);
-    assert_int_equal(transport_handshake(&pair.server, pair.why, sizeof pair.why), -EAGAIN);
+    assert_int_equal(transport_handshake(&pair.server, &pair.reason), -EAGAIN);
     assert_int_equal(transport_events(&pair.server), EPOLLIN);
     /* With 1.2 the last word is the server's: it is not done before that is gone. */
     assert_int_equal(gnutls_handshake(pair.client), GNUTLS_E_AGAIN);
     fill_way_back(&pair);
     assert_waits_to_write(&pair);
     empty_way_back(&pair);
-    assert_int_equal(transport_handshake(&pair.server, pair.why, sizeof pair.why), 0);
+    assert_int_equal(transport_handshake(&pair.server, &pair.reason), 0);
     assert_int_equal(gnutls_handshake(pair.client), 0);
     assert_talking(&pair);
     close_pair(&pair);
@@ -669,11 +669,11 @@ static void assert_not_loaded(const char *certificates, const char *keys, int er
                               const char *words)
 {
     struct tls_credentials *credentials = NULL;
-    char why[300] = "";
-    assert_int_equal(try_load(certificates, keys, false, &credentials, why), err);
+    struct reason reason = {0};
+    assert_int_equal(try_load(certificates, keys, false, &credentials, &reason), err);
     assert_null(credentials);
-    if (strstr(why, words) == NULL || strchr(why, '\n') != NULL)
-        fail_msg("\"%s\" in \"%s\"", words, why);
+    if (strstr(reason.text, words) == NULL || strchr(reason.text, '\n') != NULL)
+        fail_msg("\"%s\" in \"%s\"", words, reason.text);
 }
 
 static void what_cannot_be_loaded_is_named(void **state)

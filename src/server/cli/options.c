@@ -17,10 +17,10 @@
 #include <unistd.h>
 
 #include "nbd/protocol.h"
-#include "server/cli/parse_value.h"
-#include "server/net/listeners.h"
 #include "server/cli/option_table.h"
 #include "server/cli/options.h"
+#include "server/cli/parse_value.h"
+#include "server/net/listeners.h"
 #include "text/reason.h"
 
 #define ROWS_MAX 64
@@ -33,11 +33,10 @@ struct parse {
     unsigned words;       /* parameters seen */
     bool has_size;
     void (*print)(void); /* instead of serving */
-    char *why;
-    size_t why_size;
+    struct reason *reason;
 };
 
-#define refuse(parse, ...) why_say(-EINVAL, (parse)->why, (parse)->why_size, __VA_ARGS__)
+#define refuse(parse, ...) reason_set((parse)->reason, -EINVAL, __VA_ARGS__)
 
 /* Options. */
 
@@ -161,7 +160,7 @@ static int set_parameter(struct parse *parse, const char *word)
     if (strncmp(word, "limit=", length + 1) == 0)
         return set_limit(parse, value);
     if (strncmp(word, "allocator=", length + 1) == 0)
-        return disk_parse_allocator(value, &parse->options->disk, parse->why, parse->why_size);
+        return disk_parse_allocator(value, &parse->options->disk, parse->reason);
     return refuse(parse, "unknown parameter '%.*s': size, limit and allocator are accepted",
                   (int)(length < 60 ? length : 60), word);
 }
@@ -358,23 +357,14 @@ static enum options_action print(struct parse *parse)
     parse->print();
     if (fflush(stdout) == 0 && !ferror(stdout))
         return OPTIONS_DONE;
-    why_say(-errno, parse->why, parse->why_size, "standard output: ");
+    reason_set(parse->reason, -errno, "standard output: ");
     return OPTIONS_WRONG;
 }
 
-/* It stays one line, and harmless to a terminal, whatever was typed. */
-static enum options_action wrong(const struct parse *parse)
+enum options_action options_parse(int argc, char **argv, struct options *options,
+                                  struct reason *reason)
 {
-    for (char *p = parse->why; parse->why_size && *p; p++)
-        if (iscntrl((unsigned char)*p))
-            *p = '?';
-    return OPTIONS_WRONG;
-}
-
-enum options_action options_parse(int argc, char **argv, struct options *options, char *why,
-                                  size_t why_size)
-{
-    struct parse parse = {.options = options, .why = why, .why_size = why_size};
+    struct parse parse = {.options = options, .reason = reason};
     *options = (struct options){
         .disk = {.level = DISK_LEVEL_DEFAULT},
         .family = AF_UNSPEC,
@@ -382,8 +372,8 @@ enum options_action options_parse(int argc, char **argv, struct options *options
         .handshake_mask = UINT16_MAX,
     };
     if (take_words(&parse, argc, argv) < 0)
-        return wrong(&parse);
+        return OPTIONS_WRONG;
     if (parse.print)
         return print(&parse);
-    return complete(&parse) < 0 ? wrong(&parse) : OPTIONS_SERVE;
+    return complete(&parse) < 0 ? OPTIONS_WRONG : OPTIONS_SERVE;
 }

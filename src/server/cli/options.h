@@ -18,6 +18,8 @@
 
 #include "disk/disk.h"
 
+struct reason; /* text/reason.h */
+
 #define OPTIONS_THREADS_MAX 256
 #define OPTIONS_CONNECTIONS_MAX 1000000
 #define OPTIONS_TIMEOUT_MAX 1000000 /* seconds: in milliseconds still an int */
@@ -73,7 +75,7 @@ enum options_action {
 
 /* environ tells about socket activation (LISTEN_PID, LISTEN_FDS): with it LISTEN_ACTIVATED.
  * options is overwritten, and not to be used unless the answer is OPTIONS_SERVE. */
-enum options_action options_parse(int argc, char **argv, struct options *options, char *why,
-                                  size_t why_size);
+enum options_action options_parse(int argc, char **argv, struct options *options,
+                                  struct reason *reason);
 
 #endif

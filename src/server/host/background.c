@@ -60,14 +60,14 @@ static void wait_for(pid_t child, int pipe)
     _exit(1);
 }
 
-static int detach(pid_t parent, int folder, char *why, size_t why_size)
+static int detach(pid_t parent, int folder, struct reason *reason)
 {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0)
-        return why_say(-errno, why, why_size, "/dev/null: ");
+        return reason_set(reason, -errno, "/dev/null: ");
     int err = 0;
     if (setsid() < 0 || chdir("/") < 0 || dup2(null, STDIN_FILENO) < 0)
-        err = why_say(-errno, why, why_size, "cannot go to the background: ");
+        err = reason_set(reason, -errno, "cannot go to the background: ");
     if (null > STDERR_FILENO)
         close(null);
     start.folder = folder;
@@ -77,14 +77,14 @@ static int detach(pid_t parent, int folder, char *why, size_t why_size)
     return err;
 }
 
-int background_enter(char *why, size_t why_size)
+int background_enter(struct reason *reason)
 {
     int pipe[2];
     int folder = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0)
-        return why_say(-errno, why, why_size, "the current folder: ");
+        return reason_set(reason, -errno, "the current folder: ");
     if (pipe2(pipe, O_CLOEXEC) < 0) {
-        int err = why_say(-errno, why, why_size, "cannot make a pipe: ");
+        int err = reason_set(reason, -errno, "cannot make a pipe: ");
         close(folder);
         return err;
     }
@@ -92,7 +92,7 @@ int background_enter(char *why, size_t why_size)
     fflush(NULL);
     pid_t parent = getpid(), child = fork();
     if (child < 0) {
-        int err = why_say(-errno, why, why_size, "cannot fork: ");
+        int err = reason_set(reason, -errno, "cannot fork: ");
         close(folder);
         close(pipe[0]);
         close(pipe[1]);
@@ -104,7 +104,7 @@ int background_enter(char *why, size_t why_size)
     }
     close(pipe[0]);
     start.waiting = pipe[1];
-    return detach(parent, folder, why, why_size);
+    return detach(parent, folder, reason);
 }
 
 void background_ready(void)
@@ -171,7 +171,7 @@ static int replace(const char *path)
     return err;
 }
 
-int pidfile_write(const char *path, char *why, size_t why_size)
+int pidfile_write(const char *path, struct reason *reason)
 {
     struct stat status;
     bool exists = fstatat(start.folder, path, &status, AT_SYMLINK_NOFOLLOW) == 0;
@@ -180,7 +180,7 @@ int pidfile_write(const char *path, char *why, size_t why_size)
     if (exists && (err == -EACCES || err == -EPERM))
         err = write_in_place(path);
     if (err)
-        return why_say(err, why, why_size, "cannot write the pid file %s: ", path);
+        return reason_set(reason, err, "cannot write the pid file %s: ", path);
     return 0;
 }
 
@@ -202,12 +202,12 @@ void pidfile_remove(const char *path)
         unlinkat(start.folder, path, 0);
 }
 
-int background_exit_with_parent(char *why, size_t why_size)
+int background_exit_with_parent(struct reason *reason)
 {
     pid_t parent = getppid();
     if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0)
-        return why_say(-errno, why, why_size, "--exit-with-parent: ");
+        return reason_set(reason, -errno, "--exit-with-parent: ");
     if (getppid() != parent)
-        return why_say(-ESRCH, why, why_size, "--exit-with-parent: the parent has ended already");
+        return reason_set(reason, -ESRCH, "--exit-with-parent: the parent has ended already");
     return 0;
 }

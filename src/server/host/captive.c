@@ -15,8 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "text/string_builder.h"
 #include "text/reason.h"
+#include "text/string_builder.h"
 
 /* What a shell answers when there is no such program. */
 #define NOT_FOUND_STATUS 127
@@ -93,18 +93,18 @@ static void become(const char *script, pid_t parent)
 }
 
 int captive_start(const struct options *options, const struct listeners *listeners, pid_t *child,
-                char *why, size_t why_size)
+                  struct reason *reason)
 {
     char *script = make_script(options, listeners);
     if (!script)
-        return why_say(-ENOMEM, why, why_size, "no memory for the command of --run");
+        return reason_set(reason, -ENOMEM, "no memory for the command of --run");
     pid_t parent = getpid(), pid = fork();
     if (pid == 0)
         become(script, parent);
     int err = pid < 0 ? -errno : 0;
     free(script);
     if (err)
-        return why_say(err, why, why_size, "cannot fork: ");
+        return reason_set(reason, err, "cannot fork: ");
     *child = pid;
     return 0;
 }

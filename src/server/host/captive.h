@@ -11,8 +11,10 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#include "server/net/listen.h"
 #include "server/cli/options.h"
+#include "server/net/listen.h"
+
+struct reason; /* text/reason.h */
 
 /* As many descriptors as the hard limit allows, for us; the command gets the limit of before. */
 void captive_raise_descriptors(void);
@@ -22,7 +24,7 @@ void captive_raise_descriptors(void);
  * it gets default signals and those descriptors that we were started with.  It is sent SIGTERM if
  * we end first.  -errno, and one line in why. */
 int captive_start(const struct options *options, const struct listeners *listeners, pid_t *child,
-                char *why, size_t why_size);
+                  struct reason *reason);
 
 /* A wait status to our own exit status: its status, or 128 + signal. */
 int captive_exit_status(int status);

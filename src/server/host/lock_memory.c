@@ -87,15 +87,15 @@ static int lock_program(FILE *maps)
     return 0;
 }
 
-int lock_memory_of_program(char *why, size_t why_size)
+int lock_memory_of_program(struct reason *reason)
 {
     FILE *maps = fopen("/proc/self/maps", "re");
     if (!maps)
-        return why_say(-errno, why, why_size, "--swap: /proc/self/maps: ");
+        return reason_set(reason, -errno, "--swap: /proc/self/maps: ");
     int err = lock_program(maps);
     fclose(maps);
     if (err)
-        return why_say(err, why, why_size, CANNOT_LOCK);
+        return reason_set(reason, err, CANNOT_LOCK);
     return 0;
 }
 
@@ -116,10 +116,10 @@ static int lock_stack(pthread_t thread)
     return mlock((char *)start + size - used, used) < 0 ? -errno : 0;
 }
 
-int lock_memory_of_thread(pthread_t thread, void *piece, char *why, size_t why_size)
+int lock_memory_of_thread(pthread_t thread, void *piece, struct reason *reason)
 {
     int err = lock_stack(thread);
     if (!err && piece && mlock(piece, malloc_usable_size(piece)) < 0)
         err = -errno;
-    return err ? why_say(err, why, why_size, CANNOT_LOCK) : 0;
+    return err ? reason_set(reason, err, CANNOT_LOCK) : 0;
 }

@@ -11,6 +11,8 @@
 #include <pthread.h>
 #include <stddef.h>
 
+struct reason; /* text/reason.h */
+
 /* As much locked memory as we may have, for mlock=true and --swap: without a limit by the right
  * of root, else what the hard limit allows.  Before disk_create, and before privileges go. */
 void lock_memory_raise_limit(void);
@@ -21,10 +23,10 @@ void lock_memory_become_flusher(void);
 
 /* Lock the program's own code and data (not the disk): when its threads have started.  -errno,
  * and one line in why. */
-int lock_memory_of_program(char *why, size_t why_size);
+int lock_memory_of_program(struct reason *reason);
 
 /* Lock a thread's stack, as far down as it needs, and a piece of malloc's that it works with
  * (NULL: none).  -errno, and one line in why. */
-int lock_memory_of_thread(pthread_t thread, void *piece, char *why, size_t why_size);
+int lock_memory_of_thread(pthread_t thread, void *piece, struct reason *reason);
 
 #endif

@@ -19,37 +19,37 @@
 /* The last number means "leave it". */
 #define ID_MAX (UINT32_MAX - 1)
 
-static int find_group(const char *group, gid_t *gid, char *why, size_t why_size)
+static int find_group(const char *group, gid_t *gid, struct reason *reason)
 {
     errno = 0;
     const struct group *entry = getgrnam(group);
     if (entry)
         *gid = entry->gr_gid;
     else if (listen_parse_number(group, ID_MAX, gid) < 0)
-        return why_say(-EINVAL, why, why_size, "no such group: %s", group);
+        return reason_set(reason, -EINVAL, "no such group: %s", group);
     return 0;
 }
 
-int privileges_find(const char *user, const char *group, struct user_ids *ids, char *why,
-              size_t why_size)
+int privileges_find(const char *user, const char *group, struct user_ids *ids,
+                    struct reason *reason)
 {
     ids->uid = geteuid();
     ids->gid = getegid();
     if (user) {
         const struct passwd *entry = getpwnam(user);
         if (!entry && listen_parse_number(user, ID_MAX, &ids->uid) < 0)
-            return why_say(-EINVAL, why, why_size, "no such user: %s", user);
+            return reason_set(reason, -EINVAL, "no such user: %s", user);
         if (!entry)
             entry = getpwuid(ids->uid);
         if (!entry && !group)
-            return why_say(-EINVAL, why, why_size,
-                           "user %s has no group of its own: give one with --group", user);
+            return reason_set(reason, -EINVAL,
+                              "user %s has no group of its own: give one with --group", user);
         if (entry) {
             ids->uid = entry->pw_uid;
             ids->gid = entry->pw_gid;
         }
     }
-    return group ? find_group(group, &ids->gid, why, why_size) : 0;
+    return group ? find_group(group, &ids->gid, reason) : 0;
 }
 
 /* With a group of his choice, that one only; else those that the user is in. */
@@ -82,24 +82,24 @@ void privileges_forbid_new(void)
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
-int privileges_become(const char *user, const char *group, char *why, size_t why_size)
+int privileges_become(const char *user, const char *group, struct reason *reason)
 {
     struct user_ids ids;
     int death_signal = 0;
     if (!user && !group)
         return 0;
-    int err = privileges_find(user, group, &ids, why, why_size);
+    int err = privileges_find(user, group, &ids, reason);
     if (err)
         return err;
     pid_t parent = getppid();
     prctl(PR_GET_PDEATHSIG, &death_signal);
     err = set_groups(group, &ids);
     if (err)
-        return why_say(err, why, why_size, "cannot become group %u: ", ids.gid);
+        return reason_set(reason, err, "cannot become group %u: ", ids.gid);
     if (setresuid(ids.uid, ids.uid, ids.uid) < 0)
-        return why_say(-errno, why, why_size, "cannot become user %u: ", ids.uid);
+        return reason_set(reason, -errno, "cannot become user %u: ", ids.uid);
     if (!is_now(&ids))
-        return why_say(-EPERM, why, why_size, "became user %u, but not for good", ids.uid);
+        return reason_set(reason, -EPERM, "became user %u, but not for good", ids.uid);
     /* The kernel forgets --exit-with-parent when the user changes. */
     if (death_signal != 0) {
         prctl(PR_SET_PDEATHSIG, death_signal);

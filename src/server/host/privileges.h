@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+struct reason; /* text/reason.h */
+
 struct user_ids {
     uid_t uid;
     gid_t gid;
@@ -15,12 +17,12 @@ struct user_ids {
 
 /* Names or numbers; NULL is what the process is, but for a user without a group, whose group is
  * that user's own.  Main thread only.  On an error, -errno and one line in why. */
-int privileges_find(const char *user, const char *group, struct user_ids *ids, char *why,
-              size_t why_size);
+int privileges_find(const char *user, const char *group, struct user_ids *ids,
+                    struct reason *reason);
 
 /* Become them, supplementary groups included, for good; verified.  What is NULL stays, and
  * nothing happens if both are.  Main thread only.  On an error, -errno and one line in why. */
-int privileges_become(const char *user, const char *group, char *why, size_t why_size);
+int privileges_become(const char *user, const char *group, struct reason *reason);
 
 /* Nothing that is run from here on gets rights that we have not (sudo's, for one).  Before there
  * are threads, which inherit it; becoming another user is still possible. */

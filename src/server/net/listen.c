@@ -80,22 +80,22 @@ static int adopt(int fd)
     return 0;
 }
 
-static int listen_activated(struct listeners *listeners, char *why, size_t why_size)
+static int listen_activated(struct listeners *listeners, struct reason *reason)
 {
     const char *text = getenv("LISTEN_FDS");
     unsigned count = 0;
     int err = text ? listen_parse_number(text, LISTENERS_MAX, &count) : -EINVAL;
     if (err || count == 0)
-        return why_say(-EINVAL, why, why_size, "LISTEN_FDS=%s: must be a number from 1 to %d",
-                       text ? text : "", LISTENERS_MAX);
+        return reason_set(reason, -EINVAL, "LISTEN_FDS=%s: must be a number from 1 to %d",
+                          text ? text : "", LISTENERS_MAX);
     for (unsigned i = 0; i < count; i++) {
         err = adopt(ACTIVATED_FIRST + (int)i);
         if (err == -EINVAL || err == -ENOTSOCK || err == -EBADF)
-            return why_say(err, why, why_size, "descriptor %u, which LISTEN_FDS passes, is %s",
-                           ACTIVATED_FIRST + i,
-                           err == -EBADF ? "not open" : "no listening stream socket");
+            return reason_set(reason, err, "descriptor %u, which LISTEN_FDS passes, is %s",
+                              ACTIVATED_FIRST + i,
+                              err == -EBADF ? "not open" : "no listening stream socket");
         if (err)
-            return why_say(err, why, why_size, "descriptor %u: ", ACTIVATED_FIRST + i);
+            return reason_set(reason, err, "descriptor %u: ", ACTIVATED_FIRST + i);
     }
     for (unsigned i = 0; i < count; i++)
         listeners->fds[i] = ACTIVATED_FIRST + (int)i;
@@ -112,38 +112,37 @@ static void forget_activation(void)
         unsetenv(names[i]);
 }
 
-static int open_sockets(const struct options *options, struct listeners *listeners, char *why,
-                        size_t why_size)
+static int open_sockets(const struct options *options, struct listeners *listeners,
+                        struct reason *reason)
 {
     int err = 0;
     switch (options->listen) {
     case LISTEN_TCP:
-        return listen_tcp_open(options, listeners, why, why_size);
+        return listen_tcp_open(options, listeners, reason);
     case LISTEN_UNIX:
-        return listen_unix_open(options, listeners, why, why_size);
+        return listen_unix_open(options, listeners, reason);
     case LISTEN_VSOCK:
-        return listen_vsock_open(options, listeners, why, why_size);
+        return listen_vsock_open(options, listeners, reason);
     case LISTEN_ACTIVATED:
-        err = listen_activated(listeners, why, why_size);
+        err = listen_activated(listeners, reason);
         forget_activation();
         return err;
     case LISTEN_STDIO:
         return 0;
     }
-    return why_say(-EINVAL, why, why_size, "no such kind of socket: %d", (int)options->listen);
+    return reason_set(reason, -EINVAL, "no such kind of socket: %d", (int)options->listen);
 }
 
-int listen_open(const struct options *options, struct listeners *listeners, char *why,
-                size_t why_size)
+int listen_open(const struct options *options, struct listeners *listeners, struct reason *reason)
 {
     memset(listeners, 0, sizeof *listeners);
-    int err = open_sockets(options, listeners, why, why_size);
+    int err = open_sockets(options, listeners, reason);
     if (!err && listeners->count > 0) {
         listeners->uri = uri_of_listeners(options, listeners);
         /* Both are the URI since nbdkit 1.24. */
         listeners->nbd = listeners->uri ? strdup(listeners->uri) : NULL;
         if (!listeners->nbd)
-            err = why_say(-ENOMEM, why, why_size, "cannot make the URI of the socket");
+            err = reason_set(reason, -ENOMEM, "cannot make the URI of the socket");
     }
     if (err)
         listen_close(listeners);

@@ -14,6 +14,8 @@
 
 #include "server/cli/options.h"
 
+struct reason; /* text/reason.h */
+
 #define LISTENERS_MAX 64
 
 struct listeners {
@@ -36,8 +38,8 @@ struct listeners {
  *
  * A Unix socket file that nobody listens on any more is replaced; a live one is an error, as is a
  * file that is no socket.  On an error, -errno, and one line in why; nothing is left behind. */
-int listen_open(const struct options *options, struct listeners *listeners, char *why,
-                size_t why_size);
+int listen_open(const struct options *options, struct listeners *listeners,
+                struct reason *reason);
 
 /* Close, and remove the file and folder that open made, if they are still those. */
 void listen_close(struct listeners *listeners);

@@ -89,16 +89,15 @@ static int add_addresses(struct listeners *listeners, struct addrinfo *all,
     return listeners->count > 0 ? 0 : missing;
 }
 
-static int why_not(int err, const struct addrinfo *info, char *why, size_t why_size)
+static int why_not(int err, const struct addrinfo *info, struct reason *reason)
 {
     char host[NI_MAXHOST] = "?", port[NI_MAXSERV] = "?";
     getnameinfo(info->ai_addr, info->ai_addrlen, host, sizeof host, port, sizeof port,
                 NI_NUMERICHOST | NI_NUMERICSERV);
-    return why_say(err, why, why_size, "cannot listen on %s, port %s: ", host, port);
+    return reason_set(reason, err, "cannot listen on %s, port %s: ", host, port);
 }
 
-static int look_up(const struct options *options, struct addrinfo **found, char *why,
-                   size_t why_size)
+static int look_up(const struct options *options, struct addrinfo **found, struct reason *reason)
 {
     /* No AI_PASSIVE: without an address, it is the loopback ones. */
     struct addrinfo hints = {.ai_family = options->family, .ai_socktype = SOCK_STREAM};
@@ -108,20 +107,20 @@ static int look_up(const struct options *options, struct addrinfo **found, char 
     /* getaddrinfo would take it modulo 65536. */
     if (port[strspn(port, "0123456789")] == '\0' &&
         listen_parse_number(port, TCP_PORT_MAX, &number))
-        return why_say(-EINVAL, why, why_size, "port %s: must be at most %d", port, TCP_PORT_MAX);
+        return reason_set(reason, -EINVAL, "port %s: must be at most %d", port, TCP_PORT_MAX);
     int failed = getaddrinfo(options->address, port, &hints, found);
     if (failed)
-        return why_say(-EADDRNOTAVAIL, why, why_size, "address %s, port %s: %s",
-                       options->address ? options->address : "(loopback)", port,
-                       failed == EAI_SYSTEM ? strerror(errno) : gai_strerror(failed));
+        return reason_set(reason, -EADDRNOTAVAIL, "address %s, port %s: %s",
+                          options->address ? options->address : "(loopback)", port,
+                          failed == EAI_SYSTEM ? strerror(errno) : gai_strerror(failed));
     return 0;
 }
 
-int listen_tcp_open(const struct options *options, struct listeners *listeners, char *why,
-                    size_t why_size)
+int listen_tcp_open(const struct options *options, struct listeners *listeners,
+                    struct reason *reason)
 {
     struct addrinfo *found = NULL;
-    int err = look_up(options, &found, why, why_size);
+    int err = look_up(options, &found, reason);
     if (err || !found) /* success has found something: for analyzers */
         return err;
     bool any_port = *port_of(found->ai_addr) == 0;
@@ -134,31 +133,31 @@ int listen_tcp_open(const struct options *options, struct listeners *listeners, 
         forget(listeners);
     }
     if (err)
-        why_not(err, which, why, why_size);
+        why_not(err, which, reason);
     freeaddrinfo(found);
     return err;
 }
 
-int listen_vsock_open(const struct options *options, struct listeners *listeners, char *why,
-                      size_t why_size)
+int listen_vsock_open(const struct options *options, struct listeners *listeners,
+                      struct reason *reason)
 {
     struct sockaddr_vm address = {
         .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = PORT_DEFAULT};
     if (options->port &&
         listen_parse_number(options->port, VMADDR_PORT_ANY - 1, &address.svm_port))
-        return why_say(-EINVAL, why, why_size, "port %s: for vsock, a number is needed",
-                       options->port);
+        return reason_set(reason, -EINVAL, "port %s: for vsock, a number is needed",
+                          options->port);
     if (address.svm_port == 0)
         address.svm_port = VMADDR_PORT_ANY;
     int fd = listen_bound(AF_VSOCK, (const struct sockaddr *)&address, sizeof address);
     if (fd == -EAFNOSUPPORT)
-        return why_say(fd, why, why_size, "this kernel has no vsock");
+        return reason_set(reason, fd, "this kernel has no vsock");
     if (fd < 0)
-        return why_say(fd, why, why_size, "cannot listen on vsock port %u: ", address.svm_port);
+        return reason_set(reason, fd, "cannot listen on vsock port %u: ", address.svm_port);
     listeners->fds[listeners->count++] = fd;
     socklen_t length = sizeof address;
     if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)
-        return why_say(-errno, why, why_size, "vsock: ");
+        return reason_set(reason, -errno, "vsock: ");
     listeners->port = address.svm_port;
     return 0;
 }

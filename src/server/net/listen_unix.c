@@ -25,8 +25,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "server/net/listeners.h"
 #include "server/host/privileges.h"
+#include "server/net/listeners.h"
 #include "text/reason.h"
 
 /* The terminator counts. */
@@ -88,21 +88,21 @@ static int lock_folder_of(const char *path)
     return -1;
 }
 
-static int make_room(const struct sockaddr_un *address, char *why, size_t why_size)
+static int make_room(const struct sockaddr_un *address, struct reason *reason)
 {
     int err = probe(address);
     if (err == -ENOENT)
         return 0;
     if (err == -EADDRINUSE)
-        return why_say(err, why, why_size, "%s: another server is listening there",
-                       address->sun_path);
+        return reason_set(reason, err, "%s: another server is listening there",
+                          address->sun_path);
     if (err == -ENOTSOCK)
-        return why_say(err, why, why_size, "%s: there is a file that is no socket",
-                       address->sun_path);
+        return reason_set(reason, err, "%s: there is a file that is no socket",
+                          address->sun_path);
     if (!err && unlink(address->sun_path) < 0 && errno != ENOENT)
         err = -errno;
     if (err)
-        return why_say(err, why, why_size, "%s: cannot replace the socket: ", address->sun_path);
+        return reason_set(reason, err, "%s: cannot replace the socket: ", address->sun_path);
     return 0;
 }
 
@@ -131,20 +131,20 @@ static int make_socket(struct listeners *listeners, const struct sockaddr_un *ad
     return fd;
 }
 
-static int open_at(struct listeners *listeners, const char *path, char *why, size_t why_size)
+static int open_at(struct listeners *listeners, const char *path, struct reason *reason)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= PATH_BYTES)
-        return why_say(-ENAMETOOLONG, why, why_size,
-                       "the path of the Unix socket is longer than %zu bytes: %s", PATH_BYTES - 1,
-                       path);
+        return reason_set(reason, -ENAMETOOLONG,
+                          "the path of the Unix socket is longer than %zu bytes: %s",
+                          PATH_BYTES - 1, path);
     memcpy(address.sun_path, path, strlen(path) + 1);
     int lock = lock_folder_of(path);
-    int err = make_room(&address, why, why_size), fd = err;
+    int err = make_room(&address, reason), fd = err;
     if (!err)
         fd = make_socket(listeners, &address);
     if (!err && fd < 0)
-        why_say(fd, why, why_size, "%s: cannot make the socket: ", path);
+        reason_set(reason, fd, "%s: cannot make the socket: ", path);
     if (lock >= 0)
         close(lock);
     return fd;
@@ -171,34 +171,34 @@ static char *make_folder(void)
 /* Whom we are going to become shall be able to remove what we have made.  Only in a folder of our
  * own: elsewhere, somebody could put another file in the socket's place meanwhile. */
 static int give_away(const struct options *options, const char *path, const char *folder,
-                     char *why, size_t why_size)
+                     struct reason *reason)
 {
     struct user_ids ids;
-    int err = privileges_find(options->user, options->group, &ids, why, why_size);
+    int err = privileges_find(options->user, options->group, &ids, reason);
     if (err)
         return err;
     if (lchown(path, ids.uid, ids.gid) < 0 || lchown(folder, ids.uid, ids.gid) < 0)
-        return why_say(-errno, why, why_size, "%s: cannot give it to another user: ", folder);
+        return reason_set(reason, -errno, "%s: cannot give it to another user: ", folder);
     return 0;
 }
 
-static int open_private(const struct options *options, struct listeners *listeners, char *why,
-                        size_t why_size)
+static int open_private(const struct options *options, struct listeners *listeners,
+                        struct reason *reason)
 {
     char *path = NULL;
     char *folder = make_folder();
     if (!folder)
-        return why_say(-errno, why, why_size, "cannot make a folder for the Unix socket: ");
+        return reason_set(reason, -errno, "cannot make a folder for the Unix socket: ");
     int fd = -ENOMEM;
     if (asprintf(&path, "%s/%s", folder, private_name) < 0) {
         path = NULL;
-        why_say(fd, why, why_size, "%s: ", folder);
+        reason_set(reason, fd, "%s: ", folder);
     } else {
-        fd = open_at(listeners, path, why, why_size);
+        fd = open_at(listeners, path, reason);
     }
     int err = fd < 0 ? fd : 0;
     if (!err && (options->user || options->group))
-        err = give_away(options, path, folder, why, why_size);
+        err = give_away(options, path, folder, reason);
     if (!err) {
         listeners->fds[listeners->count++] = fd;
         listeners->unix_path = path;
@@ -215,17 +215,17 @@ static int open_private(const struct options *options, struct listeners *listene
     return err;
 }
 
-int listen_unix_open(const struct options *options, struct listeners *listeners, char *why,
-                     size_t why_size)
+int listen_unix_open(const struct options *options, struct listeners *listeners,
+                     struct reason *reason)
 {
     if (strcmp(options->unix_path, "-") == 0)
-        return open_private(options, listeners, why, why_size);
+        return open_private(options, listeners, reason);
     if (options->unix_path[0] == '\0')
-        return why_say(-EINVAL, why, why_size, "the path of the Unix socket is empty");
+        return reason_set(reason, -EINVAL, "the path of the Unix socket is empty");
     char *path = absolute(options->unix_path);
     if (!path)
-        return why_say(-errno, why, why_size, "%s: ", options->unix_path);
-    int fd = open_at(listeners, path, why, why_size);
+        return reason_set(reason, -errno, "%s: ", options->unix_path);
+    int fd = open_at(listeners, path, reason);
     if (fd < 0) {
         free(path);
         return fd;

@@ -15,12 +15,14 @@
 
 #include "server/net/listen.h"
 
-int listen_unix_open(const struct options *options, struct listeners *listeners, char *why,
-                     size_t why_size);
-int listen_tcp_open(const struct options *options, struct listeners *listeners, char *why,
-                    size_t why_size);
-int listen_vsock_open(const struct options *options, struct listeners *listeners, char *why,
-                      size_t why_size);
+struct reason; /* text/reason.h */
+
+int listen_unix_open(const struct options *options, struct listeners *listeners,
+                     struct reason *reason);
+int listen_tcp_open(const struct options *options, struct listeners *listeners,
+                    struct reason *reason);
+int listen_vsock_open(const struct options *options, struct listeners *listeners,
+                      struct reason *reason);
 
 /* Remove the socket file and its folder, before the socket is closed.  A file that is another one
  * by now is somebody else's, and stays. */

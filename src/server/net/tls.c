@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "server/net/tls_credentials.h"
+#include "text/reason.h"
 
 #define RECORD_SIZE 16384 /* the most that one may hold: RFC 8446, section 5.1 */
 
@@ -210,15 +211,15 @@ static int fail(struct tls_session *session, int error)
     return session->failed;
 }
 
-static void explain(const struct tls_session *session, int error, char *why, size_t why_size)
+static void explain(const struct tls_session *session, int error, struct reason *reason)
 {
     if (error == GNUTLS_E_PULL_ERROR || error == GNUTLS_E_PUSH_ERROR)
-        snprintf(why, why_size, "%s", strerror(session->system_error));
+        reason_set(reason, -EINVAL, "%s", strerror(session->system_error));
     else if (error == GNUTLS_E_FATAL_ALERT_RECEIVED || error == GNUTLS_E_WARNING_ALERT_RECEIVED)
-        snprintf(why, why_size, "the client gave up: %s",
-                 gnutls_alert_get_name(gnutls_alert_get(session->gnutls)));
+        reason_set(reason, -EINVAL, "the client gave up: %s",
+                   gnutls_alert_get_name(gnutls_alert_get(session->gnutls)));
     else
-        tls_peer_explain(&session->peer, error, why, why_size);
+        tls_peer_explain(&session->peer, error, reason);
 }
 
 static int go_on(struct tls_session *session)
@@ -231,12 +232,12 @@ static int go_on(struct tls_session *session)
     return err == GNUTLS_E_AGAIN && session->at_end ? GNUTLS_E_PREMATURE_TERMINATION : err;
 }
 
-int tls_session_handshake(struct tls_session *session, char *why, size_t why_size)
+int tls_session_handshake(struct tls_session *session, struct reason *reason)
 {
     int err = session->failed != 0 ? session->failed : flush(session);
     if (err != 0 || session->established) {
         if (err != 0 && err != -EAGAIN)
-            snprintf(why, why_size, "%s", strerror(-err));
+            reason_set(reason, -EINVAL, "%s", strerror(-err));
         return err;
     }
     err = go_on(session);
@@ -244,7 +245,7 @@ int tls_session_handshake(struct tls_session *session, char *why, size_t why_siz
         return -EAGAIN;
     if (err < 0) {
         int failed = fail(session, err);
-        explain(session, err, why, why_size);
+        explain(session, err, reason);
         return failed;
     }
     session->established = true;

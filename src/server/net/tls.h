@@ -17,6 +17,8 @@
 
 #include "server/cli/options.h"
 
+struct reason; /* text/reason.h */
+
 struct tls_credentials;
 struct tls_session;
 
@@ -34,7 +36,7 @@ struct tls_session;
  * none of the usual folders has any), -EINVAL if it does not hold what it should, or why it
  * cannot be read. */
 int tls_credentials_load(const struct options *options, struct tls_credentials **credentials,
-                         char *why, size_t why_size);
+                         struct reason *reason);
 
 /* No session may be left.  NULL is accepted. */
 void tls_credentials_free(struct tls_credentials *credentials);
@@ -50,7 +52,7 @@ void tls_session_free(struct tls_session *session); /* NULL is accepted */
  * was asked for), -EAGAIN, or another -errno with one line in why: -EPIPE if the peer went away,
  * -EPROTO if either end refuses the other (version, certificate, key...).  A peer that is refused
  * has been told, if it could be. */
-int tls_session_handshake(struct tls_session *session, char *why, size_t why_size);
+int tls_session_handshake(struct tls_session *session, struct reason *reason);
 
 /* Whether the last -EAGAIN of the handshake waits for the descriptor to become writable, not
  * readable. */

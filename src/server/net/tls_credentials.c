@@ -6,6 +6,8 @@
 
 #include "server/net/tls_credentials.h"
 
+#include "text/reason.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <gnutls/x509.h>
@@ -33,9 +35,9 @@ struct tls_credentials {
     bool verify_peer;
 };
 
-static int no_memory(char *why, size_t why_size)
+static int no_memory(struct reason *reason)
 {
-    snprintf(why, why_size, "%s", strerror(ENOMEM));
+    reason_set(reason, -ENOMEM, "%s", strerror(ENOMEM));
     return -ENOMEM;
 }
 
@@ -125,13 +127,12 @@ static int find_key(gnutls_session_t session, const gnutls_datum_t *user, gnutls
     return 1;
 }
 
-static int load_keys(struct tls_credentials *credentials, const char *path, char *why,
-                     size_t why_size)
+static int load_keys(struct tls_credentials *credentials, const char *path, struct reason *reason)
 {
     FILE *file = fopen(path, "re");
     if (file == NULL) {
         int err = errno;
-        snprintf(why, why_size, "%s: %s", path, strerror(err));
+        reason_set(reason, -EINVAL, "%s: %s", path, strerror(err));
         return -err;
     }
     setvbuf(file, NULL, _IONBF, 0); /* its buffer would be freed with keys in it */
@@ -139,17 +140,17 @@ static int load_keys(struct tls_credentials *credentials, const char *path, char
     bool unread = ferror(file) != 0;
     fclose(file);
     if (unread) {
-        snprintf(why, why_size, "%s: cannot be read", path);
+        reason_set(reason, -EINVAL, "%s: cannot be read", path);
         return -EIO;
     }
     if (wrong > 0) {
-        snprintf(why, why_size, "%s:%ld: not USER:KEY with a hexadecimal key", path, wrong);
+        reason_set(reason, -EINVAL, "%s:%ld: not USER:KEY with a hexadecimal key", path, wrong);
         return -EINVAL;
     }
     if (wrong < 0 || gnutls_psk_allocate_server_credentials(&credentials->psk) < 0)
-        return no_memory(why, why_size);
+        return no_memory(reason);
     if (credentials->keys == NULL) {
-        snprintf(why, why_size, "%s: there is no key in it", path);
+        reason_set(reason, -EINVAL, "%s: there is no key in it", path);
         return -EINVAL;
     }
     gnutls_psk_set_server_credentials_function2(credentials->psk, find_key);
@@ -214,17 +215,17 @@ static int verify_client(gnutls_session_t session)
     return peer->distrust == 0 ? 0 : GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR;
 }
 
-static int load_files(struct tls_credentials *credentials, const struct folder *folder, char *why,
-                      size_t why_size)
+static int load_files(struct tls_credentials *credentials, const struct folder *folder,
+                      struct reason *reason)
 {
     const char *path = missing_file(folder);
     if (path != NULL) {
         int err = errno;
-        snprintf(why, why_size, "%s: %s", path, strerror(err));
+        reason_set(reason, -EINVAL, "%s: %s", path, strerror(err));
         return -err;
     }
     if (gnutls_certificate_allocate_credentials(&credentials->certificates) < 0)
-        return no_memory(why, why_size);
+        return no_memory(reason);
     gnutls_certificate_credentials_t to = credentials->certificates;
     path = folder->ca;
     int err = gnutls_certificate_set_x509_trust_file(to, path, GNUTLS_X509_FMT_PEM);
@@ -240,64 +241,63 @@ static int load_files(struct tls_credentials *credentials, const struct folder *
     }
     if (err >= 0)
         return 0;
-    snprintf(why, why_size, "%s%s: %s", path,
-             path == folder->certificate ? ", or server-key.pem beside it" : "",
-             gnutls_strerror(err));
+    reason_set(reason, -EINVAL, "%s%s: %s", path,
+               path == folder->certificate ? ", or server-key.pem beside it" : "",
+               gnutls_strerror(err));
     return -EINVAL;
 }
 
 /* Load from a folder.  A usual one need not have what it takes: then nothing is loaded. */
 static int load_folder(struct tls_credentials *credentials, const char *path, bool is_usual,
-                       char *why, size_t why_size)
+                       struct reason *reason)
 {
     struct folder folder;
     if (name_files(path, &folder) != 0)
-        return no_memory(why, why_size);
+        return no_memory(reason);
     int err = 0;
     if (!is_usual || missing_file(&folder) == NULL)
-        err = load_files(credentials, &folder, why, why_size);
+        err = load_files(credentials, &folder, reason);
     free_folder(&folder);
     return err;
 }
 
-static int load_usual_folders(struct tls_credentials *credentials, char *why, size_t why_size)
+static int load_usual_folders(struct tls_credentials *credentials, struct reason *reason)
 {
     const char *home = geteuid() == 0 ? NULL : getenv("HOME");
     const char *const below_home[] = {".pki/nbdkit", ".config/pki/nbdkit"};
     int err = 0;
     if (geteuid() == 0)
-        err = load_folder(credentials, ROOT_FOLDER, true, why, why_size);
+        err = load_folder(credentials, ROOT_FOLDER, true, reason);
     for (size_t i = 0; home != NULL && i < 2 && err == 0 && credentials->certificates == NULL;
          i++) {
         char *path = join(home, below_home[i]);
-        err = path == NULL ? no_memory(why, why_size)
-                           : load_folder(credentials, path, true, why, why_size);
+        err = path == NULL ? no_memory(reason) : load_folder(credentials, path, true, reason);
         free(path);
     }
     if (err == 0 && credentials->certificates == NULL) {
-        snprintf(why, why_size,
-                 "no certificates in the usual folders: say where they are "
-                 "(--tls-certificates) or use keys (--tls-psk)");
+        reason_set(reason, -EINVAL,
+                   "no certificates in the usual folders: say where they are "
+                   "(--tls-certificates) or use keys (--tls-psk)");
         err = -ENOENT;
     }
     return err;
 }
 
-static int load(struct tls_credentials *credentials, const struct options *options, char *why,
-                size_t why_size)
+static int load(struct tls_credentials *credentials, const struct options *options,
+                struct reason *reason)
 {
     const char *priority = options->tls_psk != NULL ? PRIORITY_KEYS : PRIORITY_CERTIFICATES;
     int err = gnutls_priority_init(&credentials->priority, priority, NULL);
     if (err < 0) {
         /* The system's own configuration can forbid what we ask for. */
-        snprintf(why, why_size, "TLS: %s: %s", priority, gnutls_strerror(err));
+        reason_set(reason, -EINVAL, "TLS: %s: %s", priority, gnutls_strerror(err));
         return err == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EINVAL;
     }
     if (options->tls_psk != NULL)
-        return load_keys(credentials, options->tls_psk, why, why_size);
+        return load_keys(credentials, options->tls_psk, reason);
     err = options->tls_certificates != NULL
-              ? load_folder(credentials, options->tls_certificates, false, why, why_size)
-              : load_usual_folders(credentials, why, why_size);
+              ? load_folder(credentials, options->tls_certificates, false, reason)
+              : load_usual_folders(credentials, reason);
     if (err == 0 && options->tls_verify_peer) {
         credentials->verify_peer = true;
         gnutls_certificate_set_verify_function(credentials->certificates, verify_client);
@@ -306,12 +306,12 @@ static int load(struct tls_credentials *credentials, const struct options *optio
 }
 
 int tls_credentials_load(const struct options *options, struct tls_credentials **credentials,
-                         char *why, size_t why_size)
+                         struct reason *reason)
 {
     struct tls_credentials *made = calloc(1, sizeof *made);
     if (made == NULL)
-        return no_memory(why, why_size);
-    int err = load(made, options, why, why_size);
+        return no_memory(reason);
+    int err = load(made, options, reason);
     if (err != 0)
         tls_credentials_free(made);
     else
@@ -355,11 +355,11 @@ int tls_credentials_use(const struct tls_credentials *credentials, gnutls_sessio
     return 0;
 }
 
-static void explain_distrust(unsigned distrust, char *why, size_t why_size)
+static void explain_distrust(unsigned distrust, struct reason *reason)
 {
     gnutls_datum_t text;
     if (gnutls_certificate_verification_status_print(distrust, GNUTLS_CRT_X509, &text, 0) < 0) {
-        snprintf(why, why_size, "the client's certificate is refused");
+        reason_set(reason, -EINVAL, "the client's certificate is refused");
         return;
     }
     size_t length = strlen((const char *)text.data);
@@ -369,22 +369,22 @@ static void explain_distrust(unsigned distrust, char *why, size_t why_size)
     for (size_t i = 0; i < length; i++)
         if (text.data[i] == '\n')
             text.data[i] = ' ';
-    snprintf(why, why_size, "the client's certificate: %s", text.data);
+    reason_set(reason, -EINVAL, "the client's certificate: %s", (const char *)text.data);
     gnutls_free(text.data);
 }
 
-void tls_peer_explain(const struct tls_peer *peer, int error, char *why, size_t why_size)
+void tls_peer_explain(const struct tls_peer *peer, int error, struct reason *reason)
 {
     if (peer->distrust != 0)
-        explain_distrust(peer->distrust, why, why_size);
+        explain_distrust(peer->distrust, reason);
     else if (peer->user[0] != '\0' && error != GNUTLS_E_PREMATURE_TERMINATION)
-        snprintf(why, why_size, "%s \"%s\": %s",
-                 peer->is_unknown_user ? "there is no key of user"
-                                       : "probably not the key of user",
-                 peer->user, gnutls_strerror(error));
+        reason_set(reason, -EINVAL, "%s \"%s\": %s",
+                   peer->is_unknown_user ? "there is no key of user"
+                                         : "probably not the key of user",
+                   peer->user, gnutls_strerror(error));
     else if (error == GNUTLS_E_DECRYPTION_FAILED) /* OpenSSL's alerts of that are in the clear */
-        snprintf(why, why_size, "probably the client does not trust our certificate: %s",
-                 gnutls_strerror(error));
+        reason_set(reason, -EINVAL, "probably the client does not trust our certificate: %s",
+                   gnutls_strerror(error));
     else
-        snprintf(why, why_size, "%s", gnutls_strerror(error));
+        reason_set(reason, -EINVAL, "%s", gnutls_strerror(error));
 }

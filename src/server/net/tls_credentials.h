@@ -14,6 +14,8 @@
 
 #include "server/net/tls.h"
 
+struct reason; /* text/reason.h */
+
 /* Who somebody says he is, and what is thought of it: filled in during the handshake. */
 struct tls_peer {
     const struct tls_credentials *credentials;
@@ -27,6 +29,6 @@ int tls_credentials_use(const struct tls_credentials *credentials, gnutls_sessio
                         struct tls_peer *peer);
 
 /* One line about an error of the handshake. */
-void tls_peer_explain(const struct tls_peer *peer, int error, char *why, size_t why_size);
+void tls_peer_explain(const struct tls_peer *peer, int error, struct reason *reason);
 
 #endif

@@ -97,9 +97,9 @@ int transport_start_tls(struct transport *transport, const struct tls_credential
     return tls_session_create(credentials, transport->in, transport->out, &transport->tls);
 }
 
-int transport_handshake(struct transport *transport, char *why, size_t why_size)
+int transport_handshake(struct transport *transport, struct reason *reason)
 {
-    return tls_session_handshake(transport->tls, why, why_size);
+    return tls_session_handshake(transport->tls, reason);
 }
 
 uint32_t transport_events(const struct transport *transport)

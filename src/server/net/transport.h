@@ -26,6 +26,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+struct reason; /* text/reason.h */
+
 struct tls_credentials; /* tls.h */
 struct tls_session;
 
@@ -55,7 +57,7 @@ int transport_start_tls(struct transport *transport, const struct tls_credential
 /* Go on with the handshake: 0 when it is complete (peer verified, if that was asked for), -EAGAIN
  * (wait for transport_events), or another -errno with one line in why: -EPIPE if the peer went,
  * else -EPROTO.  Neither receive nor send before it is complete. */
-int transport_handshake(struct transport *transport, char *why, size_t why_size);
+int transport_handshake(struct transport *transport, struct reason *reason);
 
 /* EPOLLIN or EPOLLOUT: what the last -EAGAIN of a handshake waits for, on transport->in or
  * transport->out respectively. */

@@ -11,6 +11,7 @@
 #include "server/session/replies.h"
 #include "server/session/requests.h"
 #include "server/session/server.h"
+#include "text/reason.h"
 
 #define TLS_MEMORY (32u << 10) /* of a session, about: the library does not tell */
 #define TURN_RECEIVES 16       /* until others have their turn */
@@ -141,20 +142,21 @@ static int handshake_receive(struct connection *connection)
 static int tls_step(struct connection *connection)
 {
     struct transport *transport = &connection->transport;
-    char why[160], peer[64];
+    struct reason reason;
+    char peer[64];
     if (!transport->tls) {
         int r = transport_start_tls(transport, connection->server->credentials);
         if (r < 0)
             return r;
     }
-    int r = transport_handshake(transport, why, sizeof why);
+    int r = transport_handshake(transport, &reason);
     if (r == 0) {
         connection->state = CONNECTION_HANDSHAKE;
         return 1;
     }
     if (r == -EPROTO) {
         transport_peer(transport, peer, sizeof peer);
-        log_error("%s: TLS refused: %s", peer, why);
+        log_error("%s: TLS refused: %s", peer, reason.text);
     }
     return r;
 }

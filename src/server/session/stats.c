@@ -129,18 +129,17 @@ static void print_json(const struct server *server, FILE *to)
 }
 
 /* Not a device, nor a link: writing would replace it. */
-static int check_target(const struct stats_file *file, const char *path, char *why,
-                        size_t why_size)
+static int check_target(const struct stats_file *file, const char *path, struct reason *reason)
 {
     struct stat status;
     if (fstatat(file->folder, file->name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
         !S_ISREG(status.st_mode))
-        return why_say(-EINVAL, why, why_size,
-                       "--stats=%.100s: a regular file, or a new one, is accepted", path);
+        return reason_set(reason, -EINVAL,
+                          "--stats=%.100s: a regular file, or a new one, is accepted", path);
     return 0;
 }
 
-int stats_file_open(struct stats_file *file, const char *path, char *why, size_t why_size)
+int stats_file_open(struct stats_file *file, const char *path, struct reason *reason)
 {
     char *folder = strdup(path), *name = strdup(path);
     *file = (struct stats_file){.folder = -1};
@@ -151,9 +150,9 @@ int stats_file_open(struct stats_file *file, const char *path, char *why, size_t
         r = file->folder < 0 ? -errno : file->name ? 0 : -ENOMEM;
     }
     if (r < 0)
-        why_say(r, why, why_size, "--stats=%.100s: ", path);
+        reason_set(reason, r, "--stats=%.100s: ", path);
     else
-        r = check_target(file, path, why, why_size);
+        r = check_target(file, path, reason);
     if (r < 0)
         stats_file_close(file);
     free(folder);

@@ -13,6 +13,8 @@
 
 #include "server/session/server.h"
 
+struct reason; /* text/reason.h */
+
 /* One screen of it (less than PIPE_BUF bytes), for people. */
 void stats_print(const struct server *server, FILE *to);
 
@@ -24,7 +26,7 @@ struct stats_file {
 
 /* -errno, and one line in why: also when there is something that is not a regular file, which
  * renaming would replace.  Writes nothing yet. */
-int stats_file_open(struct stats_file *file, const char *path, char *why, size_t why_size);
+int stats_file_open(struct stats_file *file, const char *path, struct reason *reason);
 int stats_file_write(const struct stats_file *file, const struct server *server);
 void stats_file_close(struct stats_file *file); /* the file stays */
 
