@@ -5,11 +5,11 @@
 
 #include <errno.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "disk/disk.h"
+#include "text/parse.h"
 #include "text/reason.h"
 
 struct word {
@@ -34,54 +34,24 @@ static bool is(const struct word *word, const char *name)
     return strlen(name) == word->length && strncmp(word->at, name, word->length) == 0;
 }
 
-static bool is_in_either_case(const struct word *word, const char *name)
+/* A bare "mlock" turns it on: the stock plugin takes that, too. */
+static int parse_switch(const char *value, bool *on)
 {
-    return strlen(name) == word->length && strncasecmp(word->at, name, word->length) == 0;
-}
-
-static bool parse_bool(const struct word *word, bool *value)
-{
-    static const char *const yes[] = {"1", "true", "t", "yes", "y", "on"};
-    static const char *const no[] = {"0", "false", "f", "no", "n", "off"};
-    for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++) {
-        *value = is_in_either_case(word, yes[i]);
-        if (*value || is_in_either_case(word, no[i]))
-            return true;
-    }
-    return false;
-}
-
-int disk_parse_bool(const char *text, bool *value)
-{
-    const struct word word = {text, strlen(text)};
-    bool parsed = false;
-    if (!parse_bool(&word, &parsed))
-        return -EINVAL;
-    *value = parsed;
+    if (value)
+        return parse_bool(value, on);
+    *on = true;
     return 0;
 }
 
-/* A bare "mlock" turns it on: the stock plugin takes that, too. */
-static bool parse_switch(const struct word *word, bool *value)
+/* The level that is written without needless zeroes before it. */
+static int parse_level(const char *value, int *level)
 {
-    if (word->at)
-        return parse_bool(word, value);
-    *value = true;
-    return true;
-}
-
-static bool parse_level(const struct word *word, int *level)
-{
-    int n = 0;
-    if (word->length == 0 || word->length > 2)
-        return false;
-    for (size_t i = 0; i < word->length; i++) {
-        if (word->at[i] < '0' || word->at[i] > '9')
-            return false;
-        n = n * 10 + (word->at[i] - '0');
-    }
-    *level = n;
-    return n >= DISK_LEVEL_MIN && n <= DISK_LEVEL_MAX;
+    unsigned parsed;
+    if (!value || strlen(value) > 2 ||
+        parse_number(value, PARSE_DECIMAL, DISK_LEVEL_MIN, DISK_LEVEL_MAX, &parsed) < 0)
+        return -EINVAL;
+    *level = (int)parsed;
+    return 0;
 }
 
 static const struct {
@@ -101,22 +71,21 @@ static int parse_parameter(const struct word *word, size_t name, struct disk_opt
 {
     const char *rest = word->at;
     char copy[64];
-    struct word key, value;
+    struct word key;
     if (word->length >= sizeof copy)
         return refuse(reason, "allocator=%s: a parameter is too long", names[name].name);
     memcpy(copy, rest, word->length);
     copy[word->length] = '\0';
     rest = copy;
     next_word(&rest, '=', &key);
-    value = (struct word){rest, rest ? strlen(rest) : 0};
     if (names[name].takes_mlock && is(&key, "mlock"))
-        return parse_switch(&value, &options->mlock)
+        return parse_switch(rest, &options->mlock) == 0
                    ? 0
                    : refuse(reason,
                             "allocator=%s: '%s' is not accepted: mlock=true or mlock=false",
                             names[name].name, copy);
     if (names[name].takes_level && is(&key, "level"))
-        return parse_level(&value, &options->level)
+        return parse_level(rest, &options->level) == 0
                    ? 0
                    : refuse(reason, "allocator=%s: '%s' is not accepted: level=%d to level=%d",
                             names[name].name, copy, DISK_LEVEL_MIN, DISK_LEVEL_MAX);

@@ -65,9 +65,6 @@ struct disk_options {
  * terminated), and options is as it was. */
 int disk_parse_allocator(const char *text, struct disk_options *options, struct reason *reason);
 
-/* BOOL alone.  0, or -EINVAL and *value is as it was. */
-int disk_parse_bool(const char *text, bool *value);
-
 /* Make a disk.  No thread is started, so the process may still fork.
  *
  * -EINVAL   an option is out of its range

@@ -11,8 +11,9 @@
 #include "demand.h"
 #include "server/cli/parse_value.h"
 #include "server/net/listeners.h"
-#include "text/reason.h"
 #include "text.h"
+#include "text/parse.h"
+#include "text/reason.h"
 
 #define UNTOUCHED 0x5a5a5a5au
 
@@ -22,7 +23,7 @@ static void try_size(const char *text)
 {
     uint64_t size = UNTOUCHED, wanted;
     bool good = text_is_size(text, &wanted);
-    int r = grammar_parse_size(text, &size);
+    int r = parse_size(text, &size);
     DEMAND(r == (good ? 0 : -EINVAL), "%d", r);
     DEMAND(size == (good ? wanted : UNTOUCHED), "%llu", (unsigned long long)size);
 }
@@ -35,7 +36,7 @@ static void try_number(const char *text)
         const char *end;
         uint64_t wanted;
         bool good = text_is_number(text, limits[i], &wanted, &end) && *end == '\0';
-        int r = grammar_parse_number(text, limits[i], &number);
+        int r = parse_number(text, PARSE_AS_IN_C, 0, limits[i], &number);
         DEMAND(r == (good ? 0 : -EINVAL), "%d", r);
         DEMAND(number == (good ? (unsigned)wanted : UNTOUCHED), "%u", number);
     }
@@ -49,7 +50,7 @@ static void try_port(const char *text)
         uint64_t wanted;
         bool good = *text && strspn(text, "0123456789") == strlen(text) &&
                     text_is_size(text, &wanted) && wanted <= limits[i];
-        int r = listen_parse_number(text, limits[i], &number);
+        int r = parse_number(text, PARSE_DECIMAL, 0, limits[i], &number);
         DEMAND((r == 0) == good, "%d", r);
         DEMAND(r < 0 || number == wanted, "%u", number);
     }
@@ -72,7 +73,7 @@ static void try_seconds(const char *text)
             wanted = ((unsigned __int128)number + each - 1) / each;
             good = strcmp(end, units[i].unit) == 0 && wanted <= OPTIONS_TIMEOUT_MAX;
         }
-    int r = grammar_parse_seconds(text, OPTIONS_TIMEOUT_MAX, &seconds);
+    int r = parse_seconds(text, OPTIONS_TIMEOUT_MAX, &seconds);
     DEMAND(r == (good ? 0 : -EINVAL), "%d", r);
     DEMAND(seconds == (good ? (unsigned)wanted : UNTOUCHED), "%u", seconds);
 }
@@ -82,12 +83,12 @@ static void try_words(const char *text)
     enum tls_mode mode = TLS_REQUIRE;
     enum log_target target;
     bool value = false;
-    if (disk_parse_bool(text, &value) == 0)
-        DEMAND(grammar_parse_tls(text, &mode) == 0 && mode == (value ? TLS_ON : TLS_OFF),
+    if (parse_bool(text, &value) == 0)
+        DEMAND(parse_tls_mode(text, &mode) == 0 && mode == (value ? TLS_ON : TLS_OFF),
                "a boolean that is none for TLS");
     else
-        DEMAND(grammar_parse_tls(text, &mode) < 0 || mode == TLS_REQUIRE, "%d", (int)mode);
-    if (grammar_parse_log(text, &target) == 0)
+        DEMAND(parse_tls_mode(text, &mode) < 0 || mode == TLS_REQUIRE, "%d", (int)mode);
+    if (parse_log_target(text, &target) == 0)
         DEMAND(target <= LOG_TO_NULL && strlen(text) <= 7, "%d", (int)target);
 }
 

@@ -13,8 +13,8 @@
 
 #include "server/cli/option_table.h"
 #include "server/cli/options.h"
-#include "server/cli/parse_value.h"
 #include "server/net/listen.h"
+#include "text/parse.h"
 #include "text/reason.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -364,12 +364,12 @@ static void sizes(void **state)
     };
     for (size_t i = 0; i < COUNT(good); i++) {
         uint64_t size = 12345;
-        if (grammar_parse_size(good[i].text, &size) != 0 || size != good[i].size)
+        if (parse_size(good[i].text, &size) != 0 || size != good[i].size)
             fail_msg("'%s': %llu", good[i].text, (unsigned long long)size);
     }
     for (size_t i = 0; i < COUNT(bad); i++) {
         uint64_t size = 12345;
-        if (grammar_parse_size(bad[i], &size) != -EINVAL || size != 12345)
+        if (parse_size(bad[i], &size) != -EINVAL || size != 12345)
             fail_msg("'%s' was accepted: %llu", bad[i], (unsigned long long)size);
     }
 }

@@ -20,7 +20,8 @@
 #include "server/cli/option_table.h"
 #include "server/cli/options.h"
 #include "server/cli/parse_value.h"
-#include "server/net/listeners.h"
+#include "server/net/listen.h"
+#include "text/parse.h"
 #include "text/reason.h"
 
 #define ROWS_MAX 64
@@ -53,10 +54,10 @@ static int store_text(struct parse *parse, const struct option_row *row, const c
 static int store_number(struct parse *parse, const struct option_row *row, unsigned *field,
                         const char *value)
 {
-    if (row->kind == OPTION_SECONDS && grammar_parse_seconds(value, row->max, field) < 0)
+    if (row->kind == OPTION_SECONDS && parse_seconds(value, row->max, field) < 0)
         return refuse(parse, "--%s=%.60s: 0 to %u seconds are accepted", row->name, value,
                       row->max);
-    if (row->kind == OPTION_NUMBER && grammar_parse_number(value, row->max, field) < 0)
+    if (row->kind == OPTION_NUMBER && parse_number(value, PARSE_AS_IN_C, 0, row->max, field) < 0)
         return refuse(parse, "--%s=%.60s: 0 to %u are accepted", row->name, value, row->max);
     return 0;
 }
@@ -65,7 +66,7 @@ static int store_mask(struct parse *parse, const struct option_row *row, uint16_
                       const char *value)
 {
     unsigned mask;
-    if (grammar_parse_number(value, UINT_MAX, &mask) < 0)
+    if (parse_number(value, PARSE_AS_IN_C, 0, UINT_MAX, &mask) < 0)
         return refuse(parse, "--%s=%.60s: a number is accepted, decimal or as 0xffff", row->name,
                       value);
     *field = (uint16_t)(mask & UINT16_MAX);
@@ -89,11 +90,11 @@ static int store(struct parse *parse, const struct option_row *row, const char *
     case OPTION_MASK:
         return store_mask(parse, row, field, value);
     case OPTION_TLS:
-        if (grammar_parse_tls(value, field) == 0)
+        if (parse_tls_mode(value, field) == 0)
             return 0;
         return refuse(parse, "--tls=%.60s: off, on and require are accepted", value);
     case OPTION_LOG:
-        if (grammar_parse_log(value, field) == 0)
+        if (parse_log_target(value, field) == 0)
             return 0;
         return refuse(parse, "--log=%.60s: stderr, syslog, null and default are accepted", value);
     case OPTION_FAMILY:
@@ -122,7 +123,7 @@ static bool is_plugin(const char *word)
 
 static int set_size(struct parse *parse, const char *value)
 {
-    if (grammar_parse_size(value, &parse->options->disk.size) < 0)
+    if (parse_size(value, &parse->options->disk.size) < 0)
         return refuse(parse, "size=%.60s: " SIZE_GRAMMAR ", up to 2^63-1, is accepted", value);
     parse->has_size = true;
     return 0;
@@ -131,7 +132,7 @@ static int set_size(struct parse *parse, const char *value)
 static int set_limit(struct parse *parse, const char *value)
 {
     uint64_t limit;
-    if (grammar_parse_size(value, &limit) < 0 || limit < DISK_LIMIT_MIN)
+    if (parse_size(value, &limit) < 0 || limit < DISK_LIMIT_MIN)
         return refuse(parse, "limit=%.60s: " SIZE_GRAMMAR ", at least 1M, is accepted", value);
     parse->options->disk.limit = limit;
     return 0;
@@ -278,11 +279,11 @@ static int look_for_activation(struct parse *parse, bool *activated)
     static const char *const others[] = {"unix", "port", "ip-addr", "vsock", "single", "run"};
     const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
     unsigned number;
-    *activated = pid && count && listen_parse_number(pid, INT_MAX, &number) == 0 &&
+    *activated = pid && count && parse_number(pid, PARSE_DECIMAL, 0, INT_MAX, &number) == 0 &&
                  number == (unsigned)getpid();
     if (!*activated)
         return 0;
-    if (listen_parse_number(count, LISTENERS_MAX, &number) < 0 || number == 0)
+    if (parse_number(count, PARSE_DECIMAL, 1, LISTENERS_MAX, &number) < 0)
         return refuse(parse, "LISTEN_FDS=%.60s: 1 to %d sockets are accepted", count,
                       LISTENERS_MAX);
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
@@ -299,13 +300,13 @@ static int check_port(struct parse *parse)
     if (!port)
         return 0;
     if (parse->options->listen == LISTEN_VSOCK)
-        return listen_parse_number(port, UINT32_MAX, &number) == 0
+        return parse_number(port, PARSE_DECIMAL, 0, UINT32_MAX, &number) == 0
                    ? 0
                    : refuse(parse, "--port=%.60s: 0 to %" PRIu32 " are accepted with --vsock",
                             port, UINT32_MAX);
     if (!strchr("+-0123456789", *port)) /* a name: known or not when it is looked up */
         return 0;
-    return listen_parse_number(port, UINT16_MAX, &number) == 0
+    return parse_number(port, PARSE_DECIMAL, 0, UINT16_MAX, &number) == 0
                ? 0
                : refuse(parse, "--port=%.60s: 0 to %d and names of services are accepted", port,
                         UINT16_MAX);

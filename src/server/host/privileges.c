@@ -13,7 +13,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-#include "server/net/listeners.h"
+#include "text/parse.h"
 #include "text/reason.h"
 
 /* The last number means "leave it". */
@@ -25,7 +25,7 @@ static int find_group(const char *group, gid_t *gid, struct reason *reason)
     const struct group *entry = getgrnam(group);
     if (entry)
         *gid = entry->gr_gid;
-    else if (listen_parse_number(group, ID_MAX, gid) < 0)
+    else if (parse_number(group, PARSE_DECIMAL, 0, ID_MAX, gid) < 0)
         return reason_set(reason, -EINVAL, "no such group: %s", group);
     return 0;
 }
@@ -37,7 +37,7 @@ int privileges_find(const char *user, const char *group, struct user_ids *ids,
     ids->gid = getegid();
     if (user) {
         const struct passwd *entry = getpwnam(user);
-        if (!entry && listen_parse_number(user, ID_MAX, &ids->uid) < 0)
+        if (!entry && parse_number(user, PARSE_DECIMAL, 0, ID_MAX, &ids->uid) < 0)
             return reason_set(reason, -EINVAL, "no such user: %s", user);
         if (!entry)
             entry = getpwuid(ids->uid);

@@ -12,27 +12,11 @@
 #include <unistd.h>
 
 #include "server/net/listeners.h"
+#include "text/parse.h"
 #include "text/reason.h"
 
 /* The first descriptor that a service manager passes: sd_listen_fds(3). */
 #define ACTIVATED_FIRST 3
-
-int listen_parse_number(const char *text, unsigned most, unsigned *number)
-{
-    unsigned long value = 0;
-    if (*text == '\0')
-        return -EINVAL;
-    for (; *text != '\0'; text++) {
-        if (*text < '0' || *text > '9')
-            return -EINVAL;
-        unsigned digit = (unsigned)(*text - '0');
-        if (value > (most - digit) / 10)
-            return -EINVAL;
-        value = value * 10 + digit;
-    }
-    *number = (unsigned)value;
-    return 0;
-}
 
 int listen_bound(int family, const struct sockaddr *address, socklen_t length)
 {
@@ -84,8 +68,8 @@ static int listen_activated(struct listeners *listeners, struct reason *reason)
 {
     const char *text = getenv("LISTEN_FDS");
     unsigned count = 0;
-    int err = text ? listen_parse_number(text, LISTENERS_MAX, &count) : -EINVAL;
-    if (err || count == 0)
+    int err = text ? parse_number(text, PARSE_DECIMAL, 1, LISTENERS_MAX, &count) : -EINVAL;
+    if (err)
         return reason_set(reason, -EINVAL, "LISTEN_FDS=%s: must be a number from 1 to %d",
                           text ? text : "", LISTENERS_MAX);
     for (unsigned i = 0; i < count; i++) {

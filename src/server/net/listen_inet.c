@@ -11,6 +11,7 @@
 #include <linux/vm_sockets.h>
 
 #include "server/net/listeners.h"
+#include "text/parse.h"
 #include "text/reason.h"
 
 #define PORT_DEFAULT 10809
@@ -106,7 +107,7 @@ static int look_up(const struct options *options, struct addrinfo **found, struc
     unsigned number = 0;
     /* getaddrinfo would take it modulo 65536. */
     if (port[strspn(port, "0123456789")] == '\0' &&
-        listen_parse_number(port, TCP_PORT_MAX, &number))
+        parse_number(port, PARSE_DECIMAL, 0, TCP_PORT_MAX, &number))
         return reason_set(reason, -EINVAL, "port %s: must be at most %d", port, TCP_PORT_MAX);
     int failed = getaddrinfo(options->address, port, &hints, found);
     if (failed)
@@ -144,7 +145,7 @@ int listen_vsock_open(const struct options *options, struct listeners *listeners
     struct sockaddr_vm address = {
         .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = PORT_DEFAULT};
     if (options->port &&
-        listen_parse_number(options->port, VMADDR_PORT_ANY - 1, &address.svm_port))
+        parse_number(options->port, PARSE_DECIMAL, 0, VMADDR_PORT_ANY - 1, &address.svm_port))
         return reason_set(reason, -EINVAL, "port %s: for vsock, a number is needed",
                           options->port);
     if (address.svm_port == 0)

@@ -31,9 +31,6 @@ void listen_unix_remove(struct listeners *listeners);
 /* A new socket of this family that is bound and listens, or -errno, and no file is left. */
 int listen_bound(int family, const struct sockaddr *address, socklen_t length);
 
-/* The decimal number that text is, at most `most`: 0 or -EINVAL. */
-int listen_parse_number(const char *text, unsigned most, unsigned *number);
-
 /* How to connect to these sockets, following the NBD URI standard.  To be freed; NULL: no memory,
  * or a kind of socket that no URI can name. */
 char *uri_of_listeners(const struct options *options, const struct listeners *listeners);

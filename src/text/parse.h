@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* parse - numbers, sizes, times and booleans, as a person types them
+ *
+ * Each function reads all of text.  It returns 0, or -EINVAL and leaves its result as it was.
+ */
+
+#ifndef NBDRAM_TEXT_PARSE_H
+#define NBDRAM_TEXT_PARSE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* A size in bytes, in nbdkit's grammar: decimal, with at most one of the suffixes b s k m g t p e
+ * in either case.  s means 512; the others are powers of 1024.  At most 2^63-1. */
+int parse_size(const char *text, uint64_t *size);
+
+enum parse_base {
+    PARSE_DECIMAL, /* decimal digits and nothing else */
+    PARSE_AS_IN_C, /* 31, 0x1f or 037; blanks or a plus sign may precede it */
+};
+
+/* A number from min to max. */
+int parse_number(const char *text, enum parse_base base, unsigned min, unsigned max,
+                 unsigned *number);
+
+/* A time from 0 to max seconds: a number as in C and a unit, one of s ms us ns; without one, s.
+ * Part of a second counts as a whole one. */
+int parse_seconds(const char *text, unsigned max, unsigned *seconds);
+
+/* One of 1 0 true false t f yes no y n on off, in either case. */
+int parse_bool(const char *text, bool *value);
+
+#endif
