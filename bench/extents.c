@@ -17,24 +17,27 @@
 #include <string.h>
 #include <time.h>
 
-#include "disk/disk.h"
+#include "disk/allocator.h"
 #include "places.h"
 
 enum { PAGE = 4096, ROUNDS = 9 };
 
-static _Noreturn void die(const char *what, int error) {
+static _Noreturn void die(const char *what, int error)
+{
     fprintf(stderr, "extents: %s: %s\n", what, strerror(-error));
     exit(EXIT_FAILURE);
 }
 
-static double now_ms(void) {
+static double now_ms(void)
+{
     struct timespec t;
 
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
-static int count_one(void *opaque, uint64_t offset, uint64_t count, bool hole) {
+static int count_one(void *opaque, uint64_t offset, uint64_t count, bool hole)
+{
     uint64_t *told = opaque;
 
     (void)offset;
@@ -44,7 +47,8 @@ static int count_one(void *opaque, uint64_t offset, uint64_t count, bool hole) {
     return 0;
 }
 
-static void scatter(struct disk *disk, uint64_t pages) {
+static void scatter(struct disk *disk, uint64_t pages)
+{
     const uint64_t disk_pages = disk_size(disk) / PAGE;
     char content[PAGE];
 
@@ -58,14 +62,16 @@ static void scatter(struct disk *disk, uint64_t pages) {
     }
 }
 
-static int compare(const void *a, const void *b) {
+static int compare(const void *a, const void *b)
+{
     const double *x = a, *y = b;
 
     return (*x > *y) - (*x < *y);
 }
 
-int main(int argc, char **argv) {
-    const struct disk_options options = {.size = DISK_SIZE_MAX, .allocator = DISK_SPARSE};
+int main(int argc, char **argv)
+{
+    const struct disk_options options = {.size = DISK_SIZE_MAX, .allocator = &allocator_sparse};
     struct disk *disk;
     double took[ROUNDS];
     uint64_t told = 0;

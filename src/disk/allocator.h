@@ -1,40 +1,124 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* allocator - what disk.c asks of the strategy behind a disk
+/* allocator - the strategy that keeps a disk's bytes in memory
  *
- * Each slot has the contract of the function of the same name in disk.h, with these differences:
- * ranges have been checked and lie within the disk, and count is not 0.
+ * An allocator is one constant struct allocator, defined in the file that implements it, and one
+ * row of allocators[] (allocators.c).  Nothing else names it: the grammar of allocator=, the help
+ * texts and both fronts read the row.  disk.c checks each request and calls the slot of the same
+ * name; the contract of each slot is written beside it.
+ *
+ * UNITS.    Offsets and counts are bytes.  A range is (offset, count), half-open.  disk.c has
+ *           checked it: it lies within the disk, and count is not 0.
+ * STATE.    create makes the state of one disk, and destroy ends it.  Every other slot gets it as
+ *           its first argument.  Nothing is shared between two disks.
+ * THREADS.  create, start and destroy have the state to themselves.  Every other slot may be
+ *           called from any thread, at the same time as any other, on the same bytes.
+ * ERRORS.   A slot returns 0 or -errno, and only the values that its contract lists.  Running out
+ *           of memory is an ordinary error, and loses nothing that was stored before.
  */
 
 #ifndef NBDRAM_DISK_ALLOCATOR_H
 #define NBDRAM_DISK_ALLOCATOR_H
 
-#include "disk/memory/budget.h"
 #include "disk/disk.h"
 
+struct budget; /* disk/memory/budget.h */
+
 struct allocator {
-    uint32_t page_size;
-    /* The budget was made from options and outlives the state.  Cleans up after itself. */
+    /* The row. */
+
+    const char *name;    /* what a person types after allocator=; lower case, no comma */
+    const char *summary; /* one line of help, without a full stop; fits beside the name */
+    uint32_t page_size;  /* bytes, a power of two: requests aligned to it are the fastest */
+
+    bool takes_mlock; /* accepts mlock=BOOL: memory that is never swapped out */
+    bool takes_level; /* accepts level=N, from DISK_LEVEL_MIN to DISK_LEVEL_MAX */
+    bool takes_all;   /* takes the memory for the whole disk when the disk is made */
+    bool packs; /* frees memory by packing pages, so its budget keeps a part back for that */
+
+    /* Life. */
+
+    /* Make the state of a disk of options->size bytes.  budget is the disk's: all memory that
+     * grows with the disk is taken from it and given back to it, and it outlives the state.
+     * options need not outlive the call.  No thread may be started, and memory that does not
+     * survive a fork may not be locked: the process may still fork.  Returns 0 and the state in
+     * *state; or an error, and everything taken has been given back.
+     * -ENOMEM, -ENOSPC: too little memory.  -EPERM: the process may not lock that much memory. */
     int (*create)(const struct disk_options *options, struct budget *budget, void **state);
+
+    /* Start threads and lock memory, after the last fork and before the first request.  Called at
+     * most once.  After an error only destroy may be called.
+     * -ENOMEM, -EAGAIN: no memory, or no thread.  -EPERM: memory may not be locked. */
     int (*start)(void *state);
+
+    /* Stop the threads, free everything, and give all memory back to the budget.  No request is
+     * running and none will follow.  start may not have been called, or may have failed. */
     void (*destroy)(void *state);
+
+    /* Requests. */
+
+    /* Copy the range to buf, which holds count bytes and stays the caller's.
+     * -ENOMEM: a packed page could not be unpacked.  buf then holds anything. */
     int (*read)(void *state, uint64_t offset, size_t count, void *buf);
+
+    /* Copy count bytes from buf, which stays the caller's, to the range.
+     * -ENOSPC: the budget is used up, and no room could be made.  Each page's part of the range
+     * then holds the old bytes or the new ones. */
     int (*write)(void *state, uint64_t offset, size_t count, const void *buf);
+
+    /* Begin and end a section in which memory may be lent for sending.  A section belongs to the
+     * thread that began it, which may call only lend and read until it ends; sections do not
+     * nest.  A section keeps the memory of every page in place, so memory that is freed meanwhile
+     * is not reused before it ends. */
     void (*lend_begin)(void *state);
     void (*lend_end)(void *state);
+
+    /* Inside such a section: describe the longest piece at the start of the range that is of one
+     * kind and, if it is data, contiguous in memory.  A long one may be cut short, but never to 0
+     * bytes.  piece->base stays the allocator's and is good until lend_end. */
     void (*lend)(void *state, uint64_t offset, size_t count, struct disk_piece *piece);
+
+    /* Lend memory for the range, or for a part at its start, to fn, which receives into it; then
+     * make what was received part of the disk, as write does.  The contract is disk_fill's.  fn is
+     * called at most once, on the caller's thread, inside a section.  *lent is 0 on entry.
+     * -ENOBUFS: fn was not called, because no memory can be lent at offset.
+     * -ENOSPC: as write, after fn was called.  Any other negative value is fn's own. */
     ssize_t (*fill)(void *state, uint64_t offset, size_t count, size_t *lent, disk_fill_fn *fn,
                     void *opaque);
+
+    /* Make the range read as zeroes.  flags is 0 or DISK_NO_HOLE.  Without DISK_NO_HOLE whole
+     * pages are freed, where the allocator frees memory at all.  With it, the memory of the whole
+     * range is there afterwards and stays until it is trimmed, or zeroed without the flag.
+     * -ENOSPC: as write. */
     int (*zero)(void *state, uint64_t offset, uint64_t count, unsigned flags);
+
+    /* As zero without flags, except that a lack of memory is not an error: where the range covers
+     * a part of a packed page, that part may then keep its bytes. */
     int (*trim)(void *state, uint64_t offset, uint64_t count);
+
+    /* Report the range to fn as holes and data, outside of any section and on the caller's thread:
+     * in order, without gap or overlap, no extent empty.  Returns 0, or what fn returned, if that
+     * was not 0: then the rest is not reported. */
     int (*extents)(void *state, uint64_t offset, uint64_t count, disk_extent_fn *fn,
                    void *opaque);
+
+    /* The whole disk. */
+
+    /* Wait until housekeeping has dealt with everything that requests left to it before the call:
+     * freed memory is back with the system, and what can be packed is packed.  Never fails. */
     int (*settle)(void *state);
-    void (*stats)(void *state, struct disk_stats *stats); /* pages, compressed, blob_bytes */
+
+    /* Fill in stats->pages, compressed and blob_bytes; disk.c has set them to 0, and fills in the
+     * rest.  Counts of the moment: exact after settle, while no request is running. */
+    void (*stats)(void *state, struct disk_stats *stats);
 };
 
-extern const struct allocator allocator_sparse; /* paged.c */
+/* Every allocator, in the order in which the help texts list them; NULL ends the list.  The first
+ * is the default. */
+extern const struct allocator *const allocators[];
+
+extern const struct allocator allocator_sparse; /* paged/paged.c */
 extern const struct allocator allocator_malloc; /* flat.c */
-extern const struct allocator allocator_zstd;   /* paged.c, with compress.c */
+extern const struct allocator allocator_zstd;   /* paged/paged.c */
 
 #endif

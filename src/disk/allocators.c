@@ -8,7 +8,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "disk/disk.h"
+#include "disk/allocator.h"
 #include "text/parse.h"
 #include "text/reason.h"
 
@@ -54,51 +54,48 @@ static int parse_level(const char *value, int *level)
     return 0;
 }
 
-static const struct {
-    const char *name;
-    enum disk_allocator allocator;
-    bool takes_mlock, takes_level;
-} names[] = {
-    {"sparse", DISK_SPARSE, true, false},
-    {"malloc", DISK_MALLOC, true, false},
-    {"zstd", DISK_ZSTD, false, true},
+const struct allocator *const allocators[] = {
+    &allocator_sparse,
+    &allocator_malloc,
+    &allocator_zstd,
+    NULL,
 };
 
 #define refuse(reason, ...) reason_set(reason, -EINVAL, __VA_ARGS__)
 
-static int parse_parameter(const struct word *word, size_t name, struct disk_options *options,
-                           struct reason *reason)
+static int parse_parameter(const struct word *word, const struct allocator *allocator,
+                           struct disk_options *options, struct reason *reason)
 {
     const char *rest = word->at;
     char copy[64];
     struct word key;
     if (word->length >= sizeof copy)
-        return refuse(reason, "allocator=%s: a parameter is too long", names[name].name);
+        return refuse(reason, "allocator=%s: a parameter is too long", allocator->name);
     memcpy(copy, rest, word->length);
     copy[word->length] = '\0';
     rest = copy;
     next_word(&rest, '=', &key);
-    if (names[name].takes_mlock && is(&key, "mlock"))
+    if (allocator->takes_mlock && is(&key, "mlock"))
         return parse_switch(rest, &options->mlock) == 0
                    ? 0
                    : refuse(reason,
                             "allocator=%s: '%s' is not accepted: mlock=true or mlock=false",
-                            names[name].name, copy);
-    if (names[name].takes_level && is(&key, "level"))
+                            allocator->name, copy);
+    if (allocator->takes_level && is(&key, "level"))
         return parse_level(rest, &options->level) == 0
                    ? 0
                    : refuse(reason, "allocator=%s: '%s' is not accepted: level=%d to level=%d",
-                            names[name].name, copy, DISK_LEVEL_MIN, DISK_LEVEL_MAX);
-    return refuse(reason, "allocator=%s: unknown parameter '%s': %s is accepted",
-                  names[name].name, copy,
-                  names[name].takes_mlock ? "mlock=true|false" : "level=1..19");
+                            allocator->name, copy, DISK_LEVEL_MIN, DISK_LEVEL_MAX);
+    return refuse(reason, "allocator=%s: unknown parameter '%s': %s is accepted", allocator->name,
+                  copy, allocator->takes_mlock ? "mlock=true|false" : "level=1..19");
 }
 
-static int find_name(const struct word *word, size_t *found, struct reason *reason)
+static int find_name(const struct word *word, const struct allocator **found,
+                     struct reason *reason)
 {
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (is(word, names[i].name)) {
-            *found = i;
+    for (size_t i = 0; allocators[i]; i++) {
+        if (is(word, allocators[i]->name)) {
+            *found = allocators[i];
             return 0;
         }
     }
@@ -112,14 +109,14 @@ int disk_parse_allocator(const char *text, struct disk_options *options, struct 
 {
     struct disk_options parsed = *options;
     struct word word = {.at = ""};
-    size_t name = 0;
+    const struct allocator *allocator = NULL;
     next_word(&text, ',', &word);
-    int r = find_name(&word, &name, reason);
-    parsed.allocator = names[name].allocator;
+    int r = find_name(&word, &allocator, reason);
+    parsed.allocator = allocator;
     parsed.mlock = false;
     parsed.level = DISK_LEVEL_DEFAULT;
     while (r == 0 && next_word(&text, ',', &word))
-        r = parse_parameter(&word, name, &parsed, reason);
+        r = parse_parameter(&word, allocator, &parsed, reason);
     if (r == 0)
         *options = parsed;
     return r;
@@ -140,10 +137,10 @@ void disk_explain(const struct disk_options *options, int error, struct reason *
         reason_set(reason, error,
                    "locking memory is not permitted: raise the limit on locked memory "
                    "(ulimit -l, RLIMIT_MEMLOCK)");
-    else if (error == -ENOMEM && options->allocator == DISK_MALLOC && limit)
+    else if (error == -ENOMEM && options->allocator && options->allocator->takes_all && limit)
         reason_set(reason, error,
-                   "a disk of %llu bytes does not fit into limit=%llu with allocator=malloc",
-                   size, limit);
+                   "a disk of %llu bytes does not fit into limit=%llu with allocator=%s", size,
+                   limit, options->allocator->name);
     else if (error == -ENOMEM)
         reason_set(reason, error,
                    "not enough memory for a disk of %llu bytes with this allocator: the machine "

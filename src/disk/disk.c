@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "disk/allocator.h"
+#include "disk/memory/budget.h"
 
 struct disk {
     uint64_t size;
@@ -14,34 +15,29 @@ struct disk {
     struct budget budget;
 };
 
-static const struct allocator *const allocators[] = {
-    [DISK_SPARSE] = &allocator_sparse,
-    [DISK_MALLOC] = &allocator_malloc,
-    [DISK_ZSTD] = &allocator_zstd,
-};
-
-static bool are_valid(const struct disk_options *options)
+static bool are_valid(const struct disk_options *options, const struct allocator *allocator)
 {
-    if (options->size > DISK_SIZE_MAX || options->allocator > DISK_ZSTD)
+    if (options->size > DISK_SIZE_MAX)
         return false;
     if (options->limit != 0 && options->limit < DISK_LIMIT_MIN)
         return false;
-    if (options->allocator == DISK_ZSTD)
-        return !options->mlock && options->level >= DISK_LEVEL_MIN &&
-               options->level <= DISK_LEVEL_MAX;
-    return true;
+    if (options->mlock && !allocator->takes_mlock)
+        return false;
+    return !allocator->takes_level ||
+           (options->level >= DISK_LEVEL_MIN && options->level <= DISK_LEVEL_MAX);
 }
 
 int disk_create(const struct disk_options *options, struct disk **made)
 {
-    if (!are_valid(options))
+    const struct allocator *allocator = options->allocator ? options->allocator : allocators[0];
+    if (!are_valid(options, allocator))
         return -EINVAL;
     struct disk *disk = calloc(1, sizeof *disk);
     if (!disk)
         return -ENOMEM;
     disk->size = options->size;
-    disk->allocator = allocators[options->allocator];
-    int r = budget_init(&disk->budget, options->limit, options->allocator == DISK_ZSTD, "");
+    disk->allocator = allocator;
+    int r = budget_init(&disk->budget, options->limit, allocator->packs, "");
     if (r == 0)
         r = disk->allocator->create(options, &disk->budget, &disk->state);
     if (r < 0) {

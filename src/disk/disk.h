@@ -29,16 +29,9 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-struct reason; /* text/reason.h */
-
+struct allocator; /* disk/allocator.h: the strategy that keeps a disk's bytes in memory */
 struct disk;
-
-/* The strategy that keeps a disk's pages in memory. */
-enum disk_allocator {
-    DISK_SPARSE, /* pages of 4 KiB, there when written, gone when trimmed */
-    DISK_MALLOC, /* one flat array, all of it there from the start */
-    DISK_ZSTD,   /* pages of 32 KiB; those that nobody writes are compressed */
-};
+struct reason; /* text/reason.h */
 
 #define DISK_SIZE_MAX ((uint64_t)INT64_MAX) /* NBD's own: offsets are signed in its clients */
 #define DISK_LEVEL_MIN 1
@@ -51,9 +44,9 @@ struct disk_options {
     uint64_t limit; /* the most memory that content and index may take, at least
                      * DISK_LIMIT_MIN; 0: what the machine and the control group
                      * can give while a reserve stays free */
-    enum disk_allocator allocator;
-    bool mlock; /* never swapped out; sparse and malloc */
-    int level;  /* zstd's compression level */
+    const struct allocator *allocator; /* NULL: the default, the first of allocators[] */
+    bool mlock; /* the memory is never swapped out; for an allocator that takes mlock */
+    int level;  /* of compression; for an allocator that takes a level */
 };
 
 /* Fill in options->allocator, mlock and level from text, as in the command line's

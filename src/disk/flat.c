@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "disk/allocator.h"
+#include "disk/memory/budget.h"
 #include "disk/memory/bytes.h"
 #include "os/memory.h"
 
@@ -152,7 +153,11 @@ static void stats(void *state, struct disk_stats *stats)
 }
 
 const struct allocator allocator_malloc = {
+    .name = "malloc",
+    .summary = "one array, all of its memory taken at the start",
     .page_size = 4096,
+    .takes_mlock = true,
+    .takes_all = true,
     .create = create,
     .start = start,
     .destroy = destroy,

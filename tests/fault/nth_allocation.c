@@ -93,7 +93,7 @@ struct region {
 };
 
 struct scene {
-    enum disk_allocator allocator;
+    const struct allocator *allocator;
     struct disk *disk;
     unsigned region_count;
     struct region regions[REGIONS];
@@ -104,11 +104,11 @@ struct scene {
     unsigned step; /* for messages: the call in question */
 };
 
-static void scene_make(struct scene *scene, enum disk_allocator allocator)
+static void scene_make(struct scene *scene, const struct allocator *allocator)
 {
     memset(scene, 0, sizeof *scene);
     scene->allocator = allocator;
-    scene->region_count = allocator == DISK_MALLOC ? 1 : REGIONS;
+    scene->region_count = allocator == &allocator_malloc ? 1 : REGIONS;
     for (unsigned i = 0; i < scene->region_count; i++) {
         struct region *region = &scene->regions[i];
         region->size = i == 0 ? DENSE : SPARSE;
@@ -133,9 +133,9 @@ static void scene_free(struct scene *scene)
 static void complain(struct scene *scene, const char *what, int err)
 {
     atomic_store(&armed, false);
-    fail_msg("%s, request %" PRIu64 "%s fails, call %u: %s (%d)",
-             allocator_name(scene->allocator), scene->run,
-             atomic_load(&lasting) ? " and all after it" : "", scene->step, what, err);
+    fail_msg("%s, request %" PRIu64 "%s fails, call %u: %s (%d)", scene->allocator->name,
+             scene->run, atomic_load(&lasting) ? " and all after it" : "", scene->step, what,
+             err);
 }
 
 static bool is_no_memory(int err)
@@ -167,7 +167,7 @@ static void outcome(struct scene *scene, struct region *region, size_t at, size_
         memcpy(region->bytes + at, scene->fresh, count);
         return;
     }
-    if (err != 0 && (is_trim || scene->allocator == DISK_MALLOC))
+    if (err != 0 && (is_trim || scene->allocator == &allocator_malloc))
         complain(scene, "a call fails that never must", err);
     if (err != 0 && !is_no_memory(err))
         complain(scene, "a call fails with a strange error", err);
@@ -231,7 +231,8 @@ static void do_read(struct scene *scene, unsigned r)
     scene->step++;
     int err = disk_read(scene->disk, region->offset, region->size, scene->found);
     if (err != 0) {
-        if (scene->allocator != DISK_ZSTD || !is_no_memory(err) || atomic_load(&failures) == 0)
+        if (scene->allocator != &allocator_zstd || !is_no_memory(err) ||
+            atomic_load(&failures) == 0)
             complain(scene, "a read fails", err);
         return;
     }
@@ -276,8 +277,8 @@ static void check_all(struct scene *scene)
 static bool scene_open(struct scene *scene, uint64_t run)
 {
     struct disk_options options = {
-        .size = scene->allocator == DISK_MALLOC ? DENSE : DISK_SIZE_MAX,
-        .limit = scene->allocator == DISK_MALLOC ? 0 : LIMIT,
+        .size = scene->allocator == &allocator_malloc ? DENSE : DISK_SIZE_MAX,
+        .limit = scene->allocator == &allocator_malloc ? 0 : LIMIT,
         .allocator = scene->allocator,
         .level = DISK_LEVEL_DEFAULT,
     };
@@ -382,7 +383,7 @@ static void each_request_fails_once(void **state)
         made = atomic_load(&requests);
     } while (atomic_load(&failures) > 0);
     print_message("# %s: %" PRIu64 " requests for memory, %" PRIu64 " runs, %u calls refused\n",
-                  allocator_name(scene.allocator), made, runs, scene.refused);
+                  scene.allocator->name, made, runs, scene.refused);
     assert_true(runs > 1); /* or nothing was put to the test */
     scene_free(&scene);
 }
@@ -416,7 +417,7 @@ static void all_requests_fail_for_a_while(void **state)
         failed_runs += failed;
     } while (failed);
     assert_true(failed_runs > 0);
-    if (scene.allocator != DISK_MALLOC)
+    if (scene.allocator != &allocator_malloc)
         assert_true(scene.refused > 0);
     scene_free(&scene);
 }
@@ -424,12 +425,12 @@ static void all_requests_fail_for_a_while(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST_OF(each_request_fails_once, DISK_SPARSE),
-        TEST_OF(each_request_fails_once, DISK_MALLOC),
-        TEST_OF(each_request_fails_once, DISK_ZSTD),
-        TEST_OF(all_requests_fail_for_a_while, DISK_SPARSE),
-        TEST_OF(all_requests_fail_for_a_while, DISK_MALLOC),
-        TEST_OF(all_requests_fail_for_a_while, DISK_ZSTD),
+        TEST_OF(each_request_fails_once, sparse),
+        TEST_OF(each_request_fails_once, malloc),
+        TEST_OF(each_request_fails_once, zstd),
+        TEST_OF(all_requests_fail_for_a_while, sparse),
+        TEST_OF(all_requests_fail_for_a_while, malloc),
+        TEST_OF(all_requests_fail_for_a_while, zstd),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,9 +11,10 @@
 #include <unistd.h>
 
 #include "demand.h"
+#include "disk/allocator.h"
 #include "server/cli/options.h"
-#include "text/reason.h"
 #include "text.h"
+#include "text/reason.h"
 
 #define WORDS_MAX 40
 
@@ -27,7 +28,8 @@ struct line {
 
 static char program[] = "nbdram";
 
-static enum options_action parse(struct line *line, struct options *options, struct reason *reason)
+static enum options_action parse(struct line *line, struct options *options,
+                                 struct reason *reason)
 {
     line->words[line->count] = NULL;
     return options_parse(line->count, line->words, options, reason);
@@ -69,7 +71,6 @@ static void check(const struct options *options, const struct line *line)
     DEMAND(!options->disk.limit ||
                (options->disk.limit >= DISK_LIMIT_MIN && options->disk.limit <= DISK_SIZE_MAX),
            "limit");
-    DEMAND(options->disk.allocator <= DISK_ZSTD, "allocator");
     DEMAND(options->disk.level >= DISK_LEVEL_MIN && options->disk.level <= DISK_LEVEL_MAX,
            "level");
     DEMAND(options->threads <= OPTIONS_THREADS_MAX, "threads");
@@ -149,7 +150,6 @@ static void add_values(struct line *line, const struct options *options)
 {
     static const char *const tls[] = {"off", "on", "require"};
     static const char *const log[] = {"default", "stderr", "syslog", "null"};
-    static const char *const names[] = {"sparse", "malloc", "zstd"};
     const struct disk_options *disk = &options->disk;
     add(line, "--threads=%u", options->threads);
     add(line, "--max-connections=%u", options->max_connections);
@@ -160,10 +160,10 @@ static void add_values(struct line *line, const struct options *options)
     add(line, "size=%" PRIu64, disk->size);
     if (disk->limit)
         add(line, "limit=%" PRIu64, disk->limit);
-    if (disk->allocator == DISK_ZSTD)
-        add(line, "allocator=zstd,level=%d", disk->level);
-    else
-        add(line, "allocator=%s,mlock=%s", names[disk->allocator], disk->mlock ? "on" : "off");
+    if (disk->allocator && disk->allocator->takes_level)
+        add(line, "allocator=%s,level=%d", disk->allocator->name, disk->level);
+    else if (disk->allocator)
+        add(line, "allocator=%s,mlock=%s", disk->allocator->name, disk->mlock ? "on" : "off");
 }
 
 static bool is_same_text(const char *a, const char *b)

@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include "demand.h"
+#include "disk/allocator.h"
 #include "shadow.h"
 
 #define USES_MAX 300u /* of a disk with a limit */
@@ -20,13 +21,14 @@ static struct {
     struct disk *disk;
     unsigned uses;
 } disks[] = {
-    {.options = {.size = SMALL, .allocator = DISK_SPARSE}},
-    {.options = {.size = SMALL, .allocator = DISK_MALLOC}},
-    {.options = {.size = SMALL, .allocator = DISK_ZSTD, .level = 1}},
-    {.options = {.size = LARGE, .allocator = DISK_SPARSE}},
-    {.options = {.size = LARGE, .allocator = DISK_ZSTD, .level = 1}},
-    {.options = {.size = 4u << 20, .allocator = DISK_SPARSE, .limit = DISK_LIMIT_MIN}},
-    {.options = {.size = 4u << 20, .allocator = DISK_ZSTD, .level = 1, .limit = DISK_LIMIT_MIN}},
+    {.options = {.size = SMALL, .allocator = &allocator_sparse}},
+    {.options = {.size = SMALL, .allocator = &allocator_malloc}},
+    {.options = {.size = SMALL, .allocator = &allocator_zstd, .level = 1}},
+    {.options = {.size = LARGE, .allocator = &allocator_sparse}},
+    {.options = {.size = LARGE, .allocator = &allocator_zstd, .level = 1}},
+    {.options = {.size = 4u << 20, .allocator = &allocator_sparse, .limit = DISK_LIMIT_MIN}},
+    {.options =
+         {.size = 4u << 20, .allocator = &allocator_zstd, .level = 1, .limit = DISK_LIMIT_MIN}},
 };
 
 static struct disk *make_disk(size_t which)

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "demand.h"
+#include "disk/allocator.h"
 #include "server/cli/parse_value.h"
 #include "server/net/listeners.h"
 #include "text.h"
@@ -95,7 +96,6 @@ static void try_words(const char *text)
 /* What was accepted says so again when it is written out. */
 static void try_allocator(const char *text)
 {
-    static const char *const names[] = {"sparse", "malloc", "zstd"};
     struct disk_options before = {.size = UNTOUCHED, .limit = 7, .level = 9, .mlock = true};
     struct disk_options options = before, again = before;
     struct reason reason = {0};
@@ -106,13 +106,13 @@ static void try_allocator(const char *text)
         DEMAND(memcmp(&options, &before, sizeof options) == 0, "refused, and changed");
         return;
     }
-    DEMAND(options.allocator <= DISK_ZSTD && options.size == before.size && options.limit == 7,
-           "allocator %d", (int)options.allocator);
+    DEMAND(options.allocator && options.size == before.size && options.limit == 7,
+           "more than the allocator has changed");
     DEMAND(options.level >= DISK_LEVEL_MIN && options.level <= DISK_LEVEL_MAX, "level %d",
            options.level);
-    const char *name = names[options.allocator];
+    const char *name = options.allocator->name;
     DEMAND(strncmp(text, name, strlen(name)) == 0, "%s is not %s", text, name);
-    if (options.allocator == DISK_ZSTD)
+    if (options.allocator == &allocator_zstd)
         snprintf(written, sizeof written, "zstd,level=%d", options.level);
     else
         snprintf(written, sizeof written, "%s,mlock=%d", name, options.mlock);

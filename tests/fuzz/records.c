@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "disk/allocator.h"
 #include "disks.h"
 #include "model.h"
 #include "nbd/protocol.h"
@@ -222,7 +223,7 @@ void records_begin(struct records *records, struct model *model, const uint8_t *
     model->read_only = (head[1] & 0x1c) == 0x1c;
     model->has_context = model->style != NBD_SIMPLE && (head[3] & 0xc) != 0xc;
     model->limited = options->limit != 0;
-    model->may_stay = options->limit && options->allocator == DISK_ZSTD;
+    model->may_stay = options->limit && options->allocator == &allocator_zstd;
     model->payload_max = RECORDS_PAYLOAD_MAX;
 }
 

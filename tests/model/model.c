@@ -61,7 +61,7 @@ struct op {
 
 struct model {
     struct disk *disk;
-    enum disk_allocator allocator;
+    const struct allocator *allocator;
     uint64_t page;
     struct prng prng;
 
@@ -81,7 +81,7 @@ static void complain(struct model *m, uint64_t byte, const char *what)
 {
     print_error("%s: %s at byte %" PRIu64 " (byte %" PRIu64 " of page %" PRIu64 ") after %" PRIu64
                 " operations; NBDRAM_TEST_SEED=0x%" PRIx64 "\n",
-                allocator_name(m->allocator), what, byte, byte % m->page, byte / m->page, m->ops,
+                m->allocator->name, what, byte, byte % m->page, byte / m->page, m->ops,
                 test_seed());
     uint64_t page_start = byte / m->page * m->page;
     int left = 16;
@@ -142,7 +142,7 @@ static uint8_t known_after(uint8_t known, enum change change, bool whole)
 static void learn(struct model *m, struct window *w, uint64_t at, uint64_t count,
                   enum change change)
 {
-    if (m->allocator == DISK_MALLOC || count == 0)
+    if (m->allocator == &allocator_malloc || count == 0)
         return;
     for (uint64_t p = at / m->page; p <= (at + count - 1) / m->page; p++) {
         if ((p + 1) * m->page > w->size)
@@ -231,7 +231,7 @@ static int check_told(struct telling *t, const struct window *w, uint64_t at, ui
             at++;
         return blame(t, w->base + at, "data is told as a hole");
     }
-    if (t->m->allocator == DISK_MALLOC)
+    if (t->m->allocator == &allocator_malloc)
         return 0;
     for (uint64_t p = at / page; p <= (at + count - 1) / page; p++) {
         if ((p + 1) * page > w->size)
@@ -404,7 +404,7 @@ static void *must_have(void *p)
     return p;
 }
 
-static void model_make(struct model *m, enum disk_allocator allocator, uint64_t size,
+static void model_make(struct model *m, const struct allocator *allocator, uint64_t size,
                        uint64_t stream)
 {
     *m = (struct model){.allocator = allocator};
@@ -448,7 +448,7 @@ static void model_free(struct model *m)
 static void small_disk(void **state)
 {
     struct model m;
-    model_make(&m, allocator_of(state), FLAT_SIZE, allocator_of(state));
+    model_make(&m, allocator_of(state), FLAT_SIZE, allocator_index(allocator_of(state)));
     m.windows = must_have(calloc(1, sizeof *m.windows));
     window_make(&m, 0, FLAT_SIZE);
     uint64_t ops = test_ops(1000000);
@@ -506,7 +506,8 @@ static void make_windows(struct model *m)
 static void scattered_disk(void **state)
 {
     struct model m;
-    model_make(&m, allocator_of(state), DISK_SIZE_MAX, 100 + allocator_of(state));
+    model_make(&m, allocator_of(state), DISK_SIZE_MAX,
+               100 + allocator_index(allocator_of(state)));
     make_windows(&m);
     uint64_t ops = test_ops(1000000) / 4;
     while (m.ops < ops) {
@@ -526,9 +527,8 @@ static void scattered_disk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST_OF(small_disk, DISK_SPARSE),   TEST_OF(small_disk, DISK_MALLOC),
-        TEST_OF(small_disk, DISK_ZSTD),     TEST_OF(scattered_disk, DISK_SPARSE),
-        TEST_OF(scattered_disk, DISK_ZSTD),
+        TEST_OF(small_disk, sparse),     TEST_OF(small_disk, malloc),   TEST_OF(small_disk, zstd),
+        TEST_OF(scattered_disk, sparse), TEST_OF(scattered_disk, zstd),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

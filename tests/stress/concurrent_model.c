@@ -60,7 +60,7 @@ static const uint32_t widths[] = {16, 1, 5, 64};
 
 struct shape {
     const char *name;
-    enum disk_allocator allocator;
+    const struct allocator *allocator;
     uint32_t pages;
     uint64_t apart; /* see page_offset; 0: side by side */
     uint64_t limit;
@@ -529,16 +529,16 @@ static void shape_test(void **state)
 
 static struct shape shapes[] = {
     /* On a few pages every other write meets a freeze. */
-    {"sparse, 2 pages", DISK_SPARSE, 2, 0, 0, 4, 1, 0, 6},
-    {"sparse, 16 pages", DISK_SPARSE, 16, 0, 0, 6, 2, 1, 6},
-    {"sparse, 8 pages apart", DISK_SPARSE, 8, 10000, 0, 3, 1, 0, 6},
-    {"zstd, 2 pages", DISK_ZSTD, 2, 0, 0, 4, 1, 0, 8},
-    {"zstd, 16 pages", DISK_ZSTD, 16, 0, 0, 6, 2, 1, 12},
-    {"zstd, 8 pages apart", DISK_ZSTD, 8, 10000, 0, 3, 1, 0, 8},
+    {"sparse, 2 pages", &allocator_sparse, 2, 0, 0, 4, 1, 0, 6},
+    {"sparse, 16 pages", &allocator_sparse, 16, 0, 0, 6, 2, 1, 6},
+    {"sparse, 8 pages apart", &allocator_sparse, 8, 10000, 0, 3, 1, 0, 6},
+    {"zstd, 2 pages", &allocator_zstd, 2, 0, 0, 4, 1, 0, 8},
+    {"zstd, 16 pages", &allocator_zstd, 16, 0, 0, 6, 2, 1, 12},
+    {"zstd, 8 pages apart", &allocator_zstd, 8, 10000, 0, 3, 1, 0, 8},
     /* 32 MiB in half of that: compression is not a choice, and "no space" is an answer. */
-    {"zstd, 2048 pages, limited", DISK_ZSTD, 2048, 0, 16 * MiB, 6, 0, 1, 120},
-    {"sparse, 2048 pages, limited", DISK_SPARSE, 2048, 0, 4 * MiB, 6, 0, 1, 120},
-    {"malloc", DISK_MALLOC, 16, 0, 0, 6, 0, 1, 120},
+    {"zstd, 2048 pages, limited", &allocator_zstd, 2048, 0, 16 * MiB, 6, 0, 1, 120},
+    {"sparse, 2048 pages, limited", &allocator_sparse, 2048, 0, 4 * MiB, 6, 0, 1, 120},
+    {"malloc", &allocator_malloc, 16, 0, 0, 6, 0, 1, 120},
 };
 
 int main(void)

@@ -31,7 +31,7 @@ enum { WORKERS = 5, ROUND_EACH = 4000, HELD_UP_ONE_IN = 64 };
 
 struct shape {
     const char *name;
-    enum disk_allocator allocator;
+    const struct allocator *allocator;
     uint32_t pages;  /* in the window */
     uint32_t one_in; /* of the operations a million in all, over this */
 };
@@ -190,9 +190,9 @@ static void run_shape(void **state)
 }
 
 static struct shape shapes[] = {
-    {"sparse, 2 pages", DISK_SPARSE, 2, 8},  {"sparse, 8 pages", DISK_SPARSE, 8, 8},
-    {"zstd, 1 page", DISK_ZSTD, 1, 8},       {"zstd, 4 pages", DISK_ZSTD, 4, 8},
-    {"malloc, 4 pages", DISK_MALLOC, 4, 16},
+    {"sparse, 2 pages", &allocator_sparse, 2, 8},  {"sparse, 8 pages", &allocator_sparse, 8, 8},
+    {"zstd, 1 page", &allocator_zstd, 1, 8},       {"zstd, 4 pages", &allocator_zstd, 4, 8},
+    {"malloc, 4 pages", &allocator_malloc, 4, 16},
 };
 
 int main(void)

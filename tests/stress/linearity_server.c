@@ -41,7 +41,7 @@ enum { BYTES_MAX = RANGE_MAX * SECTOR, OUT_SIZE = DEPTH * (WIRE_REQUEST_MAX + BY
 
 struct shape {
     const char *name;
-    enum disk_allocator allocator;
+    const struct allocator *allocator;
     uint32_t pages;
 };
 
@@ -338,9 +338,9 @@ static void run_shape(void **state)
 }
 
 static struct shape shapes[] = {
-    {"sparse, 2 pages", DISK_SPARSE, 2}, {"sparse, 8 pages", DISK_SPARSE, 8},
-    {"zstd, 1 page", DISK_ZSTD, 1},      {"zstd, 4 pages", DISK_ZSTD, 4},
-    {"malloc, 4 pages", DISK_MALLOC, 4},
+    {"sparse, 2 pages", &allocator_sparse, 2}, {"sparse, 8 pages", &allocator_sparse, 8},
+    {"zstd, 1 page", &allocator_zstd, 1},      {"zstd, 4 pages", &allocator_zstd, 4},
+    {"malloc, 4 pages", &allocator_malloc, 4},
 };
 
 int main(void)

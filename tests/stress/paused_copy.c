@@ -48,7 +48,7 @@ struct stage {
     uint8_t *buf;
 };
 
-static void stage_make(struct stage *stage, enum disk_allocator allocator)
+static void stage_make(struct stage *stage, const struct allocator *allocator)
 {
     stage->disk = disk_made(allocator, SIZE, 0);
     stage->page = disk_page_size(stage->disk);
@@ -523,18 +523,18 @@ static void readers_see_no_partial_page(void **state)
     stage_free(&stage);
 }
 
-#define TEST_OF_PAGED(function) TEST_OF(function, DISK_SPARSE), TEST_OF(function, DISK_ZSTD)
+#define TEST_OF_PAGED(function) TEST_OF(function, sparse), TEST_OF(function, zstd)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST_OF_PAGED(page_emptied_beside_a_writer),
-        TEST_OF(page_compressed_beside_a_writer, DISK_ZSTD),
+        TEST_OF(page_compressed_beside_a_writer, zstd),
         TEST_OF_PAGED(frozen_page_in_a_long_write),
         TEST_OF_PAGED(frozen_thawed_and_frozen_again),
         TEST_OF_PAGED(index_emptied_beside_a_writer),
         TEST_OF_PAGED(hole_filled_beside_a_writer),
-        TEST_OF(compressed_page_written_by_two, DISK_ZSTD),
+        TEST_OF(compressed_page_written_by_two, zstd),
         TEST_OF_PAGED(page_trimmed_beside_a_writer),
         TEST_OF_PAGED(page_trimmed_beside_a_reader),
         TEST_OF_PAGED(readers_see_no_partial_page),

@@ -11,22 +11,17 @@
 
 #include "os/memory.h"
 
-enum disk_allocator allocator_of(void **state)
+const struct allocator *allocator_of(void **state)
 {
-    return (enum disk_allocator)(uintptr_t)*state;
+    return *state;
 }
 
-const char *allocator_name(enum disk_allocator allocator)
+unsigned allocator_index(const struct allocator *allocator)
 {
-    switch (allocator) {
-    case DISK_SPARSE:
-        return "sparse";
-    case DISK_MALLOC:
-        return "malloc";
-    case DISK_ZSTD:
-        return "zstd";
-    }
-    return "?";
+    unsigned index = 0;
+    while (allocators[index] != allocator)
+        index++;
+    return index;
 }
 
 static bool number_from_environment(const char *name, uint64_t *number)
@@ -134,7 +129,7 @@ bool only_zeroes(const void *buf, size_t count)
     return count == 0 || (at[0] == 0 && memcmp(at, at + 1, count - 1) == 0);
 }
 
-struct disk *disk_made(enum disk_allocator allocator, uint64_t size, uint64_t limit)
+struct disk *disk_made(const struct allocator *allocator, uint64_t size, uint64_t limit)
 {
     struct disk_options options = {
         .size = size,

@@ -25,6 +25,7 @@
 
 #include <cmocka.h>
 
+#include "disk/allocator.h"
 #include "disk/disk.h"
 
 #define KiB ((uint64_t)1 << 10)
@@ -32,14 +33,15 @@
 #define GiB ((uint64_t)1 << 30)
 #define TiB ((uint64_t)1 << 40)
 
-/* Names one test for one allocator: "trim_frees (zstd)".  The function gets the allocator's
- * number in *state; allocator_of() takes it out. */
+/* Names one test for one allocator: "trim_frees (zstd)".  The function gets the allocator in
+ * *state; allocator_of() takes it out. */
 #define TEST_OF(function, allocator)                                                             \
     {                                                                                            \
-#function " (" #allocator ")", function, NULL, NULL, (void *)(uintptr_t)(allocator)      \
+#function " (" #allocator ")", function, NULL, NULL,                                     \
+            (void *)(uintptr_t)&allocator_##allocator                                            \
     }
-enum disk_allocator allocator_of(void **state);
-const char *allocator_name(enum disk_allocator allocator);
+const struct allocator *allocator_of(void **state);
+unsigned allocator_index(const struct allocator *allocator); /* in allocators[] */
 
 /* The seed of this run, printed the first time. */
 uint64_t test_seed(void);
@@ -65,7 +67,7 @@ void fill_text(struct prng *prng, void *buf, size_t count);
 bool only_zeroes(const void *buf, size_t count);
 
 /* Make and start a disk, or fail the test. */
-struct disk *disk_made(enum disk_allocator allocator, uint64_t size, uint64_t limit);
+struct disk *disk_made(const struct allocator *allocator, uint64_t size, uint64_t limit);
 
 /* What disk_extents told, checked on the way.  wrong is NULL if the extents tile the range in
  * order, none is empty, and neighbours differ; else it says what is not so. */

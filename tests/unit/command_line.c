@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "disk/allocator.h"
 #include "server/cli/option_table.h"
 #include "server/cli/options.h"
 #include "server/net/listen.h"
@@ -62,7 +63,7 @@ static void defaults(void **state)
     accepts("1G");
     assert_int_equal(options.disk.size, GiB);
     assert_int_equal(options.disk.limit, 0);
-    assert_int_equal(options.disk.allocator, DISK_SPARSE);
+    assert_null(options.disk.allocator) /* the default */;
     assert_int_equal(options.disk.level, DISK_LEVEL_DEFAULT);
     assert_int_equal(options.listen, LISTEN_TCP);
     assert_null(options.port);
@@ -261,11 +262,11 @@ static void parameters(void **state)
     assert_true(options.read_only);
     accepts("./build/nbdkit-memory-plugin.so 1G");
     accepts("1M allocator=zstd,level=3 limit=2G");
-    assert_int_equal(options.disk.allocator, DISK_ZSTD);
+    assert_ptr_equal(options.disk.allocator, &allocator_zstd);
     assert_int_equal(options.disk.level, 3);
     assert_int_equal(options.disk.limit, 2 * GiB);
     accepts("allocator=malloc,mlock=true 1M");
-    assert_int_equal(options.disk.allocator, DISK_MALLOC);
+    assert_ptr_equal(options.disk.allocator, &allocator_malloc);
     assert_true(options.disk.mlock);
     accepts("-f -- 1M");
     refuses("1M memory", "size=memory");
@@ -293,7 +294,7 @@ static void the_last_one_counts(void **state)
     assert_int_equal(options.threads, 2);
     assert_int_equal(options.disk.size, 3 * MiB);
     assert_int_equal(options.disk.limit, 5 * MiB);
-    assert_int_equal(options.disk.allocator, DISK_ZSTD);
+    assert_ptr_equal(options.disk.allocator, &allocator_zstd);
 }
 
 static void sizes(void **state)

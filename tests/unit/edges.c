@@ -50,15 +50,15 @@ static void options_out_of_range(void **state)
 {
     (void)state;
     static const struct disk_options bad[] = {
-        {.size = LARGEST + 1, .allocator = DISK_SPARSE, .level = DISK_LEVEL_DEFAULT},
-        {.size = UINT64_MAX, .allocator = DISK_SPARSE, .level = DISK_LEVEL_DEFAULT},
-        {.size = LARGEST + 1, .allocator = DISK_ZSTD, .level = DISK_LEVEL_DEFAULT},
-        {.size = LARGEST + 1, .allocator = DISK_MALLOC, .level = DISK_LEVEL_DEFAULT},
+        {.size = LARGEST + 1, .allocator = &allocator_sparse, .level = DISK_LEVEL_DEFAULT},
+        {.size = UINT64_MAX, .allocator = &allocator_sparse, .level = DISK_LEVEL_DEFAULT},
+        {.size = LARGEST + 1, .allocator = &allocator_zstd, .level = DISK_LEVEL_DEFAULT},
+        {.size = LARGEST + 1, .allocator = &allocator_malloc, .level = DISK_LEVEL_DEFAULT},
         {.size = 4096, .limit = 1, .level = DISK_LEVEL_DEFAULT},
         {.size = 4096, .limit = DISK_LIMIT_MIN - 1, .level = DISK_LEVEL_DEFAULT},
-        {.size = 4096, .allocator = DISK_ZSTD, .level = DISK_LEVEL_MIN - 1},
-        {.size = 4096, .allocator = DISK_ZSTD, .level = DISK_LEVEL_MAX + 1},
-        {.size = 4096, .allocator = DISK_ZSTD, .level = -1},
+        {.size = 4096, .allocator = &allocator_zstd, .level = DISK_LEVEL_MIN - 1},
+        {.size = 4096, .allocator = &allocator_zstd, .level = DISK_LEVEL_MAX + 1},
+        {.size = 4096, .allocator = &allocator_zstd, .level = -1},
     };
     for (size_t i = 0; i < COUNT(bad); i++) {
         struct disk *disk = NULL;
@@ -158,7 +158,7 @@ static void assert_nothing_is_no_error(struct disk *disk, uint64_t offset)
 }
 
 /* Write, read, and tell the first and the last byte of a disk. */
-static void assert_ends_work(struct disk *disk, enum disk_allocator allocator)
+static void assert_ends_work(struct disk *disk, const struct allocator *allocator)
 {
     uint64_t size = disk_size(disk), last = size - 1;
     uint64_t page = disk_page_size(disk);
@@ -172,7 +172,7 @@ static void assert_ends_work(struct disk *disk, enum disk_allocator allocator)
     struct told told;
     tell_extents(disk, 0, size, &told);
     assert_null(told.wrong);
-    if (allocator != DISK_MALLOC && last / page > 1) {
+    if (allocator != &allocator_malloc && last / page > 1) {
         assert_int_equal(told.n, 3);
         assert_int_equal(told.first[0].count, page);
         assert_true(told.first[1].hole);
@@ -184,7 +184,7 @@ static void assert_ends_work(struct disk *disk, enum disk_allocator allocator)
     assert_int_equal(read_byte(disk, 0), 0);
     assert_int_equal(disk_settle(disk), 0);
     assert_int_equal(read_byte(disk, last), 0);
-    if (allocator != DISK_MALLOC)
+    if (allocator != &allocator_malloc)
         assert_true(all_hole(disk, 0, size));
 }
 
@@ -213,7 +213,7 @@ static void assert_holds_all_its_bytes(struct disk *disk)
 
 static void sizes(void **state)
 {
-    enum disk_allocator allocator = allocator_of(state);
+    const struct allocator *allocator = allocator_of(state);
     static const uint64_t small[] = {0,     1,     511,    512,    4095,  4096,
                                      4097,  16383, 16384,  16385,  32767, 32768,
                                      32769, 65537, 262143, 262144, 262145};
@@ -240,7 +240,7 @@ static void sizes(void **state)
 /* The table's height depends on the size: try all powers of two, and one byte to either side. */
 static void large_sizes(void **state)
 {
-    enum disk_allocator allocator = allocator_of(state);
+    const struct allocator *allocator = allocator_of(state);
     for (unsigned shift = 20; shift <= 63; shift++) {
         for (int beside = -1; beside <= 1; beside++) {
             uint64_t size = ((uint64_t)1 << shift) + (uint64_t)(int64_t)beside;
@@ -753,8 +753,8 @@ static void scattered_pages_are_freed(void **state)
 }
 
 #define TEST_OF_ALL(function)                                                                    \
-    TEST_OF(function, DISK_SPARSE), TEST_OF(function, DISK_MALLOC), TEST_OF(function, DISK_ZSTD)
-#define TEST_OF_PAGED(function) TEST_OF(function, DISK_SPARSE), TEST_OF(function, DISK_ZSTD)
+    TEST_OF(function, sparse), TEST_OF(function, malloc), TEST_OF(function, zstd)
+#define TEST_OF_PAGED(function) TEST_OF(function, sparse), TEST_OF(function, zstd)
 
 int main(void)
 {

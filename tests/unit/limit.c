@@ -244,7 +244,7 @@ static void scattered_pages_count_their_index(void **state)
 static void more_than_the_limit_is_stored(void **state)
 {
     (void)state;
-    struct disk *disk = disk_made(DISK_ZSTD, SIZE, LIMIT);
+    struct disk *disk = disk_made(&allocator_zstd, SIZE, LIMIT);
     uint64_t n = fill(disk, 0, TEXT);
     if (n * BLOCK <= LIMIT + LIMIT / 2)
         fail_msg("only %llu MiB of text fit into %llu MiB", (unsigned long long)(n * BLOCK / MiB),
@@ -286,7 +286,7 @@ static void compressed_pages_can_be_written_in_part(void **state)
 {
     enum { STRIDE = 11 };
     (void)state;
-    struct disk *disk = disk_made(DISK_ZSTD, SIZE, LIMIT);
+    struct disk *disk = disk_made(&allocator_zstd, SIZE, LIMIT);
     uint64_t n = fill(disk, 0, TEXT);
     assert_int_equal(disk_settle(disk), 0);
     n += fill(disk, n, TEXT);
@@ -316,7 +316,7 @@ static void zeroing_makes_its_own_room(void **state)
     uint64_t at = 1, page, half;
     prng_init(&prng, test_seed(), 0);
     fill_random(&prng, noise, sizeof noise);
-    struct disk *disk = disk_made(DISK_ZSTD, SIZE, LIMIT);
+    struct disk *disk = disk_made(&allocator_zstd, SIZE, LIMIT);
     page = disk_page_size(disk);
     half = page / 2;
     uint64_t n = fill(disk, 0, TEXT);
@@ -338,7 +338,7 @@ static void ends_of_segments_are_not_waste(void **state)
     struct prng prng;
     uint64_t n = 0;
     (void)state;
-    struct disk *disk = disk_made(DISK_ZSTD, SIZE, 4 * MiB);
+    struct disk *disk = disk_made(&allocator_zstd, SIZE, 4 * MiB);
     assert_int_equal(disk_page_size(disk), PAGE);
     prng_init(&prng, test_seed(), 1);
     fill_random(&prng, page, NOISE);
@@ -432,7 +432,7 @@ static void array_larger_than_the_limit(void **state)
     (void)state;
     struct disk_options options = {.size = LIMIT + 4096,
                                    .limit = LIMIT,
-                                   .allocator = DISK_MALLOC,
+                                   .allocator = &allocator_malloc,
                                    .level = DISK_LEVEL_DEFAULT};
     struct disk *disk = NULL;
     assert_int_equal(disk_create(&options, &disk), -ENOMEM);
@@ -441,7 +441,7 @@ static void array_larger_than_the_limit(void **state)
     options.limit = 0; /* nor has any machine that much */
     assert_int_equal(disk_create(&options, &disk), -ENOMEM);
 
-    disk = disk_made(DISK_MALLOC, LIMIT / 2, LIMIT);
+    disk = disk_made(&allocator_malloc, LIMIT / 2, LIMIT);
     for (unsigned round = 0; round < 3; round++) {
         for (uint64_t i = 0; i < LIMIT / 2 / BLOCK; i++)
             assert_int_equal(block_write(disk, i, round == 1 ? TEXT : RANDOM), 0);
@@ -524,8 +524,8 @@ static void rewrite_together(struct filler *fillers)
 
 static void several_fill_at_once(void **state)
 {
-    enum disk_allocator allocator = allocator_of(state);
-    enum content content = allocator == DISK_ZSTD ? TEXT : RANDOM;
+    const struct allocator *allocator = allocator_of(state);
+    enum content content = allocator == &allocator_zstd ? TEXT : RANDOM;
     struct disk *disk = disk_made(allocator, SIZE, LIMIT);
     struct filler fillers[FILLERS];
     unsigned rounds = content == TEXT ? 2 : 5; /* compression takes its time */
@@ -546,13 +546,13 @@ static void several_fill_at_once(void **state)
     disk_destroy(disk);
 }
 
-#define TEST_OF_PAGED(function) TEST_OF(function, DISK_SPARSE), TEST_OF(function, DISK_ZSTD)
+#define TEST_OF_PAGED(function) TEST_OF(function, sparse), TEST_OF(function, zstd)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST_OF_PAGED(full_disk_keeps_what_it_has),
-        TEST_OF(full_disk_is_overwritten, DISK_SPARSE),
+        TEST_OF(full_disk_is_overwritten, sparse),
         TEST_OF_PAGED(trimmed_room_is_had_again),
         TEST_OF_PAGED(full_disk_swaps_pages),
         TEST_OF_PAGED(reserved_range_can_be_written),
@@ -563,7 +563,7 @@ int main(void)
         cmocka_unit_test(zeroing_makes_its_own_room),
         cmocka_unit_test(ends_of_segments_are_not_waste),
         TEST_OF_PAGED(limit_beyond_the_machine),
-        TEST_OF(trimmed_room_is_had_by_several, DISK_SPARSE),
+        TEST_OF(trimmed_room_is_had_by_several, sparse),
         cmocka_unit_test(array_larger_than_the_limit),
         TEST_OF_PAGED(several_fill_at_once),
     };

@@ -33,14 +33,14 @@ enum ground { HOLES, PAGES_IN_ORDER, EVERY_OTHER_PAGE, PACKED, GROUNDS };
 
 struct stage {
     struct disk *disk;
-    enum disk_allocator allocator;
+    const struct allocator *allocator;
     size_t page, size;
     uint8_t *wanted, *found, *fresh; /* size each */
     uint8_t *text;                   /* twice the size */
     struct prng prng;
 };
 
-static void stage_make(struct stage *stage, enum disk_allocator allocator)
+static void stage_make(struct stage *stage, const struct allocator *allocator)
 {
     struct disk *probe = disk_made(allocator, 1, 0);
     *stage = (struct stage){.allocator = allocator, .page = disk_page_size(probe)};
@@ -55,7 +55,7 @@ static void stage_make(struct stage *stage, enum disk_allocator allocator)
     stage->text = malloc(2 * stage->size);
     assert_non_null(stage->fresh);
     assert_non_null(stage->text);
-    prng_init(&stage->prng, test_seed(), allocator);
+    prng_init(&stage->prng, test_seed(), allocator_index(allocator));
     fill_text(&stage->prng, stage->text, 2 * stage->size);
 }
 
@@ -124,14 +124,14 @@ static void fill_in_part(struct stage *stage, enum ground ground, size_t offset,
     ssize_t r = fill(stage, offset, count, &source);
     size_t covered = offset % stage->page + count < stage->page ? 0 : 1;
     if (r == -ENOBUFS) {
-        assert_int_equal(stage->allocator, DISK_ZSTD);
+        assert_ptr_equal(stage->allocator, &allocator_zstd);
         assert_int_not_equal(ground, HOLES);
         assert_true(offset % stage->page != 0 || !covered);
         assert_int_equal(source.calls, 0);
     } else {
         assert_int_equal(source.calls, 1);
         assert_int_equal(r, most < source.offered ? most : source.offered);
-        if (ground == HOLES || stage->allocator != DISK_ZSTD)
+        if (ground == HOLES || stage->allocator != &allocator_zstd)
             assert_true(source.offered == count || source.offered >= 500 * KiB - stage->page ||
                         source.pieces == DISK_FILL_IOV_MAX);
     }
@@ -448,7 +448,7 @@ static void out_of_memory_after_receiving(void **state)
     stage_make(&stage, allocator_of(state));
     size_t page = stage.page, count = 7 * page;
     for (unsigned round = 0; round < 40; round++) {
-        enum ground ground = round % 2 && stage.allocator == DISK_ZSTD ? PACKED : HOLES;
+        enum ground ground = round % 2 && stage.allocator == &allocator_zstd ? PACKED : HOLES;
         unsigned n = round % 4 < 2 ? 1 : UINT_MAX;
         struct source source = {
             .most = round % 3 ? page / 2 : count, .meanwhile = refuse_from_now_on, .opaque = &n};
@@ -560,7 +560,7 @@ static void others_beside_a_fill(void **state)
         fill_random(&stage.prng, stage.fresh, stage.size);
         size_t offset = page + (ground == PACKED ? 0 : (size_t)prng_below(&stage.prng, page));
         ssize_t r = loan_fill(stage.disk, offset, 3 * page, &source);
-        if (r == -ENOBUFS && stage.allocator == DISK_ZSTD)
+        if (r == -ENOBUFS && stage.allocator == &allocator_zstd)
             continue;
         assert_null(source.wrong);
         assert_true(r >= 0);
@@ -614,7 +614,7 @@ static void housekeeping_beside_a_fill(void **state)
         struct source source = {
             .most = 2000, .meanwhile = housekeeping_start, .opaque = &housekeeping};
         ssize_t r = fill(&stage, at + round, page / 2, &source);
-        if (r == -ENOBUFS && stage.allocator == DISK_ZSTD)
+        if (r == -ENOBUFS && stage.allocator == &allocator_zstd)
             continue;
         assert_int_equal(r, 2000);
         assert_int_equal(pthread_join(housekeeping.thread, NULL), 0);
@@ -705,8 +705,8 @@ static void lent_bytes_stay(void **state)
 }
 
 #define TEST_OF_ALL(function)                                                                    \
-    TEST_OF(function, DISK_SPARSE), TEST_OF(function, DISK_MALLOC), TEST_OF(function, DISK_ZSTD)
-#define TEST_OF_PAGED(function) TEST_OF(function, DISK_SPARSE), TEST_OF(function, DISK_ZSTD)
+    TEST_OF(function, sparse), TEST_OF(function, malloc), TEST_OF(function, zstd)
+#define TEST_OF_PAGED(function) TEST_OF(function, sparse), TEST_OF(function, zstd)
 
 int main(void)
 {
@@ -719,7 +719,7 @@ int main(void)
         TEST_OF_ALL(frames_in_a_row_are_one_piece),
         TEST_OF_PAGED(scattered_frames_fill_the_list),
         TEST_OF_PAGED(lends_what_is_there),
-        TEST_OF(packed_pages, DISK_ZSTD),
+        TEST_OF(packed_pages, zstd),
         TEST_OF_PAGED(out_of_memory),
         TEST_OF_PAGED(out_of_memory_after_receiving),
         TEST_OF_ALL(others_beside_a_fill),

@@ -32,7 +32,7 @@ static uint64_t locked_size(void)
     return kib * KiB;
 }
 
-static struct disk *created(enum disk_allocator allocator)
+static struct disk *created(const struct allocator *allocator)
 {
     struct disk_options options = {
         .size = SIZE, .allocator = allocator, .mlock = true, .level = DISK_LEVEL_DEFAULT};
@@ -50,12 +50,12 @@ static int write_all(struct disk *disk)
     return err;
 }
 
-static int start_and_lock(struct disk *disk, enum disk_allocator allocator)
+static int start_and_lock(struct disk *disk, const struct allocator *allocator)
 {
     uint64_t before = locked_size();
     if (disk_start(disk) != 0)
         return NOT_STARTED;
-    if (allocator == DISK_MALLOC && locked_size() < before + SIZE)
+    if (allocator == &allocator_malloc && locked_size() < before + SIZE)
         return NOT_LOCKED;
     if (write_all(disk) != 0)
         return NOT_WRITTEN;
@@ -84,7 +84,7 @@ static bool may_lock(void)
 /* Created in one process, started in its child. */
 static void locks_survive_the_background(void **state)
 {
-    enum disk_allocator allocator = allocator_of(state);
+    const struct allocator *allocator = allocator_of(state);
     if (!resident_size_is_telling() || !may_lock())
         skip();
     fflush(stdout);
@@ -108,7 +108,7 @@ static void locks_survive_the_background(void **state)
 }
 
 /* Without the right to lock, that is said by disk_create or at the latest by disk_start. */
-static int try_without_permission(enum disk_allocator allocator)
+static int try_without_permission(const struct allocator *allocator)
 {
     const struct rlimit little = {.rlim_cur = 64 * KiB, .rlim_max = 64 * KiB};
     if (setrlimit(RLIMIT_MEMLOCK, &little) != 0)
@@ -128,7 +128,7 @@ static int try_without_permission(enum disk_allocator allocator)
 
 static void not_permitted(void **state)
 {
-    enum disk_allocator allocator = allocator_of(state);
+    const struct allocator *allocator = allocator_of(state);
     if (!resident_size_is_telling())
         skip();
     fflush(stdout);
@@ -145,9 +145,9 @@ static void not_permitted(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST_OF(locks_survive_the_background, DISK_MALLOC),
-        TEST_OF(locks_survive_the_background, DISK_SPARSE),
-        TEST_OF(not_permitted, DISK_MALLOC),
+        TEST_OF(locks_survive_the_background, malloc),
+        TEST_OF(locks_survive_the_background, sparse),
+        TEST_OF(not_permitted, malloc),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,7 +16,7 @@
 static const struct disk_options odd = {
     .size = 12345,
     .limit = 67 * MiB,
-    .allocator = DISK_MALLOC,
+    .allocator = &allocator_malloc,
     .mlock = true,
     .level = 11,
 };
@@ -25,21 +25,21 @@ static void assert_same_options(const struct disk_options *a, const struct disk_
 {
     assert_int_equal(a->size, b->size);
     assert_int_equal(a->limit, b->limit);
-    assert_int_equal(a->allocator, b->allocator);
+    assert_ptr_equal(a->allocator, b->allocator);
     assert_int_equal(a->mlock, b->mlock);
     assert_int_equal(a->level, b->level);
 }
 
-static void parses(const char *text, enum disk_allocator allocator, bool mlock, int level)
+static void parses(const char *text, const struct allocator *allocator, bool mlock, int level)
 {
     struct disk_options options = odd;
     struct reason reason = {0};
     int err = disk_parse_allocator(text, &options, &reason);
     if (err != 0)
         fail_msg("'%s': %d, %s", text, err, reason.text);
-    assert_int_equal(options.allocator, allocator);
+    assert_ptr_equal(options.allocator, allocator);
     assert_int_equal(options.mlock, mlock);
-    if (allocator == DISK_ZSTD)
+    if (allocator == &allocator_zstd)
         assert_int_equal(options.level, level);
     assert_int_equal(options.size, odd.size);
     assert_int_equal(options.limit, odd.limit);
@@ -54,9 +54,9 @@ static void parses(const char *text, enum disk_allocator allocator, bool mlock, 
 static void names(void **state)
 {
     (void)state;
-    parses("sparse", DISK_SPARSE, false, 0);
-    parses("malloc", DISK_MALLOC, false, 0);
-    parses("zstd", DISK_ZSTD, false, DISK_LEVEL_DEFAULT);
+    parses("sparse", &allocator_sparse, false, 0);
+    parses("malloc", &allocator_malloc, false, 0);
+    parses("zstd", &allocator_zstd, false, DISK_LEVEL_DEFAULT);
 }
 
 static void booleans(void **state)
@@ -69,15 +69,15 @@ static void booleans(void **state)
     char text[64];
     for (size_t i = 0; i < COUNT(yes); i++) {
         snprintf(text, sizeof text, "malloc,mlock=%s", yes[i]);
-        parses(text, DISK_MALLOC, true, 0);
+        parses(text, &allocator_malloc, true, 0);
         snprintf(text, sizeof text, "sparse,mlock=%s", yes[i]);
-        parses(text, DISK_SPARSE, true, 0);
+        parses(text, &allocator_sparse, true, 0);
     }
     for (size_t i = 0; i < COUNT(no); i++) {
         snprintf(text, sizeof text, "malloc,mlock=%s", no[i]);
-        parses(text, DISK_MALLOC, false, 0);
+        parses(text, &allocator_malloc, false, 0);
         snprintf(text, sizeof text, "sparse,mlock=%s", no[i]);
-        parses(text, DISK_SPARSE, false, 0);
+        parses(text, &allocator_sparse, false, 0);
     }
 }
 
@@ -87,17 +87,17 @@ static void levels(void **state)
     for (int level = DISK_LEVEL_MIN; level <= DISK_LEVEL_MAX; level++) {
         char text[32];
         snprintf(text, sizeof text, "zstd,level=%d", level);
-        parses(text, DISK_ZSTD, false, level);
+        parses(text, &allocator_zstd, false, level);
     }
 }
 
 static void last_one_wins(void **state)
 {
     (void)state;
-    parses("malloc,mlock=true,mlock=false", DISK_MALLOC, false, 0);
-    parses("malloc,mlock=off,mlock=on", DISK_MALLOC, true, 0);
-    parses("malloc,mlock=off,mlock", DISK_MALLOC, true, 0);
-    parses("zstd,level=3,level=19,level=7", DISK_ZSTD, false, 7);
+    parses("malloc,mlock=true,mlock=false", &allocator_malloc, false, 0);
+    parses("malloc,mlock=off,mlock=on", &allocator_malloc, true, 0);
+    parses("malloc,mlock=off,mlock", &allocator_malloc, true, 0);
+    parses("zstd,level=3,level=19,level=7", &allocator_zstd, false, 7);
 }
 
 /* Refused, and why contains each of the words that tell a person what to type. */

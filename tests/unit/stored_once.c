@@ -77,7 +77,7 @@ static int by_provide(struct disk *disk, uint64_t offset, size_t count)
 
 typedef int maker_fn(struct disk *disk, uint64_t offset, size_t count);
 
-static void make_beside_other(enum disk_allocator allocator, bool packed, maker_fn *make,
+static void make_beside_other(const struct allocator *allocator, bool packed, maker_fn *make,
                               size_t count)
 {
     uint8_t found[sizeof other.saw];
@@ -105,7 +105,7 @@ static void make_beside_other(enum disk_allocator allocator, bool packed, maker_
 
 static void over_a_hole(void **state)
 {
-    enum disk_allocator allocator = allocator_of(state);
+    const struct allocator *allocator = allocator_of(state);
     make_beside_other(allocator, false, by_write, COUNT);
     make_beside_other(allocator, false, by_fill, COUNT);
     make_beside_other(allocator, false, by_fill, 4096);
@@ -114,7 +114,7 @@ static void over_a_hole(void **state)
 
 static void over_a_packed_page(void **state)
 {
-    enum disk_allocator allocator = allocator_of(state);
+    const struct allocator *allocator = allocator_of(state);
     make_beside_other(allocator, true, by_write, COUNT);
     make_beside_other(allocator, true, by_fill, sizeof other.saw);
     make_beside_other(allocator, true, by_provide, COUNT);
@@ -124,9 +124,9 @@ static void over_a_packed_page(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST_OF(over_a_hole, DISK_SPARSE),
-        TEST_OF(over_a_hole, DISK_ZSTD),
-        TEST_OF(over_a_packed_page, DISK_ZSTD),
+        TEST_OF(over_a_hole, sparse),
+        TEST_OF(over_a_hole, zstd),
+        TEST_OF(over_a_packed_page, zstd),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -131,7 +131,8 @@ void paged_make_hole(struct paged *paged, slot_t *slot, uint64_t page, uint64_t 
         deferred_add(left, page, node, true);
 }
 
-static void finish_frame(struct paged *paged, const struct pending *pending, struct deferred *left)
+static void finish_frame(struct paged *paged, const struct pending *pending,
+                         struct deferred *left)
 {
     uint64_t span;
     slot_t *slot = table_find(&paged->table, pending->page, &span);
@@ -225,7 +226,7 @@ static int make_parts(struct paged *paged, const struct disk_options *options)
         r = pool_may_lock(&paged->frames, paged->size);
     if (r == 0)
         r = table_create(&paged->table, pages, &pool);
-    if (r == 0 && options->allocator == DISK_ZSTD)
+    if (r == 0 && options->allocator == &allocator_zstd)
         r = compressor_create(paged, options->level, &pool, &paged->compressor);
     return r;
 }
@@ -237,7 +238,8 @@ static int create(const struct disk_options *options, struct budget *budget, voi
         return -ENOMEM;
     paged->size = options->size;
     paged->budget = budget;
-    paged->page_shift = options->allocator == DISK_ZSTD ? ZSTD_PAGE_SHIFT : SPARSE_PAGE_SHIFT;
+    paged->page_shift =
+        options->allocator == &allocator_zstd ? ZSTD_PAGE_SHIFT : SPARSE_PAGE_SHIFT;
     reclaim_create(&paged->reclaim, finish, shrink, paged);
     int r = make_parts(paged, options);
     if (r < 0) {
@@ -277,13 +279,26 @@ static void stats(void *state, struct disk_stats *stats)
     stats->pages += stats->compressed;
 }
 
-#define PAGED_ALLOCATOR(shift)                                                                   \
-    {                                                                                            \
-        .page_size = 1u << (shift), .create = create, .start = start, .destroy = destroy,        \
-        .read = paged_read, .write = paged_write, .lend_begin = paged_lend_begin,                \
-        .lend_end = paged_lend_end, .lend = paged_lend, .fill = paged_fill, .zero = paged_zero,  \
-        .trim = paged_trim, .extents = paged_extents, .settle = settle, .stats = stats,          \
-    }
+/* What the two have in common. */
+#define PAGED_SLOTS                                                                              \
+    .create = create, .start = start, .destroy = destroy, .read = paged_read,                    \
+    .write = paged_write, .lend_begin = paged_lend_begin, .lend_end = paged_lend_end,            \
+    .lend = paged_lend, .fill = paged_fill, .zero = paged_zero, .trim = paged_trim,              \
+    .extents = paged_extents, .settle = settle, .stats = stats
 
-const struct allocator allocator_sparse = PAGED_ALLOCATOR(SPARSE_PAGE_SHIFT);
-const struct allocator allocator_zstd = PAGED_ALLOCATOR(ZSTD_PAGE_SHIFT);
+const struct allocator allocator_sparse = {
+    .name = "sparse",
+    .summary = "pages of 4 KiB, allocated when written and freed when trimmed",
+    .page_size = 1u << SPARSE_PAGE_SHIFT,
+    .takes_mlock = true,
+    PAGED_SLOTS,
+};
+
+const struct allocator allocator_zstd = {
+    .name = "zstd",
+    .summary = "pages of 32 KiB, compressed when they are no longer written",
+    .page_size = 1u << ZSTD_PAGE_SHIFT,
+    .takes_level = true,
+    .packs = true,
+    PAGED_SLOTS,
+};
