@@ -14,8 +14,9 @@ import struct
 import termios
 import time
 
+from client import Connection
 from harness import HANG_SECONDS, KIB, process_status
-from wire import Connection, Style
+from wire import Style
 
 
 def until(condition, pause=0.005):

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""NBD byte by byte: a client that can also be wrong.
+"""NBD as bytes: the specification's constants, and messages packed and unpacked.
 
-What is sent is the caller's business, well formed or not.  What is received is held against the
-specification (doc/proto.md of NetworkBlockDevice/nbd, with the extended headers of its branch
-extension-ext-header), and anything else raises Broken.  Closed says that the server ended the
-connection.  No receive waits longer than SECONDS.
-
-Constants have the specification's names.
+The specification is doc/proto.md of NetworkBlockDevice/nbd, with the extended headers of its
+branch extension-ext-header.  Constants have its names.  What the caller packs may be wrong on
+purpose.  What the server sent is checked while it is unpacked: anything that the specification
+does not allow raises Broken.  No socket is used here (client.py does that).
 """
 
 from __future__ import annotations
@@ -14,13 +12,9 @@ from __future__ import annotations
 import dataclasses
 import enum
 import itertools
-import socket
 import struct
-import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-
-SECONDS = 10.0  # turns a hang into a failure; no measure of speed
 
 NBD_STRING_MAX = 4096
 
@@ -126,7 +120,7 @@ NBD_ENOTSUP = 95
 NBD_ESHUTDOWN = 108
 ERRORS = (1, 5, 12, 22, 28, 75, 95, 108)
 
-# The reply types that may come before an option's last one.
+# The reply type that may precede the final reply to an option.
 PARTIAL_REPLIES = {
     NBD_OPT_LIST: NBD_REP_SERVER,
     NBD_OPT_INFO: NBD_REP_INFO,
@@ -144,15 +138,8 @@ class Style(enum.Enum):
     EXTENDED = "extended"
 
 
-class Closed(Exception):
-    """The server ended the connection."""
-
-    def __init__(self, got: int, wanted: int):
-        super().__init__(f"closed after {got} of {wanted} bytes")
-
-
 class Broken(AssertionError):
-    """The server did what the specification does not allow, or nothing for SECONDS."""
+    """The server did what the specification does not allow, or hangs."""
 
 
 def spell(prefix: str, value: int) -> str:
@@ -210,7 +197,7 @@ class BlockSize(NamedTuple):
 
 @dataclasses.dataclass
 class Export:
-    """What INFO, GO or EXPORT_NAME told."""
+    """What the server said about the export in reply to INFO, GO or EXPORT_NAME."""
 
     size: int = -1
     flags: int = 0
@@ -222,7 +209,7 @@ class Export:
 def pack_option(
     option: int, payload: bytes = b"", *, length: int | None = None, magic: int = IHAVEOPT
 ) -> bytes:
-    """An option; `length` may lie about the payload."""
+    """An option as bytes.  `length` and `magic` may be wrong on purpose."""
     length = len(payload) if length is None else length
     return struct.pack(">QII", magic, option, length) + payload
 
@@ -254,7 +241,7 @@ def unpack_context(payload: bytes) -> Context:
 
 
 def unpack_export(replies: Iterable[OptionReply]) -> Export:
-    """Put together the NBD_REP_INFO of a successful INFO or GO."""
+    """Combine the NBD_REP_INFO replies of a successful INFO or GO."""
     export = Export()
     seen = set()
     for reply in replies:
@@ -299,7 +286,7 @@ class SimpleReply(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A structured reply chunk, or an extended one: then it has an offset."""
+    """A chunk of a structured or extended reply.  Only an extended one has an offset."""
 
     flags: int
     type: int
@@ -345,7 +332,7 @@ class Chunk(NamedTuple):
 
 @dataclasses.dataclass(eq=False)
 class Request:
-    """A request, and what has come back for it so far."""
+    """A request, and what the server has sent in reply so far."""
 
     style: Style
     command: int
@@ -370,7 +357,7 @@ class Request:
 
     @property
     def data(self) -> bytes:
-        """What a READ has read."""
+        """The bytes that a READ returned."""
         whole = bytearray(self.length)
         for offset, length, data in self.content:
             if data is not None:
@@ -384,7 +371,7 @@ class Request:
         return self.extents["base:allocation"]
 
     def add(self, reply: SimpleReply | Chunk) -> None:
-        """Take what the server sent for this request."""
+        """Check and store a reply, or a chunk of one, to this request."""
         demand(not self.is_done, f"{reply} after the end of the reply")
         self.replies.append(reply)
         if isinstance(reply, SimpleReply):
@@ -395,7 +382,7 @@ class Request:
             self._check_success()
 
     def _add_simple(self, reply: SimpleReply) -> None:
-        # For BLOCK_STATUS the specification would allow a simple reply that is an error.
+        # Stricter than the specification, which allows a simple error reply to BLOCK_STATUS.
         allowed = self.style is Style.SIMPLE or (
             self.style is Style.STRUCTURED
             and self.command not in (NBD_CMD_READ, NBD_CMD_BLOCK_STATUS)
@@ -412,13 +399,14 @@ class Request:
         demand(self.style is wanted, f"{wanted} reply in {self.style}")
         demand(chunk.flags in (0, NBD_REPLY_FLAG_DONE), f"reply flags {chunk.flags:#x}")
         if chunk.offset is not None:
-            demand(chunk.offset == self.offset, f"offset {chunk.offset}, asked {self.offset}")
+            demand(chunk.offset == self.offset, f"offset {chunk.offset}, not {self.offset}")
         if chunk.type >> 15:
             self._add_error(chunk)
         elif chunk.is_content:
             self._add_content(*chunk.content())
         elif chunk.type == NBD_REPLY_TYPE_NONE:
-            demand(chunk.is_done and not chunk.payload, f"NONE is not the plain end: {chunk}")
+            is_plain = chunk.is_done and not chunk.payload
+            demand(is_plain, f"NBD_REPLY_TYPE_NONE with a payload, or without DONE: {chunk}")
         else:
             self._add_status(chunk)
         self.is_done = chunk.is_done
@@ -439,15 +427,16 @@ class Request:
 
     def _add_content(self, offset: int, length: int, data: bytes | None) -> None:
         where = f"content at {offset}, {length} bytes"
-        demand(self.command == NBD_CMD_READ, f"{where}: but nothing was to be read")
+        demand(self.command == NBD_CMD_READ, f"{where}: in reply to a request that reads nothing")
         demand(length > 0, f"{where}: empty")
-        end = self.offset + self.length
-        demand(self.offset <= offset and offset + length <= end, f"{where}: not asked for")
+        is_within = self.offset <= offset and offset + length <= self.offset + self.length
+        demand(is_within, f"{where}: outside the range of the request")
         for other, count, _ in self.content:
-            demand(offset + length <= other or other + count <= offset, f"{where}: again")
+            is_apart = offset + length <= other or other + count <= offset
+            demand(is_apart, f"{where}: overlaps earlier content")
         self.content.append((offset, length, data))
         is_whole = len(self.content) == 1 or not self.flags & NBD_CMD_FLAG_DF
-        demand(is_whole, "fragments in spite of NBD_CMD_FLAG_DF")
+        demand(is_whole, "several content chunks despite NBD_CMD_FLAG_DF")
 
     def _add_status(self, chunk: Chunk) -> None:
         types = {
@@ -455,17 +444,17 @@ class Request:
             Style.EXTENDED: NBD_REPLY_TYPE_BLOCK_STATUS_EXT,
         }
         demand(chunk.type == types[self.style], f"reply type {chunk.type}")
-        demand(self.command == NBD_CMD_BLOCK_STATUS, "status: but that was not asked")
+        demand(self.command == NBD_CMD_BLOCK_STATUS, "block status in reply to another command")
         context, extents = chunk.status()
-        demand(context in self.contexts, f"context {context}: was not negotiated")
+        demand(context in self.contexts, f"context {context} was not negotiated")
         name = self.contexts[context]
         demand(name not in self.extents, f"{name} twice")
         demand(all(extent.length for extent in extents), "an empty extent")
         inner = sum(extent.length for extent in extents[:-1])
-        demand(inner < max(self.length, 1), "extents beyond what was asked")
+        demand(inner < max(self.length, 1), "extents after the end of the request")
         if self.flags & NBD_CMD_FLAG_REQ_ONE:
             demand(len(extents) == 1, f"{len(extents)} extents with REQ_ONE")
-            demand(extents[0].length <= self.length, "REQ_ONE reaches beyond the request")
+            demand(extents[0].length <= self.length, "an extent longer than the request")
         self.extents[name] = extents
 
     def _check_success(self) -> None:
@@ -474,302 +463,3 @@ class Request:
             demand(got == self.length, f"success with {got} of {self.length} bytes")
         elif self.command == NBD_CMD_BLOCK_STATUS:
             demand(set(self.extents) == set(self.contexts.values()), "a context is missing")
-
-
-# The connection.
-
-
-class Connection:
-    """A socket that talks NBD.  Nothing is sent or received that was not asked for."""
-
-    def __init__(self, sock: socket.socket):
-        self.sock = sock
-        self.style = Style.SIMPLE
-        self.handshake_flags = 0
-        self.contexts: dict[int, str] = {}
-        self.export = Export()
-        self._client_flags = 0
-        self._cookies = itertools.count(0x0123456789ABCDEF)
-        self._pending: dict[int, list[Request]] = {}
-
-    @classmethod
-    def to(cls, path: str) -> Connection:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.settimeout(SECONDS)
-        sock.connect(str(path))
-        return cls(sock)
-
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self.sock.close()
-
-    def send(self, data: bytes | memoryview) -> None:
-        self.sock.settimeout(SECONDS)
-        try:
-            self.sock.sendall(data)
-        except TimeoutError:
-            raise Broken(f"the server does not take {len(data)} bytes") from None
-        except (BrokenPipeError, ConnectionResetError):
-            raise Closed(0, 0) from None
-
-    def recv(self, count: int) -> bytes:
-        got = bytearray(count)
-        view, at = memoryview(got), 0
-        deadline = time.monotonic() + SECONDS
-        while at < count:
-            self.sock.settimeout(max(deadline - time.monotonic(), 0.001))
-            try:
-                received = self.sock.recv_into(view[at:])
-            except TimeoutError:
-                raise Broken(f"no answer: {at} of {count} bytes in {SECONDS} s") from None
-            except ConnectionResetError:
-                received = 0
-            if not received:
-                raise Closed(at, count)
-            at += received
-        return bytes(got)
-
-    def recv_fields(self, form: str) -> tuple[int, ...]:
-        return struct.unpack(form, self.recv(struct.calcsize(form)))
-
-    def finish_sending(self) -> None:
-        """Half-close: the server sees the end of what we send, and may still answer."""
-        self.sock.shutdown(socket.SHUT_WR)
-
-    def expect_closed(self) -> None:
-        """The server ends the connection now, and says nothing before."""
-        try:
-            extra = self.recv(1)
-        except Closed:
-            return
-        raise Broken(f"expected the end of the connection, got {extra!r}...")
-
-    # Handshake.
-
-    def recv_greeting(self) -> int:
-        magic, option_magic, self.handshake_flags = self.recv_fields(">QQH")
-        demand((magic, option_magic) == (NBDMAGIC, IHAVEOPT), "not a newstyle greeting")
-        demand(self.handshake_flags in range(4), f"handshake flags {self.handshake_flags:#x}")
-        return self.handshake_flags
-
-    def send_client_flags(self, flags: int) -> None:
-        self._client_flags = flags
-        self.send(struct.pack(">I", flags))
-
-    def greet(self, client_flags: int | None = None) -> Connection:
-        """Exchange flags: all that the server offers, unless told otherwise."""
-        offered = self.recv_greeting()
-        self.send_client_flags(offered if client_flags is None else client_flags)
-        return self
-
-    def send_option(self, option: int, payload: bytes = b"") -> None:
-        self.send(pack_option(option, payload))
-
-    def recv_option_reply(self, option: int) -> OptionReply:
-        magic, replied, kind, length = self.recv_fields(">QIII")
-        demand(magic == NBD_REP_MAGIC, f"option reply magic {magic:#x}")
-        demand(replied == option, f"reply to {replied:#x}, not to {option:#x}")
-        demand(length <= 1 << 16, f"an option reply of {length} bytes")
-        reply = OptionReply(replied, kind, self.recv(length))
-        if reply.is_error:
-            checked_string(reply.payload)
-        elif kind == NBD_REP_ACK:
-            demand(not reply.payload, f"NBD_REP_ACK with data {reply.payload!r}")
-        else:
-            demand(kind == PARTIAL_REPLIES.get(option), f"{reply} to option {option}")
-        return reply
-
-    def recv_option_replies(self, option: int) -> list[OptionReply]:
-        """All replies to an option; the last one is the final one."""
-        replies = [self.recv_option_reply(option)]
-        while not replies[-1].is_final:
-            replies.append(self.recv_option_reply(option))
-        self._note(option, replies)
-        return replies
-
-    def option(self, option: int, payload: bytes = b"") -> list[OptionReply]:
-        self.send_option(option, payload)
-        return self.recv_option_replies(option)
-
-    def _note(self, option: int, replies: list[OptionReply]) -> None:
-        """Keep what a reply changes for the transmission phase."""
-        succeeded = replies[-1].type == NBD_REP_ACK
-        if option == NBD_OPT_SET_META_CONTEXT:
-            found = [unpack_context(reply.payload) for reply in replies[:-1]]
-            self.contexts = dict(found) if succeeded else {}
-            demand(not succeeded or len(self.contexts) == len(found), f"ids repeat: {found}")
-        elif option == NBD_OPT_EXTENDED_HEADERS and succeeded:
-            self.style = Style.EXTENDED
-        elif option == NBD_OPT_STRUCTURED_REPLY and succeeded:
-            demand(self.style is not Style.EXTENDED, "back to structured replies")
-            self.style = Style.STRUCTURED
-        elif option in (NBD_OPT_INFO, NBD_OPT_GO) and succeeded:
-            self.export = unpack_export(replies[:-1])
-            self._check_export()
-
-    def _check_export(self) -> None:
-        has_df = bool(self.export.flags & NBD_FLAG_SEND_DF)
-        demand(has_df <= (self.style is not Style.SIMPLE), "SEND_DF with simple replies")
-        takes_payload = bool(self.export.flags & NBD_FLAG_BLOCK_STATUS_PAYLOAD)
-        demand(takes_payload <= (self.style is Style.EXTENDED), "flag BLOCK_STATUS_PAYLOAD")
-
-    def accepted(self, option: int, payload: bytes = b"") -> list[OptionReply]:
-        """The replies before the ACK of an option that has to succeed."""
-        *partial, final = self.option(option, payload)
-        demand(final.type == NBD_REP_ACK, f"{spell('NBD_OPT_', option)}: {final}")
-        return partial
-
-    def negotiate(self, style: Style) -> Connection:
-        if style is Style.STRUCTURED:
-            self.accepted(NBD_OPT_STRUCTURED_REPLY)
-        elif style is Style.EXTENDED:
-            self.accepted(NBD_OPT_EXTENDED_HEADERS)
-        return self
-
-    def list(self) -> list[str]:
-        return [unpack_server(reply.payload) for reply in self.accepted(NBD_OPT_LIST)]
-
-    def list_contexts(self, name: bytes = b"", queries: Sequence[bytes] = ()) -> list[str]:
-        replies = self.accepted(NBD_OPT_LIST_META_CONTEXT, pack_queries(name, queries))
-        return [unpack_context(reply.payload).name for reply in replies]
-
-    def set_contexts(self, name: bytes = b"", queries: Sequence[bytes] = ()) -> list[str]:
-        self.accepted(NBD_OPT_SET_META_CONTEXT, pack_queries(name, queries))
-        return list(self.contexts.values())
-
-    def info(self, name: bytes = b"", requests: Sequence[int] = ()) -> Export:
-        self.accepted(NBD_OPT_INFO, pack_info(name, requests))
-        return self.export
-
-    def go(self, name: bytes = b"", requests: Sequence[int] = ()) -> Export:
-        self.accepted(NBD_OPT_GO, pack_info(name, requests))
-        return self.export
-
-    def export_name(self, name: bytes = b"") -> Export:
-        """Enter the transmission phase the old way: Closed if the server will not."""
-        self.send_option(NBD_OPT_EXPORT_NAME, name)
-        size, flags = self.recv_fields(">QH")
-        if not self._client_flags & NBD_FLAG_C_NO_ZEROES:
-            demand(self.recv(124) == bytes(124), "the 124 bytes are not zero")
-        check_transmission_flags(flags)
-        self.export = Export(size, flags)
-        self._check_export()
-        return self.export
-
-    def abort(self) -> None:
-        self.accepted(NBD_OPT_ABORT)
-
-    # Transmission.
-
-    def request(
-        self,
-        command: int,
-        offset: int = 0,
-        length: int | None = None,
-        flags: int = 0,
-        payload: bytes = b"",
-        cookie: int | None = None,
-    ) -> Request:
-        """A request that has still to be sent; its replies are expected from now on.
-
-        A WRITE gets the flag that extended headers want for it; Request.flags can be changed.
-        """
-        if command == NBD_CMD_WRITE and self.style is Style.EXTENDED:
-            flags |= NBD_CMD_FLAG_PAYLOAD_LEN
-        length = len(payload) if length is None else length
-        cookie = next(self._cookies) if cookie is None else cookie
-        request = Request(
-            self.style, command, offset, length, flags, payload, cookie, dict(self.contexts)
-        )
-        self._pending.setdefault(cookie, []).append(request)
-        return request
-
-    def send_request(self, command: int, *args, **kwargs) -> Request:
-        request = self.request(command, *args, **kwargs)
-        self.send(request.pack())
-        return request
-
-    def recv_reply(self) -> Request:
-        """Receive one reply or chunk; the request that it belongs to."""
-        (magic,) = self.recv_fields(">I")
-        try:
-            if magic == NBD_SIMPLE_REPLY_MAGIC:
-                return self._recv_simple()
-            if magic == NBD_STRUCTURED_REPLY_MAGIC:
-                flags, kind, cookie, length = self.recv_fields(">HHQI")
-                return self._recv_chunk(flags, kind, cookie, None, length)
-            if magic == NBD_EXTENDED_REPLY_MAGIC:
-                flags, kind, cookie, offset, length = self.recv_fields(">HHQQQ")
-                return self._recv_chunk(flags, kind, cookie, offset, length)
-        except Closed:
-            raise Broken("closed within a reply") from None
-        raise Broken(f"reply magic {magic:#x}")
-
-    def _recv_simple(self) -> Request:
-        error, cookie = self.recv_fields(">IQ")
-        demand(error == 0 or error in ERRORS, f"error {error}")
-        request = self._expected(cookie)
-        data = b""
-        if error == 0 and request.command == NBD_CMD_READ:
-            demand(request.length <= 1 << 28, f"success of a READ of {request.length} bytes")
-            data = self.recv(request.length)
-        return self._add(request, SimpleReply(error, cookie, data))
-
-    def _recv_chunk(
-        self, flags: int, kind: int, cookie: int, offset: int | None, length: int
-    ) -> Request:
-        demand(length <= 1 << 28, f"a chunk of {length} bytes")
-        request = self._expected(cookie)
-        return self._add(request, Chunk(flags, kind, cookie, offset, self.recv(length)))
-
-    def _expected(self, cookie: int) -> Request:
-        demand(cookie in self._pending, f"cookie {cookie:#x} was not sent")
-        return self._pending[cookie][0]
-
-    def _add(self, request: Request, reply: SimpleReply | Chunk) -> Request:
-        request.add(reply)
-        if request.is_done:
-            self._pending[request.cookie].pop(0)
-            if not self._pending[request.cookie]:
-                del self._pending[request.cookie]
-        return request
-
-    def finish(self, request: Request) -> Request:
-        """Receive until the reply to this request is complete; others may come before."""
-        while not request.is_done:
-            self.recv_reply()
-        return request
-
-    def wait_for_reply(self) -> None:
-        """Until the first byte of one is there; it is not taken."""
-        self.sock.settimeout(SECONDS)
-        try:
-            self.sock.recv(1, socket.MSG_PEEK)
-        except TimeoutError:
-            raise Broken(f"no answer in {SECONDS} s") from None
-
-    def call(self, command: int, *args, **kwargs) -> Request:
-        return self.finish(self.send_request(command, *args, **kwargs))
-
-    def done(self, command: int, *args, **kwargs) -> Request:
-        """call() of what has to succeed."""
-        request = self.call(command, *args, **kwargs)
-        name = spell("NBD_CMD_", command)
-        demand(request.error == 0, f"{name}: {spell('NBD_E', request.error)}")
-        return request
-
-    def read(self, offset: int, length: int, flags: int = 0) -> bytes:
-        return self.done(NBD_CMD_READ, offset, length, flags).data
-
-    def write(self, offset: int, data: bytes, flags: int = 0) -> None:
-        self.done(NBD_CMD_WRITE, offset, flags=flags, payload=data)
-
-    def disconnect(self) -> None:
-        """DISC: the server closes without a reply."""
-        self.send_request(NBD_CMD_DISC)
-        self.expect_closed()

@@ -6,7 +6,7 @@ import resource
 import pytest
 
 import harness
-import wire
+import client
 
 SPARE = 200  # descriptors beside those of a crowd
 
@@ -23,4 +23,4 @@ def crowd_most():
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
     """Where so much is going on, an answer may take a while."""
-    monkeypatch.setattr(wire, "SECONDS", harness.HANG_SECONDS)
+    monkeypatch.setattr(client, "SECONDS", harness.HANG_SECONDS)

@@ -5,11 +5,12 @@ import struct
 
 import pytest
 
+from client import Connection
 from harness import MIB
 from ledger import LOOPS, SLACK, SLACK_AGAIN, Ledger, scaled
 from observe import arrived, descriptors, until
 from traffic import FLAGS, client_hello, come, entry, front, leave
-from wire import NBD_OPT_STARTTLS, Connection, Style, pack_option
+from wire import NBD_OPT_STARTTLS, Style, pack_option
 
 CROWD = scaled(2_000, 10_000)  # for each stage of TLS
 AT_ONCE = scaled(200, 1_000)

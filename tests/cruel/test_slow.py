@@ -7,6 +7,7 @@ witness, and one more client of each loop, are answered before the next round be
 
 import struct
 
+from client import Connection
 from harness import KIB, MIB
 from ledger import LOOPS, SLACK_AGAIN, Ledger, scaled
 from observe import join
@@ -20,7 +21,6 @@ from wire import (
     NBD_OPT_STRUCTURED_REPLY,
     NBD_REP_ACK,
     NBD_SIMPLE_REPLY_MAGIC,
-    Connection,
     Style,
 )
 

@@ -12,6 +12,7 @@ import random
 
 import pytest
 
+from client import Closed
 from harness import ALLOCATORS, KIB, MIB
 from ledger import LOOPS, Ledger, scaled
 from observe import join
@@ -33,7 +34,6 @@ from wire import (
     NBD_EINVAL,
     NBD_ENOSPC,
     NBD_EOVERFLOW,
-    Closed,
     Style,
 )
 

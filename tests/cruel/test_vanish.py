@@ -10,19 +10,12 @@ from typing import NamedTuple
 
 import pytest
 
+from client import Connection
 from harness import KIB, MIB
 from ledger import LOOPS, SLACK_AGAIN, Ledger, scaled
 from observe import arrived, descriptors, until
 from traffic import FLAGS, STYLES, come, entry, front, leave, request
-from wire import (
-    NBD_CMD_DISC,
-    NBD_CMD_READ,
-    NBD_CMD_WRITE,
-    NBD_OPT_LIST,
-    Connection,
-    Style,
-    pack_option,
-)
+from wire import NBD_CMD_DISC, NBD_CMD_READ, NBD_CMD_WRITE, NBD_OPT_LIST, Style, pack_option
 
 PAGE = 4 * KIB
 GREETING = 18

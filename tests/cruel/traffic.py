@@ -6,13 +6,13 @@ import socket
 import ssl
 import struct
 
+from client import Connection
 from harness import HANG_SECONDS, KIB
 from observe import address_of
 from wire import (
     NBD_OPT_EXTENDED_HEADERS,
     NBD_OPT_GO,
     NBD_OPT_STRUCTURED_REPLY,
-    Connection,
     Style,
     pack_info,
     pack_option,

@@ -13,9 +13,10 @@ import ssl
 import subprocess
 import time
 
+from client import Closed, Connection
 import harness
 from wire import *  # noqa: F403 - the specification's constants
-from wire import Broken, Closed, Connection, Style, demand, spell
+from wire import Broken, Style, demand, spell
 
 SECONDS = 30  # turns a hang into a failure; no measure of speed
 SHIM = pathlib.Path(harness.SERVER).parent / "tests" / "fault-shim.so"

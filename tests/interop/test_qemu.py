@@ -10,6 +10,7 @@ import time
 import nbd
 import pytest
 
+from client import Connection
 from harness import (
     ALLOCATORS,
     HANG_SECONDS,
@@ -23,7 +24,7 @@ from harness import (
     new_handle,
     run,
 )
-from wire import NBD_CMD_FLAG_PAYLOAD_LEN, NBD_CMD_WRITE, Connection, Style
+from wire import NBD_CMD_FLAG_PAYLOAD_LEN, NBD_CMD_WRITE, Style
 
 all_allocators = pytest.mark.parametrize("allocator", ALLOCATORS)
 thin_allocators = pytest.mark.parametrize("allocator", THIN_ALLOCATORS)

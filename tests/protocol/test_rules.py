@@ -35,20 +35,11 @@ from collections.abc import Callable
 
 import pytest
 
+from client import Closed, Connection
 import harness
 from harness import GIB, KIB, MIB, TIB
 from wire import *  # noqa: F403 - the specification's constants, a hundred of them
-from wire import (
-    Broken,
-    Closed,
-    Connection,
-    Request,
-    Style,
-    pack_info,
-    pack_option,
-    pack_queries,
-    spell,
-)
+from wire import Broken, Request, Style, pack_info, pack_option, pack_queries, spell
 
 SIZE = 128 * MIB + 512  # no multiple of a page
 LARGEST = (1 << 63) - 1

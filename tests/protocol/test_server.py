@@ -17,6 +17,7 @@ import time
 
 import pytest
 
+from client import Closed, Connection
 from harness import ALLOCATORS, HANG_SECONDS, KIB, MIB, SERVER, THIN_ALLOCATORS
 from observe import (
     Statistics,
@@ -44,8 +45,6 @@ from wire import (
     NBD_REP_ACK,
     NBD_REP_ERR_SHUTDOWN,
     NBD_REP_MAGIC,
-    Closed,
-    Connection,
     Style,
     pack_info,
     pack_option,

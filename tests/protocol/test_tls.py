@@ -14,10 +14,11 @@ import time
 import nbd
 import pytest
 
+from client import Closed, Connection
 from credentials import KEY, USER, WRONG_KEY
 from harness import HANG_SECONDS, KIB, MIB, SERVER, need, run
 from wire import *  # noqa: F403 - the specification's constants
-from wire import Closed, Connection, Style, pack_info, pack_option, pack_queries
+from wire import Style, pack_info, pack_option, pack_queries
 
 SIZE = 64 * MIB
 ALLOCATION = b"base:allocation"

@@ -11,9 +11,10 @@ import time
 
 import pytest
 
+from client import Closed, Connection
 from harness import HANG_SECONDS, KIB, MIB
 from wire import *  # noqa: F403 - the specification's constants
-from wire import Broken, Closed, Connection, Style, pack_info, pack_option
+from wire import Broken, Style, pack_info, pack_option
 
 SIZE = 16 * MIB
 PAST, FUTURE = ("20200101000000Z", "20200201000000Z"), ("20900101000000Z", "20910101000000Z")
