@@ -3,6 +3,8 @@
 #include "support/folder.h"
 
 #include <fcntl.h>
+#include <ftw.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,6 +22,15 @@ int folder_enter(void **state)
     return setenv("TMPDIR", folder->path, 1);
 }
 
+/* The folder is gone, or should be: go back to where the test started. */
+static int go_back(struct folder *folder)
+{
+    int err = fchdir(folder->back);
+    close(folder->back);
+    free(folder);
+    return err;
+}
+
 int folder_leave(void **state, const char *const names[])
 {
     struct folder *folder = *state;
@@ -27,8 +38,20 @@ int folder_leave(void **state, const char *const names[])
         if (unlink(*names) < 0)
             rmdir(*names);
     int err = rmdir(folder->path);
-    err |= fchdir(folder->back);
-    close(folder->back);
-    free(folder);
-    return err;
+    return err | go_back(folder);
+}
+
+static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *place)
+{
+    (void)status;
+    (void)type;
+    (void)place;
+    return remove(path);
+}
+
+int folder_leave_full(void **state)
+{
+    struct folder *folder = *state;
+    int err = nftw(folder->path, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    return err | go_back(folder);
 }

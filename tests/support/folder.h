@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* folder - an empty folder of the test's own, current while the test runs
+/* folder - an empty temporary folder of the test's own, which is current while the test runs
  *
- * For cmocka's setup and teardown, which call these by way of a program's own.  0, or not 0: the
- * test fails.
+ * These are setup and teardown functions of cmocka, or are called by a program's own.  They
+ * return 0, or another value, which fails the test.
  */
 
 #ifndef NBDRAM_TESTS_FOLDER_H
@@ -11,14 +11,17 @@
 
 struct folder {
     char path[64];
-    int back; /* where we were, open */
+    int back; /* the folder that was current before, open */
 };
 
-/* Make it, and go there: *state is a struct folder.  TMPDIR names it. */
+/* Make the folder and go there: *state becomes a struct folder.  TMPDIR names it. */
 int folder_enter(void **state);
 
-/* Remove what may be in it (names ends with NULL; files, links and empty folders), then the
- * folder itself, which fails if the test left anything else, and go back. */
+/* Remove the named files, links and empty folders (names ends with NULL; they need not exist),
+ * then the folder itself, which fails if the test left anything else, and go back. */
 int folder_leave(void **state, const char *const names[]);
+
+/* Remove the folder with all that is in it, and go back. */
+int folder_leave_full(void **state);
 
 #endif
