@@ -20,7 +20,7 @@ sys.path.insert(0, str(TESTS))
 import wire  # noqa: E402
 
 LITERAL = re.compile(r'"((?:[^"\\\n]|\\.)*)"')
-OPTION_NAME = re.compile(r'\.name = "([^"]+)"|aliases = \{([^}]+)\}')
+OPTION_NAMES = re.compile(r"OPT_\w+\((?:0|'.'), (NAMES\([^)]*\)|\"[^\"]*\")")
 ALL_AT_ONCE = bytes([255] * 16)  # receives and sends (struct peer_turns)
 IN_PIECES = bytes([20, 0, 255, 1, 128, 40, 3, 255] * 2)
 
@@ -33,10 +33,8 @@ def literals(path: pathlib.Path) -> list[str]:
 
 def option_names() -> list[str]:
     text = (TESTS.parent / "src/server/cli/option_table.c").read_text(encoding="utf-8")
-    names = []
-    for name, aliases in OPTION_NAME.findall(text):
-        names += [name] if name else LITERAL.findall(aliases)
-    return sorted(set(names))
+    rows = OPTION_NAMES.findall(text)
+    return sorted({name for names in rows for name in LITERAL.findall(names)})
 
 
 # Words.

@@ -398,15 +398,15 @@ static void values(void **state)
     char line[64];
     for (size_t i = 0; i < option_count; i++) {
         const struct option_row *row = &option_table[i];
-        snprintf(line, sizeof line, row->argument ? "1M --%s" : "1M --%s=x", row->name);
+        snprintf(line, sizeof line, row->argument ? "1M --%s" : "1M --%s=x", row->names[0]);
         refuses(line, row->argument ? "needs a value" : "takes no value");
         if (row->letter && row->argument) {
             snprintf(line, sizeof line, "1M -%c", row->letter);
-            refuses(line, row->name);
+            refuses(line, row->names[0]);
         }
         if (row->kind != OPTION_REFUSED)
             continue;
-        snprintf(line, sizeof line, row->argument ? "1M --%s=x" : "1M --%s", row->name);
+        snprintf(line, sizeof line, row->argument ? "1M --%s=x" : "1M --%s", row->names[0]);
         refuses(line, "is not accepted: ");
     }
 }
@@ -479,9 +479,8 @@ static void names_are_unique(void **state)
     size_t n = 0;
     for (size_t i = 0; i < option_count; i++) {
         const struct option_row *row = &option_table[i];
-        names[n++] = row->name;
-        for (size_t j = 0; j < OPTION_ALIASES_MAX && row->aliases[j]; j++)
-            names[n++] = row->aliases[j];
+        for (size_t j = 0; j < OPTION_NAMES_MAX && row->names[j]; j++)
+            names[n++] = row->names[j];
         for (size_t j = 0; j < i; j++)
             assert_true(!row->letter || row->letter != option_table[j].letter);
     }

@@ -1,207 +1,105 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-#include <limits.h>
+#include "server/cli/option_table.h"
+
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
-#include "server/cli/option_table.h"
 #include "server/cli/options.h"
 #include "server/cli/usage.h"
 
-#define FIELD(member) .field = offsetof(struct options, member)
+/* The offset of a member of struct options.  Compiles only if the member has this type. */
+#define OFFSET(type, member)                                                                     \
+    _Generic(((struct options *)0)->member, type : offsetof(struct options, member))
 
-/* In the order of --help.  Lines there have 80 columns: `help` has room for 44. */
+#define ROW(k, l, a, h, ...)                                                                     \
+    .kind = OPTION_##k, .letter = (l), .names = {__VA_ARGS__}, .argument = (a), .help = (h)
+#define FIELD(type, member) .field = OFFSET(type, member)
+
+#define OPT_FLAG(letter, name, member, help)                                                     \
+    ROW(FLAG, letter, NULL, help, name), FIELD(bool, member)
+#define OPT_TEXT(letter, name, member, argument, help)                                           \
+    ROW(TEXT, letter, argument, help, name), FIELD(const char *, member)
+#define OPT_NAME(letter, name, member, argument, help)                                           \
+    ROW(NAME, letter, argument, help, name), FIELD(const char *, member)
+#define OPT_NUMBER(letter, name, member, limit, argument, help)                                  \
+    ROW(NUMBER, letter, argument, help, name), .max = (limit), FIELD(unsigned, member)
+#define OPT_SECONDS(letter, name, member, limit, argument, help)                                 \
+    ROW(SECONDS, letter, argument, help, name), .max = (limit), FIELD(unsigned, member)
+#define OPT_MASK(letter, name, member, argument, help)                                           \
+    ROW(MASK, letter, argument, help, name), FIELD(uint16_t, member)
+#define OPT_TLS(letter, name, member, argument, help)                                            \
+    ROW(TLS, letter, argument, help, name), FIELD(enum tls_mode, member)
+#define OPT_LOG(letter, name, member, argument, help)                                            \
+    ROW(LOG, letter, argument, help, name), FIELD(enum log_target, member)
+#define OPT_FAMILY(letter, name, member, value, help)                                            \
+    ROW(FAMILY, letter, NULL, help, name), .family = (value), FIELD(int, member)
+#define OPT_PRINT(letter, name, function, help)                                                  \
+    ROW(PRINT, letter, NULL, help, name), .print = (function)
+#define OPT_NOTED(letter, name, help) ROW(NOTED, letter, NULL, help, name)
+#define OPT_REFUSED(letter, name, argument, help) ROW(REFUSED, letter, argument, help, name)
+
+/* In the place of a name: a name and its aliases. */
+#define NAMES(...) __VA_ARGS__
+
+/* In the place of a help text: that of the next option is about both. */
+#define AS_NEXT NULL
+
+/* In the order of --help.  Its lines have 80 columns: a help text has room for 44. */
 const struct option_row option_table[] = {
-    {.name = "unix",
-     .letter = 'U',
-     .argument = "PATH",
-     .help = "listen on a Unix socket; -: on a new one",
-     .kind = OPTION_NAME,
-     FIELD(unix_path)},
-    {.name = "port",
-     .letter = 'p',
-     .argument = "PORT",
-     .help = "listen on this port (10809); 0: a free one",
-     .kind = OPTION_NAME,
-     FIELD(port)},
-    {.name = "ip-addr",
-     .aliases = {"ipaddr"},
-     .letter = 'i',
-     .argument = "ADDRESS",
-     .help = "listen on this address, not only loopback",
-     .kind = OPTION_NAME,
-     FIELD(address)},
-    {.name = "ipv4-only", .letter = '4', .kind = OPTION_FAMILY, .max = AF_INET, FIELD(family)},
-    {.name = "ipv6-only",
-     .letter = '6',
-     .help = "one kind of addresses only",
-     .kind = OPTION_FAMILY,
-     .max = AF_INET6,
-     FIELD(family)},
-    {.name = "vsock", .help = "listen on a virtual machine socket", .kind = OPTION_NOTED},
-    {.name = "single",
-     .aliases = {"stdin"},
-     .letter = 's',
-     .help = "serve one client on stdin and stdout",
-     .kind = OPTION_NOTED},
-    {.name = "run",
-     .argument = "COMMAND",
-     .help = "serve while COMMAND runs, with $uri set",
-     .kind = OPTION_TEXT,
-     FIELD(run)},
-    {.name = "export-name",
-     .aliases = {"export", "exportname"},
-     .letter = 'e',
-     .argument = "NAME",
-     .help = "the export's name in $uri",
-     .kind = OPTION_TEXT,
-     FIELD(export_name)},
-    {.name = "print-uri",
-     .help = "print the URI, also with --run",
-     .kind = OPTION_FLAG,
-     FIELD(print_uri)},
-    {.name = "foreground",
-     .aliases = {"no-fork"},
-     .letter = 'f',
-     .help = "do not go to the background",
-     .kind = OPTION_FLAG,
-     FIELD(foreground)},
-    {.name = "pidfile",
-     .aliases = {"pid-file"},
-     .letter = 'P',
-     .argument = "FILE",
-     .help = "write the process id there when ready",
-     .kind = OPTION_NAME,
-     FIELD(pidfile)},
-    {.name = "exit-with-parent",
-     .help = "end when the parent process does",
-     .kind = OPTION_FLAG,
-     FIELD(exit_with_parent)},
-    {.name = "user",
-     .letter = 'u',
-     .argument = "USER",
-     .help = "become this user when listening",
-     .kind = OPTION_NAME,
-     FIELD(user)},
-    {.name = "group",
-     .letter = 'g',
-     .argument = "GROUP",
-     .help = "become this group",
-     .kind = OPTION_NAME,
-     FIELD(group)},
-    {.name = "read-only",
-     .aliases = {"readonly"},
-     .letter = 'r',
-     .help = "refuse writes",
-     .kind = OPTION_FLAG,
-     FIELD(read_only)},
-    {.name = "threads",
-     .letter = 't',
-     .argument = "N",
-     .help = "serve with N threads (one per processor)",
-     .kind = OPTION_NUMBER,
-     .max = OPTIONS_THREADS_MAX,
-     FIELD(threads)},
-    {.name = "max-connections",
-     .argument = "N",
-     .help = "let further clients wait (no limit)",
-     .kind = OPTION_NUMBER,
-     .max = OPTIONS_CONNECTIONS_MAX,
-     FIELD(max_connections)},
-    {.name = "timeout",
-     .argument = "SECONDS",
-     .help = "for the handshake (30); 0: no limit",
-     .kind = OPTION_SECONDS,
-     .max = OPTIONS_TIMEOUT_MAX,
-     FIELD(timeout)},
-    {.name = "keepalive",
-     .help = "let TCP notice clients that vanished",
-     .kind = OPTION_FLAG,
-     FIELD(keepalive)},
-    {.name = "swap", .help = "this machine swaps to the disk", .kind = OPTION_FLAG, FIELD(swap)},
-    {.name = "tls",
-     .argument = "off|on|require",
-     .help = "no encryption, if clients ask, or always",
-     .kind = OPTION_TLS,
-     FIELD(tls)},
-    {.name = "tls-certificates",
-     .argument = "DIR",
-     .help = "certificates to use",
-     .kind = OPTION_NAME,
-     FIELD(tls_certificates)},
-    {.name = "tls-psk",
-     .argument = "FILE",
-     .help = "shared keys to use instead",
-     .kind = OPTION_NAME,
-     FIELD(tls_psk)},
-    {.name = "tls-verify-peer",
-     .help = "clients must have a certificate, too",
-     .kind = OPTION_FLAG,
-     FIELD(tls_verify_peer)},
-    {.name = "no-sr",
-     .aliases = {"no-structured-replies"},
-     .kind = OPTION_FLAG,
-     FIELD(no_structured)},
-    {.name = "mask-handshake",
-     .argument = "MASK",
-     .help = "offer less to clients",
-     .kind = OPTION_MASK,
-     FIELD(handshake_mask)},
-    {.name = "verbose", .letter = 'v', .help = "log more", .kind = OPTION_FLAG, FIELD(verbose)},
-    {.name = "log",
-     .argument = "stderr|syslog|null",
-     .help = "where to log",
-     .kind = OPTION_LOG,
-     FIELD(log)},
-    {.name = "stats",
-     .argument = "FILE",
-     .help = "write statistics there, as JSON",
-     .kind = OPTION_NAME,
-     FIELD(stats)},
-    {.name = "newstyle",
-     .aliases = {"new-style"},
-     .letter = 'n',
-     .help = "accepted: it is what is spoken",
-     .kind = OPTION_NOTED},
-    {.name = "dump-config", .kind = OPTION_PRINT, .print = usage_dump_config},
-    {.name = "dump-plugin",
-     .help = "print what this is and can do",
-     .kind = OPTION_PRINT,
-     .print = usage_dump_plugin},
-    {.name = "long-options", .kind = OPTION_PRINT, .print = usage_long_options},
-    {.name = "short-options",
-     .help = "print the options",
-     .kind = OPTION_PRINT,
-     .print = usage_short_options},
-    {.name = "help", .kind = OPTION_PRINT, .print = usage_help},
-    {.name = "version",
-     .letter = 'V',
-     .help = "print this; print the version",
-     .kind = OPTION_PRINT,
-     .print = usage_version},
+    {OPT_NAME('U', "unix", unix_path, "PATH", "listen on a Unix socket; -: on a new one")},
+    {OPT_NAME('p', "port", port, "PORT", "listen on this port (10809); 0: a free one")},
+    {OPT_NAME('i', NAMES("ip-addr", "ipaddr"), address, "ADDRESS",
+              "listen on this address, not only loopback")},
+    {OPT_FAMILY('4', "ipv4-only", family, AF_INET, AS_NEXT)},
+    {OPT_FAMILY('6', "ipv6-only", family, AF_INET6, "listen on one address family only")},
+    {OPT_NOTED(0, "vsock", "listen on a virtual machine socket")},
+    {OPT_NOTED('s', NAMES("single", "stdin"), "serve one client on stdin and stdout")},
+    {OPT_TEXT(0, "run", run, "COMMAND", "serve while COMMAND runs, with $uri set")},
+    {OPT_TEXT('e', NAMES("export-name", "export", "exportname"), export_name, "NAME",
+              "the export's name in $uri")},
+    {OPT_FLAG(0, "print-uri", print_uri, "print the URI, also with --run")},
+    {OPT_FLAG('f', NAMES("foreground", "no-fork"), foreground, "do not go to the background")},
+    {OPT_NAME('P', NAMES("pidfile", "pid-file"), pidfile, "FILE",
+              "write the process id there when ready")},
+    {OPT_FLAG(0, "exit-with-parent", exit_with_parent, "end when the parent process does")},
+    {OPT_NAME('u', "user", user, "USER", "become this user once listening")},
+    {OPT_NAME('g', "group", group, "GROUP", "become this group")},
+    {OPT_FLAG('r', NAMES("read-only", "readonly"), read_only, "refuse writes")},
+    {OPT_NUMBER('t', "threads", threads, OPTIONS_THREADS_MAX, "N",
+                "serve with N threads (one per processor)")},
+    {OPT_NUMBER(0, "max-connections", max_connections, OPTIONS_CONNECTIONS_MAX, "N",
+                "make further clients wait (no limit)")},
+    {OPT_SECONDS(0, "timeout", timeout, OPTIONS_TIMEOUT_MAX, "SECONDS",
+                 "limit the handshake (30); 0: no limit")},
+    {OPT_FLAG(0, "keepalive", keepalive, "have TCP detect clients that vanished")},
+    {OPT_FLAG(0, "swap", swap, "this machine swaps to the disk")},
+    {OPT_TLS(0, "tls", tls, "off|on|require", "encrypt never, on request, or always")},
+    {OPT_NAME(0, "tls-certificates", tls_certificates, "DIR", "use the certificates in DIR")},
+    {OPT_NAME(0, "tls-psk", tls_psk, "FILE", "use the shared keys in FILE instead")},
+    {OPT_FLAG(0, "tls-verify-peer", tls_verify_peer, "require a certificate of clients, too")},
+    {OPT_FLAG(0, NAMES("no-sr", "no-structured-replies"), no_structured, AS_NEXT)},
+    {OPT_MASK(0, "mask-handshake", handshake_mask, "MASK", "offer fewer features to clients")},
+    {OPT_FLAG('v', "verbose", verbose, "log more")},
+    {OPT_LOG(0, "log", log, "stderr|syslog|null", "where to log")},
+    {OPT_NAME(0, "stats", stats, "FILE", "write statistics there, as JSON")},
+    {OPT_NOTED('n', NAMES("newstyle", "new-style"), "accepted: it is the only style served")},
+    {OPT_PRINT(0, "dump-config", usage_dump_config, AS_NEXT)},
+    {OPT_PRINT(0, "dump-plugin", usage_dump_plugin, "print what this build is and can do")},
+    {OPT_PRINT(0, "long-options", usage_long_options, AS_NEXT)},
+    {OPT_PRINT(0, "short-options", usage_short_options, "print the options")},
+    {OPT_PRINT(0, "help", usage_help, AS_NEXT)},
+    {OPT_PRINT('V', "version", usage_version, "print this; print the version")},
 
-    {.name = "oldstyle",
-     .aliases = {"old-style"},
-     .letter = 'o',
-     .help = "clients have spoken newstyle since 2011: only that is served",
-     .kind = OPTION_REFUSED},
-    {.name = "filter",
-     .argument = "FILTER",
-     .help =
-         "there are no filters here: 'nbdkit --filter=... memory' runs the same disk with them",
-     .kind = OPTION_REFUSED},
-    {.name = "debug",
-     .letter = 'D',
-     .argument = "FLAG",
-     .help = "there are no debug flags: -v logs what there is to log",
-     .kind = OPTION_REFUSED},
-    {.name = "selinux-label",
-     .argument = "LABEL",
-     .help = "sockets are not labelled: chcon can label the Unix socket's file",
-     .kind = OPTION_REFUSED},
-    {.name = "tls-priority",
-     .argument = "PRIORITY",
-     .help = "GnuTLS's own choice of algorithms is used",
-     .kind = OPTION_REFUSED},
+    {OPT_REFUSED('o', NAMES("oldstyle", "old-style"), NULL,
+                 "clients have spoken newstyle since 2011: only that is served")},
+    {OPT_REFUSED(0, "filter", "FILTER",
+                 "only nbdkit has filters: 'nbdkit --filter=... memory' serves the same disk")},
+    {OPT_REFUSED('D', "debug", "FLAG", "there are no debug flags: -v logs more")},
+    {OPT_REFUSED(0, "selinux-label", "LABEL",
+                 "sockets are not labelled: chcon can label the Unix socket's file")},
+    {OPT_REFUSED(0, "tls-priority", "PRIORITY", "GnuTLS's default priorities are used")},
 };
 
 const size_t option_count = sizeof option_table / sizeof option_table[0];

@@ -2,8 +2,11 @@
 
 /* option_table - every option of nbdram, once
  *
- * The parser, --help, --long-options and --short-options are all made from this table, so none of
- * them can know an option that another does not.  For options.c and usage.c only.
+ * The parser, --help, --long-options and --short-options all read this table, so that none of them
+ * can know an option that another does not know.  For options.c and usage.c only.
+ *
+ * To add an option: add a field to struct options, and one row to the table, by the macro of its
+ * kind.  The macro refuses to compile if the field does not have the type of that kind.
  */
 
 #ifndef NBDRAM_SERVER_CLI_OPTION_TABLE_H
@@ -11,33 +14,33 @@
 
 #include <stddef.h>
 
-#define OPTION_ALIASES_MAX 2
+#define OPTION_NAMES_MAX 3
 
-/* What becomes of the value.  `field` is where in struct options; its type is in brackets. */
+/* What the option does with its value.  The type of its field is in brackets. */
 enum option_kind {
-    OPTION_FLAG,    /* becomes true [bool] */
-    OPTION_TEXT,    /* as it is [const char *] */
-    OPTION_NAME,    /* the same, not empty [const char *] */
-    OPTION_NUMBER,  /* 0 to max [unsigned] */
-    OPTION_SECONDS, /* a time, 0 to max seconds [unsigned] */
-    OPTION_MASK,    /* its low 16 bits [uint16_t] */
-    OPTION_TLS,     /* [enum tls_mode] */
-    OPTION_LOG,     /* [enum log_target] */
-    OPTION_FAMILY,  /* becomes max, an address family [int] */
-    OPTION_PRINT,   /* print, and be done */
-    OPTION_NOTED,   /* that it was given is all */
-    OPTION_REFUSED, /* nbdkit's, and not ours: `help` says why */
+    OPTION_FLAG,    /* takes no value; becomes true [bool] */
+    OPTION_TEXT,    /* kept as it is [const char *] */
+    OPTION_NAME,    /* kept as it is, and must not be empty [const char *] */
+    OPTION_NUMBER,  /* a number from 0 to max [unsigned] */
+    OPTION_SECONDS, /* a time from 0 to max seconds [unsigned] */
+    OPTION_MASK,    /* a number of which the low 16 bits are kept [uint16_t] */
+    OPTION_TLS,     /* the name of a TLS mode [enum tls_mode] */
+    OPTION_LOG,     /* the name of a log target [enum log_target] */
+    OPTION_FAMILY,  /* takes no value; becomes the row's address family [int] */
+    OPTION_PRINT,   /* takes no value; prints something instead of serving */
+    OPTION_NOTED,   /* takes no value; the parser only remembers that it was given */
+    OPTION_REFUSED, /* an option of nbdkit that is not accepted here; `help` says why */
 };
 
 struct option_row {
-    const char *name;
-    const char *aliases[OPTION_ALIASES_MAX];
-    char letter;          /* '\0': none */
-    const char *argument; /* what it is called in --help; NULL: there is none */
-    const char *help;     /* NULL: told in the line of the next option */
     enum option_kind kind;
-    size_t field;
-    unsigned max;
+    char letter;                         /* '\0': it has none */
+    const char *names[OPTION_NAMES_MAX]; /* the name that messages use, then its aliases */
+    const char *argument;                /* the value's name in --help; NULL: it takes no value */
+    const char *help; /* NULL: --help shows the option in the line of the next one */
+    size_t field;     /* offset in struct options; its type is that of the kind */
+    unsigned max;     /* OPTION_NUMBER, OPTION_SECONDS */
+    int family;       /* OPTION_FAMILY */
     void (*print)(void);
 };
 

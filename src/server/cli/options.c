@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Options and parameters may come in any order, so they are taken one by one, as they stand:
- * each is stored, or refused, by what option_table.c says about it.  What contradicts what is
- * looked at when all have been seen. */
+/* Options and parameters may come in any order.  The parser takes them one by one from left to
+ * right, and stores or refuses each as its row in option_table.c says.  It looks for
+ * contradictions between them after the last one. */
 
 #include <assert.h>
 #include <ctype.h>
@@ -30,10 +30,10 @@
 
 struct parse {
     struct options *options;
-    bool given[ROWS_MAX]; /* by index in option_table */
-    unsigned words;       /* parameters seen */
+    bool given[ROWS_MAX]; /* indexed as option_table */
+    unsigned parameters;  /* how many were seen */
     bool has_size;
-    void (*print)(void); /* instead of serving */
+    void (*print)(void); /* what to print instead of serving, or NULL */
     struct reason *reason;
 };
 
@@ -41,11 +41,11 @@ struct parse {
 
 /* Options. */
 
-static int store_text(struct parse *parse, const struct option_row *row, const char **field,
+static int store_name(struct parse *parse, const struct option_row *row, const char **field,
                       const char *value)
 {
-    if (row->kind == OPTION_NAME && *value == '\0')
-        return refuse(parse, "--%s: it must not be empty: %s is needed", row->name,
+    if (*value == '\0')
+        return refuse(parse, "--%s: it must not be empty: %s is needed", row->names[0],
                       row->argument);
     *field = value;
     return 0;
@@ -54,11 +54,17 @@ static int store_text(struct parse *parse, const struct option_row *row, const c
 static int store_number(struct parse *parse, const struct option_row *row, unsigned *field,
                         const char *value)
 {
-    if (row->kind == OPTION_SECONDS && parse_seconds(value, row->max, field) < 0)
-        return refuse(parse, "--%s=%.60s: 0 to %u seconds are accepted", row->name, value,
+    if (parse_number(value, PARSE_AS_IN_C, 0, row->max, field) < 0)
+        return refuse(parse, "--%s=%.60s: 0 to %u are accepted", row->names[0], value, row->max);
+    return 0;
+}
+
+static int store_seconds(struct parse *parse, const struct option_row *row, unsigned *field,
+                         const char *value)
+{
+    if (parse_seconds(value, row->max, field) < 0)
+        return refuse(parse, "--%s=%.60s: 0 to %u seconds are accepted", row->names[0], value,
                       row->max);
-    if (row->kind == OPTION_NUMBER && parse_number(value, PARSE_AS_IN_C, 0, row->max, field) < 0)
-        return refuse(parse, "--%s=%.60s: 0 to %u are accepted", row->name, value, row->max);
     return 0;
 }
 
@@ -67,53 +73,92 @@ static int store_mask(struct parse *parse, const struct option_row *row, uint16_
 {
     unsigned mask;
     if (parse_number(value, PARSE_AS_IN_C, 0, UINT_MAX, &mask) < 0)
-        return refuse(parse, "--%s=%.60s: a number is accepted, decimal or as 0xffff", row->name,
-                      value);
+        return refuse(parse, "--%s=%.60s: a number is accepted, decimal or as 0xffff",
+                      row->names[0], value);
     *field = (uint16_t)(mask & UINT16_MAX);
     return 0;
 }
 
-/* value: NULL where the option takes none. */
+static int store_tls_mode(struct parse *parse, const struct option_row *row, enum tls_mode *field,
+                          const char *value)
+{
+    if (parse_tls_mode(value, field) < 0)
+        return refuse(parse, "--%s=%.60s: off, on and require are accepted", row->names[0],
+                      value);
+    return 0;
+}
+
+static int store_log_target(struct parse *parse, const struct option_row *row,
+                            enum log_target *field, const char *value)
+{
+    if (parse_log_target(value, field) < 0)
+        return refuse(parse, "--%s=%.60s: stderr, syslog, null and default are accepted",
+                      row->names[0], value);
+    return 0;
+}
+
+/* The field of struct options that the row names.  The macros of option_table.c have checked at
+ * compile time that it has the type of the row's kind. */
+static void *field_of(struct options *options, const struct option_row *row)
+{
+    return (char *)options + row->field;
+}
+
+static void store_flag(bool *field)
+{
+    *field = true;
+}
+
+static void store_text(const char **field, const char *value)
+{
+    *field = value;
+}
+
+static void store_family(int *field, int family)
+{
+    *field = family;
+}
+
+/* value is NULL for an option that takes none. */
 static int store(struct parse *parse, const struct option_row *row, const char *value)
 {
-    void *field = (char *)parse->options + row->field;
+    void *field = field_of(parse->options, row);
     switch (row->kind) {
     case OPTION_FLAG:
-        *(bool *)field = true;
+        store_flag(field);
         return 0;
     case OPTION_TEXT:
+        store_text(field, value);
+        return 0;
+    case OPTION_FAMILY:
+        store_family(field, row->family);
+        return 0;
     case OPTION_NAME:
-        return store_text(parse, row, field, value);
+        return store_name(parse, row, field, value);
     case OPTION_NUMBER:
-    case OPTION_SECONDS:
         return store_number(parse, row, field, value);
+    case OPTION_SECONDS:
+        return store_seconds(parse, row, field, value);
     case OPTION_MASK:
         return store_mask(parse, row, field, value);
     case OPTION_TLS:
-        if (parse_tls_mode(value, field) == 0)
-            return 0;
-        return refuse(parse, "--tls=%.60s: off, on and require are accepted", value);
+        return store_tls_mode(parse, row, field, value);
     case OPTION_LOG:
-        if (parse_log_target(value, field) == 0)
-            return 0;
-        return refuse(parse, "--log=%.60s: stderr, syslog, null and default are accepted", value);
-    case OPTION_FAMILY:
-        *(int *)field = (int)row->max;
-        return 0;
+        return store_log_target(parse, row, field, value);
     case OPTION_PRINT:
         parse->print = row->print;
         return 0;
     case OPTION_NOTED:
         return 0;
     case OPTION_REFUSED:
-        return refuse(parse, "--%s is not accepted: %s", row->name, row->help);
+        return refuse(parse, "--%s is not accepted: %s", row->names[0], row->help);
     }
     return 0;
 }
 
 /* Parameters. */
 
-/* What a person who is used to nbdkit types first: the plugin's name, or its file's. */
+/* Users of nbdkit type the name of the plugin, or of its file, before the parameters. */
 static bool is_plugin(const char *word)
 {
     const char *slash = strrchr(word, '/');
@@ -138,7 +183,7 @@ static int set_limit(struct parse *parse, const char *value)
     return 0;
 }
 
-/* As nbdkit sees it, KEY=VALUE is only what begins like a name; all else is a size. */
+/* The length of KEY in KEY=VALUE; 0: word is a size.  nbdkit's rule: a key begins with a letter. */
 static size_t key_length(const char *word)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -150,7 +195,7 @@ static size_t key_length(const char *word)
 
 static int set_parameter(struct parse *parse, const char *word)
 {
-    if (parse->words++ == 0 && is_plugin(word))
+    if (parse->parameters++ == 0 && is_plugin(word))
         return 0;
     size_t length = key_length(word);
     if (length == 0)
@@ -166,10 +211,10 @@ static int set_parameter(struct parse *parse, const char *word)
                   (int)(length < 60 ? length : 60), word);
 }
 
-/* The words of the command line, by getopt_long. */
+/* Splitting the command line, by getopt_long. */
 
-#define FIRST_LONG (UCHAR_MAX + 1) /* what getopt_long answers for row 0 */
-#define NAMES_MAX (ROWS_MAX * (1 + OPTION_ALIASES_MAX))
+#define FIRST_LONG (UCHAR_MAX + 1) /* what getopt_long returns for the names of row 0 */
+#define NAMES_MAX (ROWS_MAX * OPTION_NAMES_MAX)
 
 struct tables {
     char letters[2 + 2 * ROWS_MAX + 1];
@@ -181,15 +226,14 @@ static void make_tables(struct tables *tables)
     struct option *next = tables->longs;
     char *letter = tables->letters;
     assert(option_count <= ROWS_MAX);
-    *letter++ = '-'; /* give us parameters where they stand */
-    *letter++ = ':'; /* and say nothing yourself */
+    *letter++ = '-'; /* return parameters in their place among the options */
+    *letter++ = ':'; /* print no messages */
     for (size_t i = 0; i < option_count; i++) {
         const struct option_row *row = &option_table[i];
         const int has_argument = row->argument ? required_argument : no_argument;
         const int code = FIRST_LONG + (int)i;
-        *next++ = (struct option){row->name, has_argument, NULL, code};
-        for (size_t j = 0; j < OPTION_ALIASES_MAX && row->aliases[j]; j++)
-            *next++ = (struct option){row->aliases[j], has_argument, NULL, code};
+        for (size_t j = 0; j < OPTION_NAMES_MAX && row->names[j]; j++)
+            *next++ = (struct option){row->names[j], has_argument, NULL, code};
         if (row->letter)
             *letter++ = row->letter;
         if (row->letter && row->argument)
@@ -199,7 +243,7 @@ static void make_tables(struct tables *tables)
     *letter = '\0';
 }
 
-/* The row of what getopt_long answered; option_count: none. */
+/* The index of the row that getopt_long's code means; option_count: no row. */
 static size_t find_row(int code)
 {
     if (code >= FIRST_LONG)
@@ -210,15 +254,15 @@ static size_t find_row(int code)
     return option_count;
 }
 
-/* getopt_long answered '?' or ':', and left in optopt which option it was, if it is one. */
-static int refuse_option(struct parse *parse, int answer, const char *word)
+/* getopt_long has returned '?' or ':' for word, and set optopt if it knows the option. */
+static int refuse_option(struct parse *parse, int code, const char *word)
 {
     size_t i = find_row(optopt);
-    if (i < option_count && answer == ':')
-        return refuse(parse, "--%s: it needs a value: %s", option_table[i].name,
+    if (i < option_count && code == ':')
+        return refuse(parse, "--%s: it needs a value: %s", option_table[i].names[0],
                       option_table[i].argument);
     if (i < option_count)
-        return refuse(parse, "--%s: it takes no value", option_table[i].name);
+        return refuse(parse, "--%s: it takes no value", option_table[i].names[0]);
     if (optopt > ' ' && optopt < 0x7f)
         return refuse(parse, "unknown option '-%c': " SEE_HELP, optopt);
     if (optopt)
@@ -226,11 +270,11 @@ static int refuse_option(struct parse *parse, int answer, const char *word)
     return refuse(parse, "unknown or ambiguous option '%.60s': " SEE_HELP, word);
 }
 
-static int take_words(struct parse *parse, int argc, char **argv)
+static int parse_words(struct parse *parse, int argc, char **argv)
 {
     struct tables tables;
     make_tables(&tables);
-    optind = 0; /* forget what an earlier call was in the middle of */
+    optind = 0; /* begin anew, also if an earlier call stopped in the middle */
     int r = 0, code;
     while (r == 0 && (code = getopt_long(argc, argv, tables.letters, tables.longs, NULL)) != -1) {
         size_t i = find_row(code);
@@ -248,14 +292,16 @@ static int take_words(struct parse *parse, int argc, char **argv)
     return r;
 }
 
-/* The whole. */
+/* Checks that need the whole command line. */
 
 static bool is_given(const struct parse *parse, const char *name)
 {
-    for (size_t i = 0; i < option_count; i++)
-        if (strcmp(option_table[i].name, name) == 0)
-            return parse->given[i];
-    return false;
+    size_t i = 0;
+    while (strcmp(option_table[i].names[0], name) != 0) {
+        i++;
+        assert(i < option_count);
+    }
+    return parse->given[i];
 }
 
 static int refuse_contradictions(struct parse *parse)
@@ -273,15 +319,15 @@ static int refuse_contradictions(struct parse *parse)
     return 0;
 }
 
-/* As sd_listen_fds(3): the variables count only if they are meant for this process. */
-static int look_for_activation(struct parse *parse, bool *activated)
+/* Follows sd_listen_fds(3): the variables count only if they are meant for this process. */
+static int check_activation(struct parse *parse, bool *is_activated)
 {
     static const char *const others[] = {"unix", "port", "ip-addr", "vsock", "single", "run"};
     const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
     unsigned number;
-    *activated = pid && count && parse_number(pid, PARSE_DECIMAL, 0, INT_MAX, &number) == 0 &&
-                 number == (unsigned)getpid();
-    if (!*activated)
+    *is_activated = pid && count && parse_number(pid, PARSE_DECIMAL, 0, INT_MAX, &number) == 0 &&
+                    number == (unsigned)getpid();
+    if (!*is_activated)
         return 0;
     if (parse_number(count, PARSE_DECIMAL, 1, LISTENERS_MAX, &number) < 0)
         return refuse(parse, "LISTEN_FDS=%.60s: 1 to %d sockets are accepted", count,
@@ -304,7 +350,7 @@ static int check_port(struct parse *parse)
                    ? 0
                    : refuse(parse, "--port=%.60s: 0 to %" PRIu32 " are accepted with --vsock",
                             port, UINT32_MAX);
-    if (!strchr("+-0123456789", *port)) /* a name: known or not when it is looked up */
+    if (!strchr("+-0123456789", *port)) /* a service name, which is looked up when we listen */
         return 0;
     return parse_number(port, PARSE_DECIMAL, 0, UINT16_MAX, &number) == 0
                ? 0
@@ -312,7 +358,7 @@ static int check_port(struct parse *parse)
                         UINT16_MAX);
 }
 
-/* NBD's own limit: longer names could not be told to clients. */
+/* The protocol has no longer strings, so clients could not use a longer name. */
 static int check_export_name(struct parse *parse)
 {
     const char *name = parse->options->export_name;
@@ -325,17 +371,17 @@ static int check_export_name(struct parse *parse)
 static int complete(struct parse *parse)
 {
     struct options *options = parse->options;
-    bool activated = false;
+    bool is_activated = false;
     int r = refuse_contradictions(parse);
     if (r == 0)
         r = check_export_name(parse);
     if (r == 0)
-        r = look_for_activation(parse, &activated);
+        r = check_activation(parse, &is_activated);
     if (r < 0)
         return r;
     if (!parse->has_size)
         return refuse(parse, "the size is missing: nbdram SIZE, as in 'nbdram 1G'; " SEE_HELP);
-    if (activated)
+    if (is_activated)
         options->listen = LISTEN_ACTIVATED;
     else if (is_given(parse, "single"))
         options->listen = LISTEN_STDIO;
@@ -343,7 +389,8 @@ static int complete(struct parse *parse)
         options->listen = LISTEN_UNIX;
     else if (is_given(parse, "vsock"))
         options->listen = LISTEN_VSOCK;
-    if (activated || options->listen == LISTEN_STDIO || options->run || options->exit_with_parent)
+    if (is_activated || options->listen == LISTEN_STDIO || options->run ||
+        options->exit_with_parent)
         options->foreground = true;
     if (!is_given(parse, "tls") && (options->tls_certificates || options->tls_psk))
         options->tls = TLS_ON;
@@ -372,7 +419,7 @@ enum options_action options_parse(int argc, char **argv, struct options *options
         .timeout = OPTIONS_TIMEOUT_DEFAULT,
         .handshake_mask = UINT16_MAX,
     };
-    if (take_words(&parse, argc, argv) < 0)
+    if (parse_words(&parse, argc, argv) < 0)
         return OPTIONS_WRONG;
     if (parse.print)
         return print(&parse);

@@ -11,19 +11,19 @@
 
 #define HELP_COLUMN 36
 
-/* -U, --unix PATH; the number of characters. */
+/* Print "-U, --unix PATH"; return the number of characters. */
 static int print_option(const struct option_row *row)
 {
     int length = 0;
     if (row->letter)
         length += printf("-%c, ", row->letter);
-    length += printf("--%s", row->name);
+    length += printf("--%s", row->names[0]);
     if (row->argument)
         length += printf(strchr(row->argument, '|') ? "=%s" : " %s", row->argument);
     return length;
 }
 
-/* Options without help of their own share the line of the next that has it. */
+/* An option without a help text shares the line of the next one that has one. */
 static void print_options(void)
 {
     int column = 0;
@@ -99,9 +99,8 @@ void usage_long_options(void)
         const struct option_row *row = &option_table[i];
         if (row->kind == OPTION_REFUSED)
             continue;
-        printf("--%s\n", row->name);
-        for (size_t j = 0; j < OPTION_ALIASES_MAX && row->aliases[j]; j++)
-            printf("--%s\n", row->aliases[j]);
+        for (size_t j = 0; j < OPTION_NAMES_MAX && row->names[j]; j++)
+            printf("--%s\n", row->names[j]);
     }
 }
 
