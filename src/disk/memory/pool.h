@@ -2,22 +2,27 @@
 
 /* pool - cells of one size, dense in memory, named by number
  *
- * Frames (the memory of pages), table nodes and segments of blobs are cells of pools.  A pool
- * reserves address space for all that it could ever hold, so that a cell's address is one
- * multiplication, and takes memory from the system in chunks: 2 MiB, huge pages where the kernel
- * has them.  However scattered the pages of a disk, its cells lie side by side.
+ * Frames (the memory of pages), table nodes, lones and segments of the blob log are cells of
+ * pools.  A pool reserves address space for all that it could ever hold, so that a cell's address
+ * is one multiplication.  It takes memory from the system in chunks: 2 MiB, huge pages where the
+ * kernel has them.  However scattered the pages of a disk are, its cells lie side by side.
  *
- *     address space   | chunk 0 | chunk 1 | chunk 2 |  ...reserved...                |
+ *     address space   | chunk 0 | chunk 1 | chunk 2 |  ...reserved...
  *     chunk           | granule | granule | ...           what the system takes back singly
- *     granule         | cell | cell | ...                 one, or many small ones
+ *     granule         | cell | cell | ...                 one cell, or many small ones
  *
  * Free cells wait in a magazine per processor, then in their chunk.  When much is free, granules
- * without a cell in use are given back to the system; when a whole chunk is, so is the chunk.
- * Whatever the system may have to provide is taken from the budget first.
+ * without a cell in use are given back to the system, and so are whole chunks.  The budget is
+ * charged for all memory that the system may have to provide, before it is used.
  *
- * A cell handed out holds anything at all: what was there before, or zeroes.
+ * UNITS.  Sizes are in bytes.  A cell is a number from 0 up; numbers are reused.
  *
- * Any thread may call anything but create and destroy, at any time.
+ * OWNERSHIP.  A cell belongs to the thread that took it until it is given back.  The pool never
+ * reads or writes a cell that is in use.
+ *
+ * THREADS.  Any thread may call any function at any time, but pool_create and pool_destroy need the
+ * pool to themselves.  Taking and giving hold a magazine's lock and sometimes the pool's for
+ * microseconds; giving may also wait for the system to take memory back.
  */
 
 #ifndef NBDRAM_DISK_MEMORY_POOL_H
@@ -29,45 +34,66 @@
 
 #include "disk/memory/budget.h"
 
+struct reason; /* text/reason.h */
+
 struct pool_options {
     size_t cell;       /* bytes, a power of two */
     size_t chunk;      /* bytes, a power of two, at least cell and the system's page */
     uint64_t capacity; /* bytes that the pool could ever be asked for; a wish, see pool_create */
-    bool huge;         /* huge pages: for what is read and written all over */
-    bool locked;       /* keep all of it in memory */
-    struct budget *budget;
+    bool huge;         /* use huge pages: good for cells that are accessed at random */
+    bool locked;       /* lock all memory, so that it is never swapped out */
+    struct budget *budget; /* must outlive the pool */
 };
 
 struct pool {
     char *base;
     unsigned cell_shift;
-    struct pool_inside *inside;
+    struct pool_inside *inside; /* pool_inside.h */
 };
 
-/* If the address space for all of capacity cannot be had, half of it is tried, and so on down to
- * one chunk.  -ENOMEM when that fails too. */
+/* Make a pool without cells.  If the address space for all of capacity is not to be had, half of it
+ * is tried, and so on down to one chunk.  0; or -ENOMEM if that fails too, and then *pool is all
+ * zeroes. */
 int pool_create(const struct pool_options *options, struct pool *pool);
-void pool_destroy(struct pool *pool); /* a pool of all zeroes is accepted */
 
-/* Whether the process may lock that many bytes of the pool: 0 or -EPERM. */
+/* Free everything, whether cells are in use or not.  The budget is not told: it ends with its
+ * pools.  A pool of all zeroes is accepted. */
+void pool_destroy(struct pool *pool);
+
+/* Whether the process is allowed to lock that many bytes of the pool: 0 or -EPERM. */
 int pool_may_lock(const struct pool *pool, uint64_t bytes);
 
-/* Take a cell: 0; -ENOSPC if the budget or the address space is used up; -ENOMEM if the system
- * refuses. */
+/* Take a cell.  Its bytes are undefined: zeroes, or what an earlier owner left.
+ *
+ * 0
+ * -ENOSPC   the budget or the address space is used up
+ * -ENOMEM   the system refuses memory, or to lock it */
 int pool_take(struct pool *pool, enum budget_purpose purpose, uint64_t *cell);
 
-/* Give a cell back: nobody may use it any more. */
+/* Give a cell back.  No thread may use it any more.  Giving a cell twice is a mistake that an
+ * assert finds, but not always at once: pool_check does. */
 void pool_give(struct pool *pool, uint64_t cell);
 
+/* The address of a cell that is in use.  It is aligned to the cell's size. */
 static inline void *pool_at(const struct pool *pool, uint64_t cell)
 {
     return pool->base + ((size_t)cell << pool->cell_shift);
 }
 
-/* Give all free memory back to the system and to the budget: all that anybody is giving back is
- * there when this returns. */
+/* Give all free memory back to the system and to the budget, and wait until what other threads are
+ * giving back is there, too. */
 void pool_shrink(struct pool *pool);
 
+/* The number of cells in use; while other threads take and give, close to it. */
 uint64_t pool_cells_used(struct pool *pool);
+
+/* The bytes that the budget is charged for this pool: cells in use, free cells, and those that the
+ * system is taking back. */
+uint64_t pool_bytes_charged(struct pool *pool);
+
+/* Verify the pool's invariants (pool_inside.h), under its locks, while other threads may go on using
+ * it.  0; or -EUCLEAN and in reason which invariant is broken and where.  Costs a look at each word
+ * of the bitmaps, one bit a cell, and all threads wait meanwhile: for tests and debug builds. */
+int pool_check(struct pool *pool, struct reason *reason);
 
 #endif

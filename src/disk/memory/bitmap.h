@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* bitmap - an array of bits in words of 64
+ *
+ * Bit i is bit i % 64 of word i / 64.  A range is (first, count).  Nothing is checked, and nothing
+ * is atomic: the caller owns the array and excludes other threads.
+ */
+
+#ifndef NBDRAM_DISK_MEMORY_BITMAP_H
+#define NBDRAM_DISK_MEMORY_BITMAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+static inline bool bitmap_get(const uint64_t *bits, size_t at)
+{
+    return bits[at / 64] >> (at % 64) & 1;
+}
+
+/* A mask of those bits of the word of `at` that lie in [at, end).  *next becomes the first bit
+ * after them. */
+static inline uint64_t bitmap_mask(size_t at, size_t end, size_t *next)
+{
+    size_t last = (at | 63) + 1 < end ? (at | 63) + 1 : end;
+    *next = last;
+    return UINT64_MAX >> (64 - (last - at)) << (at % 64);
+}
+
+static inline void bitmap_set(uint64_t *bits, size_t first, size_t count, bool value)
+{
+    for (size_t at = first, next; at < first + count; at = next) {
+        uint64_t mask = bitmap_mask(at, first + count, &next);
+        bits[at / 64] = value ? bits[at / 64] | mask : bits[at / 64] & ~mask;
+    }
+}
+
+static inline bool bitmap_all_set(const uint64_t *bits, size_t first, size_t count)
+{
+    for (size_t at = first, next; at < first + count; at = next) {
+        uint64_t mask = bitmap_mask(at, first + count, &next);
+        if ((bits[at / 64] & mask) != mask)
+            return false;
+    }
+    return true;
+}
+
+/* The number of bits that are set. */
+static inline size_t bitmap_count(const uint64_t *bits, size_t first, size_t count)
+{
+    size_t sum = 0;
+    for (size_t at = first, next; at < first + count; at = next)
+        sum +=
+            (size_t)__builtin_popcountll(bits[at / 64] & bitmap_mask(at, first + count, &next));
+    return sum;
+}
+
+#endif

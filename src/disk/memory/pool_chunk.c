@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* The chunks of a pool: where cells come from when a magazine is empty, and where they go when it
+ * is full.  pool_inside.h has the states of a cell, the invariants and the locks.
+ *
+ * Growing prefers what costs least: a free cell, then an absent granule of a chunk in use, then a
+ * vacant chunk, then a fresh one.  When the budget has no room left for a whole chunk, one granule
+ * of it is taken.
+ *
+ * Shrinking starts when more memory is free than 1/32 of what is resident plus SLACK, and stops at
+ * half of that, so that a disk that shrinks and grows again does not fault at every step.  Small
+ * cells can be free without making up one free granule: what one sweep could not give back
+ * (leftover) does not start the next sweep.
+ */
+
+#include "disk/memory/pool_inside.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "disk/memory/bitmap.h"
+#include "os/memory.h"
+
+#define SLACK ((uint64_t)2 << 20) /* bytes */
+
+static char *chunk_base(const struct pool *pool, const struct chunk *chunk)
+{
+    return pool->base + chunk_number(pool->inside, chunk) * pool->inside->options.chunk;
+}
+
+/* Lists. */
+
+static void list_put(struct pool_inside *in, struct chunk *chunk, enum chunk_list list)
+{
+    chunk->list = (uint8_t)list;
+    chunk->previous = NULL;
+    chunk->next = in->lists[list];
+    if (chunk->next)
+        chunk->next->previous = chunk;
+    in->lists[list] = chunk;
+}
+
+static void list_remove(struct pool_inside *in, struct chunk *chunk)
+{
+    if (chunk->previous)
+        chunk->previous->next = chunk->next;
+    else
+        in->lists[chunk->list] = chunk->next;
+    if (chunk->next)
+        chunk->next->previous = chunk->previous;
+}
+
+/* Call this after a chunk's counts have changed: it keeps invariant 3. */
+static void chunk_relist_locked(struct pool_inside *in, struct chunk *chunk)
+{
+    enum chunk_list list = chunk_list_for(in, chunk);
+    if (list != chunk->list) {
+        list_remove(in, chunk);
+        list_put(in, chunk, list);
+    }
+}
+
+/* Keeps invariant 5. */
+static void change_free_locked(struct pool_inside *in, int64_t change)
+{
+    in->free += (uint64_t)change;
+    if (in->leftover > in->free)
+        in->leftover = in->free;
+}
+
+/* Growing.  Each function makes cells free, or returns why it cannot. */
+
+/* Keeps invariant 6: call this before only a part of a chunk is resident. */
+static void split_locked(struct pool *pool, struct chunk *chunk)
+{
+    if (pool->inside->options.huge && !chunk->split)
+        os_memory_huge(chunk_base(pool, chunk), pool->inside->options.chunk, false);
+    chunk->split = true;
+}
+
+/* Make n absent granules of a chunk, beginning with `first`, resident and free, if the budget
+ * allows it. */
+static int charge_locked(struct pool *pool, struct chunk *chunk, uint32_t first, uint32_t n,
+                         enum budget_purpose purpose)
+{
+    struct pool_inside *in = pool->inside;
+    uint64_t bytes = (uint64_t)n * in->granule;
+    uint32_t cells = n * in->cells_per_granule;
+    int r = budget_take(in->options.budget, bytes, purpose);
+    if (r < 0)
+        return r;
+    char *base = chunk_base(pool, chunk) + (size_t)first * in->granule;
+    if (in->options.locked && os_memory_lock(base, (size_t)bytes) < 0) {
+        budget_give(in->options.budget, bytes);
+        return -ENOMEM;
+    }
+    bitmap_set(chunk_absent_bits(in, chunk), first, n, false);
+    bitmap_set(chunk_free_bits(in, chunk), (size_t)first * in->cells_per_granule, cells, true);
+    chunk->absent -= n;
+    chunk->free += cells;
+    change_free_locked(in, cells);
+    in->resident += cells;
+    chunk_relist_locked(in, chunk);
+    return 0;
+}
+
+/* The first absent granule of a chunk that has one. */
+static int grow_granule_locked(struct pool *pool, struct chunk *chunk,
+                               enum budget_purpose purpose)
+{
+    const uint64_t *absent = chunk_absent_bits(pool->inside, chunk);
+    uint32_t word = 0;
+    while (!absent[word])
+        word++;
+    split_locked(pool, chunk);
+    return charge_locked(pool, chunk, word * 64 + (uint32_t)__builtin_ctzll(absent[word]), 1,
+                         purpose);
+}
+
+/* All of a vacant chunk. */
+static int grow_chunk_locked(struct pool *pool, struct chunk *chunk, enum budget_purpose purpose)
+{
+    struct pool_inside *in = pool->inside;
+    if (in->options.huge && chunk->split)
+        os_memory_huge(chunk_base(pool, chunk), in->options.chunk, true);
+    chunk->split = false;
+    return charge_locked(pool, chunk, 0, in->granules_per_chunk, purpose);
+}
+
+/* Make the first fresh chunk vacant. */
+static int commit_fresh_locked(struct pool *pool)
+{
+    struct pool_inside *in = pool->inside;
+    if (in->fresh == in->chunk_count)
+        return -ENOSPC;
+    struct chunk *chunk = &in->chunks[in->fresh];
+    if (os_memory_commit(chunk_base(pool, chunk), in->options.chunk) < 0)
+        return -ENOMEM;
+    in->fresh++;
+    chunk->absent = in->granules_per_chunk;
+    bitmap_set(chunk_absent_bits(in, chunk), 0, in->granules_per_chunk, true);
+    list_put(in, chunk, CHUNK_VACANT);
+    return 0;
+}
+
+/* Make cells free in the cheapest way there is. */
+static int grow_locked(struct pool *pool, enum budget_purpose purpose)
+{
+    struct pool_inside *in = pool->inside;
+    int r = 0;
+    if (in->lists[CHUNK_HOLLOW])
+        return grow_granule_locked(pool, in->lists[CHUNK_HOLLOW], purpose);
+    if (!in->lists[CHUNK_VACANT])
+        r = commit_fresh_locked(pool);
+    if (r == 0)
+        r = grow_chunk_locked(pool, in->lists[CHUNK_VACANT], purpose);
+    if (r == -ENOSPC && in->lists[CHUNK_VACANT])
+        r = grow_granule_locked(pool, in->lists[CHUNK_VACANT], purpose);
+    return r;
+}
+
+static unsigned take_from_chunk_locked(struct pool_inside *in, struct chunk *chunk, unsigned n,
+                                       uint64_t *cells)
+{
+    uint64_t *bits = chunk_free_bits(in, chunk);
+    uint64_t first = chunk_number(in, chunk) * in->cells_per_chunk;
+    if (n > chunk->free)
+        n = chunk->free;
+    unsigned left = n;
+    for (size_t word = 0; left; word++) {
+        for (; left && bits[word]; bits[word] &= bits[word] - 1)
+            cells[--left] = first + word * 64 + (unsigned)__builtin_ctzll(bits[word]);
+    }
+    chunk->free -= n;
+    change_free_locked(in, -(int64_t)n);
+    chunk_relist_locked(in, chunk);
+    return n;
+}
+
+int pool_take_batch(struct pool *pool, enum budget_purpose purpose, unsigned n, uint64_t *cells,
+                    unsigned *taken)
+{
+    struct pool_inside *in = pool->inside;
+    pthread_mutex_lock(&in->lock);
+    int r = 0;
+    if (!in->lists[CHUNK_PARTIAL])
+        r = grow_locked(pool, purpose);
+    if (r == 0)
+        *taken = take_from_chunk_locked(in, in->lists[CHUNK_PARTIAL], n, cells);
+    pthread_mutex_unlock(&in->lock);
+    return r;
+}
+
+/* Shrinking. */
+
+/* Make all cells of n granules, beginning with `first`, free or in use.  The granules are
+ * resident, and their cells were all of the other kind. */
+static void granules_set_free_locked(struct pool_inside *in, struct chunk *chunk, uint32_t first,
+                                     uint32_t n, bool value)
+{
+    uint32_t cells = n * in->cells_per_granule;
+    bitmap_set(chunk_free_bits(in, chunk), (size_t)first * in->cells_per_granule, cells, value);
+    chunk->free += value ? cells : -cells;
+    change_free_locked(in, value ? (int64_t)cells : -(int64_t)cells);
+    chunk_relist_locked(in, chunk);
+}
+
+/* Give n free granules back to the system.  It takes its time, so this releases the lock and takes
+ * it again; meanwhile the granules count as in use, and belong to this call.  If the system refuses
+ * them, they are free again. */
+static void discard_locked(struct pool *pool, struct chunk *chunk, uint32_t first, uint32_t n)
+{
+    struct pool_inside *in = pool->inside;
+    char *base = chunk_base(pool, chunk);
+    if (n < in->granules_per_chunk)
+        split_locked(pool, chunk);
+    granules_set_free_locked(in, chunk, first, n, false);
+    in->discards++;
+    pthread_mutex_unlock(&in->lock);
+    int r = os_memory_discard(base + (size_t)first * in->granule, (size_t)n * in->granule);
+    pthread_mutex_lock(&in->lock);
+    in->discards--;
+    pthread_cond_broadcast(&in->discarded);
+    if (r < 0) {
+        granules_set_free_locked(in, chunk, first, n, true);
+        return;
+    }
+    bitmap_set(chunk_absent_bits(in, chunk), first, n, true);
+    chunk->absent += n;
+    in->resident -= (uint64_t)n * in->cells_per_granule;
+    budget_give(in->options.budget, (uint64_t)n * in->granule);
+    chunk_relist_locked(in, chunk);
+}
+
+static bool granule_is_free(const struct pool_inside *in, const struct chunk *chunk, uint32_t at)
+{
+    return bitmap_all_set(chunk_free_bits(in, chunk), (size_t)at * in->cells_per_granule,
+                          in->cells_per_granule);
+}
+
+/* Give back each run of free granules.  Releases the lock and takes it again. */
+static void shrink_chunk_locked(struct pool *pool, struct chunk *chunk)
+{
+    struct pool_inside *in = pool->inside;
+    for (uint32_t first = 0; first < in->granules_per_chunk; first++) {
+        uint32_t end = first;
+        while (end < in->granules_per_chunk && granule_is_free(in, chunk, end))
+            end++;
+        if (end > first)
+            discard_locked(pool, chunk, first, end - first);
+        first = end;
+    }
+}
+
+void pool_shrink_to(struct pool *pool, uint64_t keep)
+{
+    struct pool_inside *in = pool->inside;
+    pthread_mutex_lock(&in->lock);
+    for (unsigned emptiness = 4; emptiness-- && in->free > keep;) {
+        uint32_t least = in->cells_per_chunk / 4 * emptiness; /* three quarters, a half, ... */
+        for (uint64_t i = 0; i < in->fresh && in->free > keep; i++) {
+            struct chunk *chunk = &in->chunks[i];
+            if (chunk->free && chunk->free + chunk->absent * in->cells_per_granule >= least)
+                shrink_chunk_locked(pool, chunk);
+        }
+    }
+    in->leftover = in->free > keep ? in->free - keep : 0;
+    pthread_mutex_unlock(&in->lock);
+}
+
+void pool_give_batch(struct pool *pool, unsigned n, const uint64_t *cells)
+{
+    struct pool_inside *in = pool->inside;
+    pthread_mutex_lock(&in->lock);
+    for (unsigned i = 0; i < n; i++) {
+        struct chunk *chunk = &in->chunks[cells[i] / in->cells_per_chunk];
+        size_t at = cells[i] % in->cells_per_chunk;
+        assert(!bitmap_get(chunk_free_bits(in, chunk), at));
+        bitmap_set(chunk_free_bits(in, chunk), at, 1, true);
+        chunk->free++;
+        chunk_relist_locked(in, chunk);
+    }
+    change_free_locked(in, n);
+    uint64_t slack = in->resident / 32 + (SLACK >> pool->cell_shift);
+    bool too_much = in->free - in->leftover > slack;
+    pthread_mutex_unlock(&in->lock);
+    if (too_much)
+        pool_shrink_to(pool, slack / 2);
+}
