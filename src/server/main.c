@@ -28,6 +28,7 @@
 #include "server/host/log.h"
 #include "server/host/privileges.h"
 #include "server/net/listen.h"
+#include "server/net/socket_kind.h"
 #include "server/net/tls.h"
 #include "server/session/server.h"
 #include "server/session/stats.h"
@@ -50,8 +51,8 @@ struct program {
     struct listeners listeners;
     struct server server;
     struct stats_file stats;
-    int signals; /* signalfd */
-    pid_t child; /* of --run, 0: none */
+    int signals;            /* signalfd */
+    struct captive captive; /* of --run */
     bool has_pidfile;
     enum accepting accepting;
     int64_t stats_due; /* milliseconds */
@@ -115,14 +116,14 @@ static int prepare(struct program *program)
 {
     const struct options *options = &program->options;
     struct reason reason;
-    captive_raise_descriptors();
+    captive_raise_descriptors(&program->captive);
     if (options->disk.mlock || options->swap)
         lock_memory_raise_limit();
-    if (options->listen == LISTEN_STDIO && (check_stream(STDIN_FILENO, "standard input") < 0 ||
+    if (options->listen.kind->is_single && (check_stream(STDIN_FILENO, "standard input") < 0 ||
                                             check_stream(STDOUT_FILENO, "standard output") < 0))
         return -1;
-    if (options->tls != TLS_OFF &&
-        tls_credentials_load(options, &program->credentials, &reason) < 0)
+    if (options->tls.mode != TLS_OFF &&
+        tls_credentials_load(&options->tls, &program->credentials, &reason) < 0)
         return report(reason.text);
     int r = disk_create(&options->disk, &program->disk);
     if (r < 0) {
@@ -131,7 +132,8 @@ static int prepare(struct program *program)
     }
     if (options->stats && stats_file_open(&program->stats, options->stats, &reason) < 0)
         return report(reason.text);
-    if (listen_open(options, &program->listeners, &reason) < 0)
+    if (listen_open(&options->listen, &program->listeners, &reason) < 0 ||
+        listen_give_away(&program->listeners, &options->run_as, &reason) < 0)
         return report(reason.text);
     return 0;
 }
@@ -148,7 +150,7 @@ static int settle(struct program *program)
     if (options->swap)
         lock_memory_become_flusher();
     /* What --run starts may want it: fusermount is such a program. */
-    if ((options->user || options->group) && !options->run)
+    if ((options->run_as.user || options->run_as.group) && !options->run)
         privileges_forbid_new();
     int r = disk_start(program->disk);
     if (r < 0) {
@@ -167,13 +169,13 @@ static int start_server(struct program *program)
                    .read_only = options->read_only,
                    .preferred = disk_page_size(program->disk),
                    .payload_max = PAYLOAD_MAX,
-                   .name = options->export_name ? options->export_name : "",
+                   .name = options->listen.export_name ? options->listen.export_name : "",
                    .description = "a RAM disk"},
         .policy = {.handshake_flags = (uint16_t)(options->handshake_mask &
                                                  (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES)),
                    .structured = !options->no_structured,
-                   .tls_offered = options->tls != TLS_OFF,
-                   .tls_required = options->tls == TLS_REQUIRE},
+                   .tls_offered = options->tls.mode != TLS_OFF,
+                   .tls_required = options->tls.mode == TLS_REQUIRE},
         .credentials = program->credentials,
         .timeout = options->timeout,
         .keepalive = options->keepalive,
@@ -203,9 +205,9 @@ static int become_user(struct program *program)
     struct reason reason;
     if (options->swap && lock_program(program) < 0)
         return -1;
-    if (privileges_become(options->user, options->group, &reason) < 0)
+    if (privileges_become(&options->run_as, &reason) < 0)
         return report(reason.text);
-    if (options->listen != LISTEN_STDIO)
+    if (!options->listen.kind->is_single)
         return 0;
     int r = server_adopt(&program->server, STDIN_FILENO, STDOUT_FILENO);
     return r < 0 ? report(strerror(-r)) : 0;
@@ -217,7 +219,7 @@ static void announce(const struct program *program)
     const char *uri = program->listeners.uri;
     /* Whoever passed the sockets knows, and may have passed its own standard output too: what
      * nbdcopy writes there is a disk. */
-    bool is_known = options->run || options->listen == LISTEN_ACTIVATED;
+    bool is_known = options->run || options->listen.kind->is_passed;
     if (!uri || (is_known && !options->print_uri))
         return;
     if (!options->foreground || is_known) {
@@ -245,6 +247,25 @@ static int write_stats(struct program *program)
     return r;
 }
 
+static int start_command(struct program *program)
+{
+    static const char *const tls[] = {[TLS_OFF] = NULL, [TLS_ON] = "1", [TLS_REQUIRE] = "2"};
+    const struct options *options = &program->options;
+    const struct captive_options command = {
+        .command = options->run,
+        .uri = program->listeners.uri,
+        .nbd = program->listeners.nbd,
+        .unix_path = program->listeners.unix_path,
+        .export_name = options->listen.export_name,
+        .port = program->listeners.port,
+        .tls = tls[options->tls.mode],
+    };
+    struct reason reason;
+    if (options->run && captive_start(&program->captive, &command, &reason) < 0)
+        return report(reason.text);
+    return 0;
+}
+
 /* Clients can connect: tell everybody. */
 static int tell_ready(struct program *program)
 {
@@ -260,9 +281,7 @@ static int tell_ready(struct program *program)
     announce(program);
     background_ready();
     log_init(options->log, options->verbose, !options->foreground);
-    if (options->run && captive_start(options, &program->listeners, &program->child, &reason) < 0)
-        return report(reason.text);
-    return 0;
+    return start_command(program);
 }
 
 /* Serve. */
@@ -293,9 +312,10 @@ static bool take_signal(struct program *program)
         program->stats_due = 0;
         return true;
     case SIGCHLD:
-        if (program->child == 0 || waitpid(program->child, &status, WNOHANG) != program->child)
+        if (program->captive.child == 0 ||
+            waitpid(program->captive.child, &status, WNOHANG) != program->captive.child)
             return true;
-        program->child = 0;
+        program->captive.child = 0;
         program->status = captive_exit_status(status);
         return false;
     default:
@@ -327,7 +347,7 @@ static void accept_all(struct program *program)
 /* The only client of -s has gone. */
 static bool is_deserted(const struct program *program)
 {
-    return program->options.listen == LISTEN_STDIO &&
+    return program->options.listen.kind->is_single &&
            atomic_load_explicit(&program->server.connections, memory_order_relaxed) == 0;
 }
 
@@ -385,14 +405,14 @@ static void take_down(struct program *program)
 {
     /* The command has the time to end that the server takes, and no more than a second. */
     int64_t deadline = os_clock() + CHILD_MILLISECONDS;
-    if (program->child)
-        kill(program->child, SIGTERM);
+    if (program->captive.child)
+        kill(program->captive.child, SIGTERM);
     if (program->server.loop_count) {
         server_stop(&program->server);
         write_stats(program);
     }
-    if (program->child)
-        await_child(program->child, deadline);
+    if (program->captive.child)
+        await_child(program->captive.child, deadline);
     listen_close(&program->listeners);
     if (program->has_pidfile)
         pidfile_remove(program->options.pidfile);

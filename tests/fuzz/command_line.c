@@ -13,6 +13,7 @@
 #include "demand.h"
 #include "disk/allocator.h"
 #include "server/cli/options.h"
+#include "server/net/socket_kind.h"
 #include "text.h"
 #include "text/reason.h"
 
@@ -48,17 +49,17 @@ static bool is_within(const char *value, const struct line *line)
 static void check_texts(const struct options *options, const struct line *line)
 {
     const char *const texts[] = {
-        options->unix_path,
-        options->port,
-        options->address,
-        options->export_name,
+        options->listen.unix_path,
+        options->listen.port,
+        options->listen.address,
+        options->listen.export_name,
         options->run,
         options->pidfile,
-        options->user,
-        options->group,
-        options->tls_psk,
+        options->run_as.user,
+        options->run_as.group,
+        options->tls.psk_file,
         options->stats,
-        options->tls_certificates,
+        options->tls.certificates,
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         DEMAND(is_within(texts[i], line), "text %zu is not a word of the line", i);
@@ -76,15 +77,14 @@ static void check(const struct options *options, const struct line *line)
     DEMAND(options->threads <= OPTIONS_THREADS_MAX, "threads");
     DEMAND(options->max_connections <= OPTIONS_CONNECTIONS_MAX, "connections");
     DEMAND(options->timeout <= OPTIONS_TIMEOUT_MAX, "timeout");
-    DEMAND(options->listen <= LISTEN_ACTIVATED && options->tls <= TLS_REQUIRE &&
-               options->log <= LOG_TO_NULL,
-           "listen %d, TLS %d, log %d", (int)options->listen, (int)options->tls,
-           (int)options->log);
-    DEMAND(options->family == AF_UNSPEC || options->family == AF_INET ||
-               options->family == AF_INET6,
-           "family %d", options->family);
-    DEMAND(options->listen != LISTEN_UNIX || options->unix_path, "a socket without a path");
-    DEMAND(!options->tls_verify_peer || options->tls != TLS_OFF, "verified without TLS");
+    DEMAND(options->tls.mode <= TLS_REQUIRE && options->log <= LOG_TO_NULL, "TLS %d, log %d",
+           (int)options->tls.mode, (int)options->log);
+    DEMAND(options->listen.family == AF_UNSPEC || options->listen.family == AF_INET ||
+               options->listen.family == AF_INET6,
+           "family %d", options->listen.family);
+    DEMAND(options->listen.kind != &socket_unix || options->listen.unix_path,
+           "a socket without a path");
+    DEMAND(!options->tls.verify_peer || options->tls.mode != TLS_OFF, "verified without TLS");
 }
 
 /* Writing out. */
@@ -104,16 +104,16 @@ static void add_texts(struct line *line, const struct options *options)
     const struct {
         const char *name, *value;
     } texts[] = {
-        {"unix", options->unix_path},
-        {"port", options->port},
-        {"ip-addr", options->address},
-        {"export-name", options->export_name},
+        {"unix", options->listen.unix_path},
+        {"port", options->listen.port},
+        {"ip-addr", options->listen.address},
+        {"export-name", options->listen.export_name},
         {"run", options->run},
         {"pidfile", options->pidfile},
-        {"user", options->user},
-        {"group", options->group},
-        {"tls-certificates", options->tls_certificates},
-        {"tls-psk", options->tls_psk},
+        {"user", options->run_as.user},
+        {"group", options->run_as.group},
+        {"tls-certificates", options->tls.certificates},
+        {"tls-psk", options->tls.psk_file},
         {"stats", options->stats},
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
@@ -133,13 +133,13 @@ static void add_flags(struct line *line, const struct options *options)
         {"read-only", options->read_only},
         {"keepalive", options->keepalive},
         {"swap", options->swap},
-        {"tls-verify-peer", options->tls_verify_peer},
+        {"tls-verify-peer", options->tls.verify_peer},
         {"no-sr", options->no_structured},
         {"verbose", options->verbose},
-        {"vsock", options->listen == LISTEN_VSOCK},
-        {"single", options->listen == LISTEN_STDIO},
-        {"ipv4-only", options->family == AF_INET},
-        {"ipv6-only", options->family == AF_INET6},
+        {"vsock", options->listen.kind == &socket_vsock},
+        {"single", options->listen.kind == &socket_stdio},
+        {"ipv4-only", options->listen.family == AF_INET},
+        {"ipv6-only", options->listen.family == AF_INET6},
     };
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (flags[i].on)
@@ -155,7 +155,7 @@ static void add_values(struct line *line, const struct options *options)
     add(line, "--max-connections=%u", options->max_connections);
     add(line, "--timeout=%u", options->timeout);
     add(line, "--mask-handshake=%#x", options->handshake_mask);
-    add(line, "--tls=%s", tls[options->tls]);
+    add(line, "--tls=%s", tls[options->tls.mode]);
     add(line, "--log=%s", log[options->log]);
     add(line, "size=%" PRIu64, disk->size);
     if (disk->limit)
@@ -173,13 +173,15 @@ static bool is_same_text(const char *a, const char *b)
 
 static void demand_same_texts(const struct options *a, const struct options *b)
 {
-    DEMAND(is_same_text(a->unix_path, b->unix_path) && is_same_text(a->port, b->port) &&
-               is_same_text(a->address, b->address) &&
-               is_same_text(a->export_name, b->export_name) && is_same_text(a->run, b->run) &&
-               is_same_text(a->pidfile, b->pidfile) && is_same_text(a->user, b->user) &&
-               is_same_text(a->group, b->group) &&
-               is_same_text(a->tls_certificates, b->tls_certificates) &&
-               is_same_text(a->tls_psk, b->tls_psk) && is_same_text(a->stats, b->stats),
+    DEMAND(is_same_text(a->listen.unix_path, b->listen.unix_path) &&
+               is_same_text(a->listen.port, b->listen.port) &&
+               is_same_text(a->listen.address, b->listen.address) &&
+               is_same_text(a->listen.export_name, b->listen.export_name) &&
+               is_same_text(a->run, b->run) && is_same_text(a->pidfile, b->pidfile) &&
+               is_same_text(a->run_as.user, b->run_as.user) &&
+               is_same_text(a->run_as.group, b->run_as.group) &&
+               is_same_text(a->tls.certificates, b->tls.certificates) &&
+               is_same_text(a->tls.psk_file, b->tls.psk_file) && is_same_text(a->stats, b->stats),
            "another text");
 }
 
@@ -190,13 +192,14 @@ static void demand_same(const struct options *a, const struct options *b)
                a->disk.allocator == b->disk.allocator && a->disk.mlock == b->disk.mlock &&
                a->disk.level == b->disk.level,
            "another disk");
-    DEMAND(a->listen == b->listen && a->family == b->family && a->foreground == b->foreground &&
-               a->print_uri == b->print_uri && a->exit_with_parent == b->exit_with_parent &&
-               a->swap == b->swap && a->read_only == b->read_only && a->threads == b->threads &&
+    DEMAND(a->listen.kind == b->listen.kind && a->listen.family == b->listen.family &&
+               a->foreground == b->foreground && a->print_uri == b->print_uri &&
+               a->exit_with_parent == b->exit_with_parent && a->swap == b->swap &&
+               a->read_only == b->read_only && a->threads == b->threads &&
                a->max_connections == b->max_connections && a->timeout == b->timeout &&
                a->keepalive == b->keepalive && a->no_structured == b->no_structured &&
-               a->handshake_mask == b->handshake_mask && a->tls == b->tls &&
-               a->tls_verify_peer == b->tls_verify_peer && a->verbose == b->verbose &&
+               a->handshake_mask == b->handshake_mask && a->tls.mode == b->tls.mode &&
+               a->tls.verify_peer == b->tls.verify_peer && a->verbose == b->verbose &&
                a->log == b->log,
            "another number or flag");
 }
@@ -257,7 +260,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         text_check_reason(&reason);
     if (action == OPTIONS_SERVE)
         check(&options, &line);
-    if (action == OPTIONS_SERVE && options.listen != LISTEN_ACTIVATED)
+    if (action == OPTIONS_SERVE && options.listen.kind != &socket_activated)
         check_written(&options);
     while (--line.count)
         free(line.words[line.count]);

@@ -11,7 +11,8 @@
 #include "demand.h"
 #include "disk/allocator.h"
 #include "server/cli/parse_value.h"
-#include "server/net/listeners.h"
+#include "server/net/listen.h"
+#include "server/net/socket_kind.h"
 #include "text.h"
 #include "text/parse.h"
 #include "text/reason.h"
@@ -169,15 +170,19 @@ static void try_uri(const char *text)
     const struct listeners listeners = {.count = 1};
     if (path)
         *path++ = '\0';
-    struct options options = {.listen = LISTEN_UNIX, .export_name = copy, .unix_path = path};
-    options.tls = strlen(text) % 2 ? TLS_REQUIRE : TLS_ON;
+    const struct listen_options options = {
+        .kind = &socket_unix,
+        .export_name = copy,
+        .unix_path = path,
+        .is_tls_required = strlen(text) % 2,
+    };
     bound = (struct sockaddr_un){.sun_family = AF_UNIX};
     size_t n = path ? strlen(path) : 0;
     n = n < sizeof bound.sun_path ? n : sizeof bound.sun_path;
     memcpy(bound.sun_path, path ? path : "", n);
     bound_length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
     char *uri = uri_of_listeners(&options, &listeners);
-    const char *start = options.tls == TLS_REQUIRE ? "nbds+unix:///" : "nbd+unix:///";
+    const char *start = options.is_tls_required ? "nbds+unix:///" : "nbd+unix:///";
     DEMAND(uri && copy && strncmp(uri, start, strlen(start)) == 0, "no URI");
     const char *at = expect_decoded(uri + strlen(start), '?', copy, strlen(copy));
     DEMAND(strncmp(at, "?socket=", 8) == 0, "%s", at);

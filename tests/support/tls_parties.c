@@ -189,8 +189,8 @@ int tls_parties_free(void **state)
 int tls_try_load(const char *certificates, const char *keys, bool verify_peer,
                  struct tls_credentials **credentials, struct reason *reason)
 {
-    struct options options = {
-        .tls_certificates = certificates, .tls_psk = keys, .tls_verify_peer = verify_peer};
+    struct tls_options options = {
+        .certificates = certificates, .psk_file = keys, .verify_peer = verify_peer};
     return tls_credentials_load(&options, credentials, reason);
 }
 

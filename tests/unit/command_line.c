@@ -15,6 +15,7 @@
 #include "server/cli/option_table.h"
 #include "server/cli/options.h"
 #include "server/net/listen.h"
+#include "server/net/socket_kind.h"
 #include "text/parse.h"
 #include "text/reason.h"
 
@@ -65,20 +66,20 @@ static void defaults(void **state)
     assert_int_equal(options.disk.limit, 0);
     assert_null(options.disk.allocator) /* the default */;
     assert_int_equal(options.disk.level, DISK_LEVEL_DEFAULT);
-    assert_int_equal(options.listen, LISTEN_TCP);
-    assert_null(options.port);
-    assert_null(options.address);
-    assert_int_equal(options.family, AF_UNSPEC);
+    assert_ptr_equal(options.listen.kind, &socket_tcp);
+    assert_null(options.listen.port);
+    assert_null(options.listen.address);
+    assert_int_equal(options.listen.family, AF_UNSPEC);
     assert_false(options.foreground);
     assert_false(options.read_only);
     assert_int_equal(options.threads, 0);
     assert_int_equal(options.max_connections, 0);
     assert_int_equal(options.timeout, OPTIONS_TIMEOUT_DEFAULT);
     assert_int_equal(options.handshake_mask, UINT16_MAX);
-    assert_int_equal(options.tls, TLS_OFF);
+    assert_int_equal(options.tls.mode, TLS_OFF);
     assert_int_equal(options.log, LOG_TO_DEFAULT);
     assert_null(options.run);
-    assert_null(options.export_name);
+    assert_null(options.listen.export_name);
 }
 
 /* Options with a text, by every name they have. */
@@ -89,27 +90,27 @@ static void texts(void **state)
         const char *words;
         const char **field;
     } table[] = {
-        {"-U x", &options.unix_path},
-        {"--unix x", &options.unix_path},
-        {"-p x", &options.port},
-        {"--port=x", &options.port},
-        {"-i x", &options.address},
-        {"--ip-addr x", &options.address},
-        {"--ipaddr=x", &options.address},
-        {"-e x", &options.export_name},
-        {"--export x", &options.export_name},
-        {"--export-name=x", &options.export_name},
-        {"--exportname x", &options.export_name},
+        {"-U x", &options.listen.unix_path},
+        {"--unix x", &options.listen.unix_path},
+        {"-p x", &options.listen.port},
+        {"--port=x", &options.listen.port},
+        {"-i x", &options.listen.address},
+        {"--ip-addr x", &options.listen.address},
+        {"--ipaddr=x", &options.listen.address},
+        {"-e x", &options.listen.export_name},
+        {"--export x", &options.listen.export_name},
+        {"--export-name=x", &options.listen.export_name},
+        {"--exportname x", &options.listen.export_name},
         {"--run x", &options.run},
         {"-P x", &options.pidfile},
         {"--pidfile=x", &options.pidfile},
         {"--pid-file x", &options.pidfile},
-        {"-u x", &options.user},
-        {"--user x", &options.user},
-        {"-gx", &options.group},
-        {"--group=x", &options.group},
-        {"--tls-certificates x", &options.tls_certificates},
-        {"--tls-psk=x", &options.tls_psk},
+        {"-u x", &options.run_as.user},
+        {"--user x", &options.run_as.user},
+        {"-gx", &options.run_as.group},
+        {"--group=x", &options.run_as.group},
+        {"--tls-certificates x", &options.tls.certificates},
+        {"--tls-psk=x", &options.tls.psk_file},
         {"--stats x", &options.stats},
     };
     char line[64];
@@ -144,7 +145,7 @@ static void flags(void **state)
         {"--keepalive", &options.keepalive},
         {"--no-sr", &options.no_structured},
         {"--no-structured-replies", &options.no_structured},
-        {"--tls=on --tls-verify-peer", &options.tls_verify_peer},
+        {"--tls=on --tls-verify-peer", &options.tls.verify_peer},
         {"-v", &options.verbose},
         {"--verbose", &options.verbose},
         {"-nvf", &options.verbose},
@@ -212,8 +213,8 @@ static void choices(void **state)
     for (size_t i = 0; i < COUNT(modes); i++) {
         snprintf(line, sizeof line, "1M %s", modes[i].words);
         accepts(line);
-        if (options.tls != modes[i].tls)
-            fail_msg("'%s': %d", line, options.tls);
+        if (options.tls.mode != modes[i].tls)
+            fail_msg("'%s': %d", line, options.tls.mode);
     }
     refuses("--tls=maybe 1M", "--tls=maybe: off, on and require are accepted");
     refuses("--tls= 1M", "off, on and require");
@@ -232,18 +233,18 @@ static void places(void **state)
 {
     (void)state;
     accepts("-U - 1M");
-    assert_int_equal(options.listen, LISTEN_UNIX);
+    assert_ptr_equal(options.listen.kind, &socket_unix);
     accepts("-s 1M");
-    assert_int_equal(options.listen, LISTEN_STDIO);
+    assert_ptr_equal(options.listen.kind, &socket_stdio);
     accepts("--stdin 1M");
-    assert_int_equal(options.listen, LISTEN_STDIO);
+    assert_ptr_equal(options.listen.kind, &socket_stdio);
     accepts("--vsock -p 4294967295 1M");
-    assert_int_equal(options.listen, LISTEN_VSOCK);
+    assert_ptr_equal(options.listen.kind, &socket_vsock);
     accepts("-p 65535 -i :: -6 1M");
-    assert_int_equal(options.listen, LISTEN_TCP);
-    assert_int_equal(options.family, AF_INET6);
+    assert_ptr_equal(options.listen.kind, &socket_tcp);
+    assert_int_equal(options.listen.family, AF_INET6);
     accepts("-4 -p nbd 1M");
-    assert_int_equal(options.family, AF_INET);
+    assert_int_equal(options.listen.family, AF_INET);
     refuses("-p 65536 1M", "0 to 65535");
     refuses("-p -1 1M", "0 to 65535");
     refuses("-p 1x 1M", "0 to 65535");
@@ -289,8 +290,8 @@ static void the_last_one_counts(void **state)
     (void)state;
     accepts("-U a -U b -e c --export=d -t 1 -t 2 1M size=2M 3M limit=4M limit=5M "
             "allocator=malloc allocator=zstd");
-    assert_string_equal(options.unix_path, "b");
-    assert_string_equal(options.export_name, "d");
+    assert_string_equal(options.listen.unix_path, "b");
+    assert_string_equal(options.listen.export_name, "d");
     assert_int_equal(options.threads, 2);
     assert_int_equal(options.disk.size, 3 * MiB);
     assert_int_equal(options.disk.limit, 5 * MiB);
@@ -447,7 +448,7 @@ static void activation(void **state)
     char line[64];
     set_activation(getpid(), "1");
     accepts("1M");
-    assert_int_equal(options.listen, LISTEN_ACTIVATED);
+    assert_ptr_equal(options.listen.kind, &socket_activated);
     assert_true(options.foreground);
     for (size_t i = 0; i < COUNT(other_places); i++) {
         snprintf(line, sizeof line, "%s 1M", other_places[i]);
@@ -461,13 +462,13 @@ static void activation(void **state)
     }
     set_activation(getpid(), NULL);
     accepts("1M");
-    assert_int_equal(options.listen, LISTEN_TCP);
+    assert_ptr_equal(options.listen.kind, &socket_tcp);
     set_activation((long)getpid() + 1, "1");
     accepts("-U x 1M");
-    assert_int_equal(options.listen, LISTEN_UNIX);
+    assert_ptr_equal(options.listen.kind, &socket_unix);
     unsetenv("LISTEN_PID");
     accepts("1M");
-    assert_int_equal(options.listen, LISTEN_TCP);
+    assert_ptr_equal(options.listen.kind, &socket_tcp);
     unsetenv("LISTEN_FDS");
 }
 

@@ -19,7 +19,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "server/host/privileges.h"
 #include "server/net/listen.h"
+#include "server/net/socket_kind.h"
 #include "text/reason.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -49,18 +51,18 @@ static int open_descriptors(void)
     return n;
 }
 
-static struct options tcp(void)
+static struct listen_options tcp(void)
 {
-    return (struct options){.listen = LISTEN_TCP, .port = "0", .family = AF_UNSPEC};
+    return (struct listen_options){.kind = &socket_tcp, .port = "0", .family = AF_UNSPEC};
 }
 
-static struct options unix_at(const char *path)
+static struct listen_options unix_at(const char *path)
 {
-    return (struct options){.listen = LISTEN_UNIX, .unix_path = path};
+    return (struct listen_options){.kind = &socket_unix, .unix_path = path};
 }
 
 /* Open, and check what is so of all sockets. */
-static void opens(const struct options *options, struct listeners *listeners)
+static void opens(const struct listen_options *options, struct listeners *listeners)
 {
     struct reason reason = {0};
     int err = listen_open(options, listeners, &reason);
@@ -81,7 +83,7 @@ static void opens(const struct options *options, struct listeners *listeners)
 }
 
 /* Refused with this error and one line that has these words in it; nothing is left. */
-static void refuses(const struct options *options, int expected, const char *words)
+static void refuses(const struct listen_options *options, int expected, const char *words)
 {
     struct listeners listeners;
     struct reason reason;
@@ -129,7 +131,7 @@ static int bound_socket(const char *path, int type)
 static void unix_socket(void **state)
 {
     const struct folder *folder = *state;
-    struct options options = unix_at("s");
+    struct listen_options options = unix_at("s");
     struct listeners listeners;
     char expected[128];
     int before = open_descriptors();
@@ -154,7 +156,7 @@ static void unix_socket(void **state)
 static void private_folder(void **state)
 {
     const struct folder *folder = *state;
-    struct options options = unix_at("-");
+    struct listen_options options = unix_at("-");
     struct listeners listeners;
     struct stat status;
     opens(&options, &listeners);
@@ -179,7 +181,7 @@ static void private_folder(void **state)
 static void private_folder_too_deep(void **state)
 {
     (void)state;
-    struct options options = unix_at("-");
+    struct listen_options options = unix_at("-");
     struct listeners listeners;
     char deep[UNIX_PATH_LONGEST + 1];
     memset(deep, 'd', sizeof deep - 1);
@@ -194,7 +196,7 @@ static void private_folder_too_deep(void **state)
 static void leftover_is_replaced(void **state)
 {
     (void)state;
-    struct options options = unix_at("s");
+    struct listen_options options = unix_at("s");
     struct listeners listeners;
     static const int types[] = {SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM};
     for (size_t i = 0; i < COUNT(types); i++) {
@@ -210,7 +212,7 @@ static void leftover_is_replaced(void **state)
 static void live_is_refused(void **state)
 {
     (void)state;
-    struct options options = unix_at("s");
+    struct listen_options options = unix_at("s");
     static const int types[] = {SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM};
     for (size_t i = 0; i < COUNT(types); i++) {
         int fd = bound_socket("s", types[i]);
@@ -233,7 +235,7 @@ static void live_is_refused(void **state)
 static void live_and_busy_is_refused(void **state)
 {
     (void)state;
-    struct options options = unix_at("s");
+    struct listen_options options = unix_at("s");
     struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "s"};
     int fd = bound_socket("s", SOCK_STREAM), clients[16];
     assert_int_equal(listen(fd, 0), 0);
@@ -253,7 +255,7 @@ static void live_and_busy_is_refused(void **state)
 static void other_files_are_refused(void **state)
 {
     (void)state;
-    struct options options = unix_at("s");
+    struct listen_options options = unix_at("s");
     close(open("other", O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
     assert_int_equal(link("other", "s"), 0);
     refuses(&options, -ENOTSOCK, "no socket");
@@ -277,7 +279,7 @@ static void other_files_are_refused(void **state)
 static void long_paths(void **state)
 {
     const struct folder *folder = *state;
-    struct options options;
+    struct listen_options options;
     struct listeners listeners;
     char path[UNIX_PATH_LONGEST + 2];
     size_t start = (size_t)snprintf(path, sizeof path, "%s/", folder->path);
@@ -302,7 +304,7 @@ static void long_paths(void **state)
 static void close_leaves_others(void **state)
 {
     (void)state;
-    struct options options = unix_at("s");
+    struct listen_options options = unix_at("s");
     struct listeners listeners;
     opens(&options, &listeners);
     unlink("s");
@@ -324,7 +326,7 @@ static void close_leaves_others(void **state)
 static void close_despite_copies(void **state)
 {
     (void)state;
-    struct options options = unix_at("s");
+    struct listen_options options = unix_at("s");
     struct listeners listeners;
     opens(&options, &listeners);
     int copy = dup(listeners.fds[0]);
@@ -337,7 +339,7 @@ static void close_despite_copies(void **state)
 /* In a child: open when all may, tell whether it worked, and keep it until told. */
 static void rival(int go, int result, int end)
 {
-    struct options options = unix_at("s");
+    struct listen_options options = unix_at("s");
     struct listeners listeners;
     struct reason reason;
     char byte;
@@ -424,7 +426,7 @@ static bool has_ipv6(void)
 }
 
 /* The URI is this, and the port. */
-static void tcp_uri(const struct options *options, const char *start)
+static void tcp_uri(const struct listen_options *options, const char *start)
 {
     struct listeners listeners;
     char expected[128];
@@ -437,7 +439,7 @@ static void tcp_uri(const struct options *options, const char *start)
 static void tcp_loopback(void **state)
 {
     (void)state;
-    struct options options = tcp();
+    struct listen_options options = tcp();
     struct listeners listeners;
     opens(&options, &listeners);
     assert_int_equal(listeners.count, has_ipv6() ? 2 : 1);
@@ -453,7 +455,7 @@ static void tcp_loopback(void **state)
 static void tcp_version_4(void **state)
 {
     (void)state;
-    struct options options = tcp();
+    struct listen_options options = tcp();
     struct listeners listeners;
     options.family = AF_INET;
     opens(&options, &listeners);
@@ -472,7 +474,7 @@ static void tcp_version_4(void **state)
 static void tcp_version_6(void **state)
 {
     (void)state;
-    struct options options = tcp();
+    struct listen_options options = tcp();
     options.family = AF_INET6;
     if (!has_ipv6()) {
         refuses(&options, 0, "::1");
@@ -497,7 +499,7 @@ static void tcp_version_6_only(void **state)
     (void)state;
     if (!has_ipv6())
         skip();
-    struct options options = tcp();
+    struct listen_options options = tcp();
     struct listeners six, four;
     struct reason reason;
     char port[16];
@@ -521,7 +523,7 @@ static void tcp_version_6_only(void **state)
 static void tcp_port_taken(void **state)
 {
     (void)state;
-    struct options options = tcp();
+    struct listen_options options = tcp();
     struct listeners listeners;
     char port[16], words[64];
     opens(&options, &listeners);
@@ -547,7 +549,7 @@ static void tcp_port_taken(void **state)
 static void tcp_refused(void **state)
 {
     (void)state;
-    struct options options = tcp();
+    struct listen_options options = tcp();
     static const char *const too_large[] = {"65536", "99999", "4294967296",
                                             "18446744073709551617"};
     for (size_t i = 0; i < COUNT(too_large); i++) {
@@ -567,7 +569,7 @@ static void tcp_refused(void **state)
 static void vsock(void **state)
 {
     (void)state;
-    struct options options = {.listen = LISTEN_VSOCK, .port = "0"};
+    struct listen_options options = {.kind = &socket_vsock, .port = "0"};
     int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         refuses(&options, -EAFNOSUPPORT, "no vsock");
@@ -575,7 +577,7 @@ static void vsock(void **state)
     }
     close(fd);
     tcp_uri(&options, "nbd+vsock://1");
-    options.tls = TLS_REQUIRE;
+    options.is_tls_required = true;
     tcp_uri(&options, "nbds+vsock://1");
 
     static const char *const bad[] = {"", "nbd", "-1", "4294967295", "1x"};
@@ -596,7 +598,7 @@ static void vsock(void **state)
 static void stdio(void **state)
 {
     (void)state;
-    struct options options = {.listen = LISTEN_STDIO};
+    struct listen_options options = {.kind = &socket_stdio};
     struct listeners listeners;
     struct reason reason;
     int before = open_descriptors();
@@ -628,7 +630,7 @@ static void export_names(void **state)
         {"-._~09AZaz", "-._~09AZaz"},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
-        struct options options = unix_at("s");
+        struct listen_options options = unix_at("s");
         struct listeners listeners;
         char expected[256];
         options.export_name = cases[i].name;
@@ -638,7 +640,7 @@ static void export_names(void **state)
         assert_string_equal(listeners.uri, expected);
         listen_close(&listeners);
 
-        options.listen = LISTEN_TCP;
+        options.kind = &socket_tcp;
         options.port = "0";
         snprintf(expected, sizeof expected, "/%s", cases[i].encoded);
         opens(&options, &listeners);
@@ -653,7 +655,7 @@ static void encoded_path(void **state)
 {
     const struct folder *folder = *state;
     assert_int_equal(mkdir("folder", 0700), 0);
-    struct options options = unix_at("folder/a b&c#?%");
+    struct listen_options options = unix_at("folder/a b&c#?%");
     struct listeners listeners;
     char expected[256];
     opens(&options, &listeners);
@@ -666,15 +668,15 @@ static void encoded_path(void **state)
 static void tls_uri(void **state)
 {
     (void)state;
-    struct options options = tcp();
-    options.tls = TLS_ON;
+    struct listen_options options = tcp();
+    options.is_tls_required = false;
     tcp_uri(&options, "nbd://localhost");
-    options.tls = TLS_REQUIRE;
+    options.is_tls_required = true;
     tcp_uri(&options, "nbds://localhost");
 
     struct listeners listeners;
     options = unix_at("s");
-    options.tls = TLS_REQUIRE;
+    options.is_tls_required = true;
     opens(&options, &listeners);
     assert_int_equal(strncmp(listeners.uri, "nbds+unix:///?socket=/", 22), 0);
     listen_close(&listeners);
@@ -690,7 +692,7 @@ static void tls_uri(void **state)
         }                                                                                        \
     } while (0)
 
-static const struct options activated = {.listen = LISTEN_ACTIVATED};
+static const struct listen_options activated = {.kind = &socket_activated};
 
 static void in_child(void (*function)(void))
 {
@@ -789,24 +791,26 @@ static void give_away_private(void **state)
     const struct folder *folder = *state;
     if (geteuid() != 0)
         skip();
-    struct options options = unix_at("-");
+    struct listen_options options = unix_at("-");
     struct listeners listeners;
     struct stat status;
-    options.user = "65534";
-    options.group = "65533";
+    struct user_names names = {.user = "65534", .group = "65533"};
+    struct reason reason = {0};
     opens(&options, &listeners);
+    assert_int_equal(listen_give_away(&listeners, &names, &reason), 0);
     assert_int_equal(stat(listeners.unix_dir, &status), 0);
     assert_int_equal(status.st_uid, 65534);
     assert_int_equal(status.st_gid, 65533);
     assert_int_equal(status.st_mode & 0777, 0700);
     assert_int_equal(lstat(listeners.unix_path, &status), 0);
     assert_int_equal(status.st_uid, 65534);
+    names.user = "no-such-user";
+    assert_int_equal(listen_give_away(&listeners, &names, &reason), -EINVAL);
+    assert_string_equal(reason.text, "no such user: no-such-user");
+    names = (struct user_names){.group = "no-such-group"};
+    assert_int_equal(listen_give_away(&listeners, &names, &reason), -EINVAL);
+    assert_string_equal(reason.text, "no such group: no-such-group");
     listen_close(&listeners);
-    options.user = "no-such-user";
-    refuses(&options, -EINVAL, "no such user: no-such-user");
-    options.user = NULL;
-    options.group = "no-such-group";
-    refuses(&options, -EINVAL, "no such group: no-such-group");
     assert_true(exists(folder->path));
 }
 

@@ -359,7 +359,7 @@ static void armed_child(void *argument)
     MUST(background_exit_with_parent(&reason) == 0);
     /* What -u and -g do must not undo it. */
     if (geteuid() == 0)
-        MUST(privileges_become(OTHER, OTHER, &reason) == 0);
+        MUST(privileges_become(&(struct user_names){OTHER, OTHER}, &reason) == 0);
     MUST(dprintf(*(int *)argument, "%ld", (long)getpid()) > 0);
     for (;;)
         pause();
@@ -390,24 +390,22 @@ static void exit_with_parent(void **state)
 /* ---- --run ---- */
 
 /* Run a command, return its status; what it printed into "out". */
-static int run(const struct options *options, const struct listeners *listeners, char *output,
-               size_t size)
+static int run(const struct captive_options *options, char *output, size_t size)
 {
     struct reason reason = {0};
-    pid_t child = -1;
-    int err = captive_start(options, listeners, &child, &reason);
+    struct captive captive = {.child = 0};
+    int err = captive_start(&captive, options, &reason);
     if (err)
         fail_msg("%d: %s", err, reason.text);
-    int status = status_of(child);
+    int status = status_of(captive.child);
     read_file("out", output, size);
     return captive_exit_status(status);
 }
 
 static int run_alone(const char *command, char *output, size_t size)
 {
-    struct options options = {.run = command};
-    struct listeners listeners = {.count = 0};
-    return run(&options, &listeners, output, size);
+    struct captive_options options = {.command = command};
+    return run(&options, output, size);
 }
 
 #define SHOW                                                                                     \
@@ -417,23 +415,23 @@ static void run_variables(void **state)
 {
     (void)state;
     char output[1024];
-    struct options options = {.run = SHOW, .tls = TLS_REQUIRE};
-    options.export_name = "it's $(touch oops) `touch oops`\n\\ \"*\"";
-    struct listeners listeners = {.port = 10809};
-    listeners.uri = strdup("nbd+unix:///?socket=/a b");
-    listeners.nbd = strdup("$nbd ; exit 9");
-    listeners.unix_path = strdup("/a 'b'''");
-    assert_int_equal(run(&options, &listeners, output, sizeof output), 0);
+    struct captive_options options = {
+        .command = SHOW,
+        .uri = "nbd+unix:///?socket=/a b",
+        .nbd = "$nbd ; exit 9",
+        .unix_path = "/a 'b'''",
+        .export_name = "it's $(touch oops) `touch oops`\n\\ \"*\"",
+        .port = 10809,
+        .tls = "2",
+    };
+    assert_int_equal(run(&options, output, sizeof output), 0);
     assert_string_equal(output, "nbd+unix:///?socket=/a b|$nbd ; exit 9|10809|/a 'b'''|"
                                 "it's $(touch oops) `touch oops`\n\\ \"*\"|2|");
     assert_false(exists("oops"));
-    options.tls = TLS_ON;
-    options.run = "printf %s \"$tls\" > out";
-    assert_int_equal(run(&options, &listeners, output, sizeof output), 0);
+    options.tls = "1";
+    options.command = "printf %s \"$tls\" > out";
+    assert_int_equal(run(&options, output, sizeof output), 0);
     assert_string_equal(output, "1");
-    free(listeners.uri);
-    free(listeners.nbd);
-    free(listeners.unix_path);
 }
 
 /* What there is not is empty, whatever the environment has; and nothing is exported. */
@@ -469,6 +467,7 @@ static void run_clean(void *argument)
 {
     (void)argument;
     char output[256];
+    struct captive captive = {.child = 0};
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, NULL);
@@ -479,16 +478,14 @@ static void run_clean(void *argument)
     MUST(dup2(2, 50) == 50);
     /* 32 and 33 are the C library's own, which no program can set; make leaves them ignored. */
     /* The shell itself becomes sed: those that it starts, it may give another mask. */
-    struct options options = {
-        .run = "exec > out; [ -e /proc/self/fd/50 ] && echo inherited;"
-               "exec sed -n -e 's/^SigBlk:[[:space:]]*0*$/no mask/p' -e "
-               "'s/^SigIgn:[[:space:]]*0*[01][08]0000000$/no ignored/p' /proc/self/status"};
-    struct listeners listeners = {.count = 0};
-    pid_t child = -1;
+    struct captive_options options = {
+        .command = "exec > out; [ -e /proc/self/fd/50 ] && echo inherited;"
+                   "exec sed -n -e 's/^SigBlk:[[:space:]]*0*$/no mask/p' -e "
+                   "'s/^SigIgn:[[:space:]]*0*[01][08]0000000$/no ignored/p' /proc/self/status"};
     int status = -1;
     struct reason reason;
-    MUST(captive_start(&options, &listeners, &child, &reason) == 0);
-    MUST(waitpid(child, &status, 0) == child && status == 0);
+    MUST(captive_start(&captive, &options, &reason) == 0);
+    MUST(waitpid(captive.child, &status, 0) == captive.child && status == 0);
     read_file("out", output, sizeof output);
     MUST(strcmp(output, "inherited\nno mask\nno ignored\n") == 0);
 }
@@ -499,24 +496,23 @@ static void run_gets_clean_process(void **state)
     in_child(run_clean, NULL);
 }
 
-struct captive {
+struct command_ends {
     int input, ready; /* of the command; where it tells that it has started */
 };
 
 static void server_that_ends(void *argument)
 {
-    struct options options = {.run = "echo $$; exec cat"};
-    struct listeners listeners = {.count = 0};
-    pid_t child = -1;
+    struct captive_options options = {.command = "echo $$; exec cat"};
+    struct captive captive = {.child = 0};
     struct reason reason;
     char line[256];
     int telling[2];
-    const struct captive *captive = argument;
+    const struct command_ends *ends = argument;
     MUST(pipe2(telling, O_CLOEXEC) == 0);
-    MUST(dup2(captive->input, 0) == 0 && dup2(telling[1], 1) == 1);
-    MUST(captive_start(&options, &listeners, &child, &reason) == 0);
+    MUST(dup2(ends->input, 0) == 0 && dup2(telling[1], 1) == 1);
+    MUST(captive_start(&captive, &options, &reason) == 0);
     ssize_t got = read(telling[0], line, sizeof line);
-    MUST(got > 0 && write(captive->ready, line, (size_t)got) == got);
+    MUST(got > 0 && write(ends->ready, line, (size_t)got) == got);
 }
 
 static void run_ends_with_server(void **state)
@@ -526,8 +522,8 @@ static void run_ends_with_server(void **state)
     char text[32];
     /* cat would wait for us for ever. */
     assert_int_equal(pipe2(input, O_CLOEXEC) | pipe2(ready, O_CLOEXEC), 0);
-    struct captive captive = {.input = input[0], .ready = ready[1]};
-    in_child(server_that_ends, &captive);
+    struct command_ends ends = {.input = input[0], .ready = ready[1]};
+    in_child(server_that_ends, &ends);
     ssize_t got = read(ready[0], text, sizeof text - 1);
     assert_true(got > 0);
     text[got] = '\0';
@@ -544,21 +540,20 @@ static void raise_limit(void *argument)
 {
     (void)argument;
     char output[64], expected[64];
+    struct captive captive = {.child = 0};
     struct rlimit limit;
     MUST(getrlimit(RLIMIT_NOFILE, &limit) == 0);
     limit.rlim_cur = 100;
     MUST(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-    captive_raise_descriptors();
+    captive_raise_descriptors(&captive);
     MUST(getrlimit(RLIMIT_NOFILE, &limit) == 0);
     MUST(limit.rlim_cur == limit.rlim_max);
 
-    struct options options = {.run = "ulimit -n > out"};
-    struct listeners listeners = {.count = 0};
-    pid_t child = -1;
+    struct captive_options options = {.command = "ulimit -n > out"};
     int status = -1;
     struct reason reason;
-    MUST(captive_start(&options, &listeners, &child, &reason) == 0);
-    MUST(waitpid(child, &status, 0) == child && status == 0);
+    MUST(captive_start(&captive, &options, &reason) == 0);
+    MUST(waitpid(captive.child, &status, 0) == captive.child && status == 0);
     read_file("out", output, sizeof output);
     snprintf(expected, sizeof expected, "100\n");
     MUST(strcmp(output, expected) == 0);
@@ -578,7 +573,7 @@ static void become_other(void *argument)
     gid_t gid[3];
     const char *user = argument;
     MUST(setgroups(3, (const gid_t[]){1, 2, 3}) == 0);
-    MUST(privileges_become(user, OTHER, &reason) == 0);
+    MUST(privileges_become(&(struct user_names){user, OTHER}, &reason) == 0);
     MUST(getresuid(&uid[0], &uid[1], &uid[2]) == 0 && getresgid(&gid[0], &gid[1], &gid[2]) == 0);
     for (int i = 0; i < 3; i++)
         MUST(uid[i] == (user ? OTHER_ID : 0) && gid[i] == OTHER_ID);
@@ -591,20 +586,22 @@ static void privileges(void **state)
 {
     (void)state;
     struct reason reason = {0};
-    assert_int_equal(privileges_become(NULL, NULL, &reason), 0);
+    assert_int_equal(privileges_become(&(struct user_names){NULL, NULL}, &reason), 0);
     static const char *const users[] = {"no-such-user", "", "-1", "4294967295", "0x1"};
     for (size_t i = 0; i < sizeof users / sizeof *users; i++) {
-        assert_int_equal(privileges_become(users[i], NULL, &reason), -EINVAL);
+        assert_int_equal(privileges_become(&(struct user_names){users[i], NULL}, &reason),
+                         -EINVAL);
         assert_non_null(strstr(reason.text, "no such user: "));
-        assert_int_equal(privileges_become(NULL, users[i], &reason), -EINVAL);
+        assert_int_equal(privileges_become(&(struct user_names){NULL, users[i]}, &reason),
+                         -EINVAL);
         assert_non_null(strstr(reason.text, "no such group: "));
     }
     if (geteuid() != 0) {
-        assert_int_equal(privileges_become("0", "0", &reason), -EPERM);
+        assert_int_equal(privileges_become(&(struct user_names){"0", "0"}, &reason), -EPERM);
         skip();
     }
     /* A number that is nobody's has no group. */
-    assert_int_equal(privileges_become("4000000", NULL, &reason), -EINVAL);
+    assert_int_equal(privileges_become(&(struct user_names){"4000000", NULL}, &reason), -EINVAL);
     assert_non_null(strstr(reason.text, "--group"));
     in_child(become_other, (void *)(uintptr_t)OTHER);
     in_child(become_other, NULL);

@@ -21,6 +21,7 @@
 #include "server/cli/options.h"
 #include "server/cli/parse_value.h"
 #include "server/net/listen.h"
+#include "server/net/socket_kind.h"
 #include "text/parse.h"
 #include "text/reason.h"
 
@@ -341,11 +342,11 @@ static int check_activation(struct parse *parse, bool *is_activated)
 
 static int check_port(struct parse *parse)
 {
-    const char *port = parse->options->port;
+    const char *port = parse->options->listen.port;
     unsigned number;
     if (!port)
         return 0;
-    if (parse->options->listen == LISTEN_VSOCK)
+    if (parse->options->listen.kind == &socket_vsock)
         return parse_number(port, PARSE_DECIMAL, 0, UINT32_MAX, &number) == 0
                    ? 0
                    : refuse(parse, "--port=%.60s: 0 to %" PRIu32 " are accepted with --vsock",
@@ -361,7 +362,7 @@ static int check_port(struct parse *parse)
 /* The protocol has no longer strings, so clients could not use a longer name. */
 static int check_export_name(struct parse *parse)
 {
-    const char *name = parse->options->export_name;
+    const char *name = parse->options->listen.export_name;
     return !name || strlen(name) <= NBD_STRING_MAX
                ? 0
                : refuse(parse, "--export-name: a name of at most %u bytes is accepted",
@@ -382,19 +383,20 @@ static int complete(struct parse *parse)
     if (!parse->has_size)
         return refuse(parse, "the size is missing: nbdram SIZE, as in 'nbdram 1G'; " SEE_HELP);
     if (is_activated)
-        options->listen = LISTEN_ACTIVATED;
+        options->listen.kind = &socket_activated;
     else if (is_given(parse, "single"))
-        options->listen = LISTEN_STDIO;
-    else if (options->unix_path)
-        options->listen = LISTEN_UNIX;
+        options->listen.kind = &socket_stdio;
+    else if (options->listen.unix_path)
+        options->listen.kind = &socket_unix;
     else if (is_given(parse, "vsock"))
-        options->listen = LISTEN_VSOCK;
-    if (is_activated || options->listen == LISTEN_STDIO || options->run ||
+        options->listen.kind = &socket_vsock;
+    if (is_activated || options->listen.kind->is_single || options->run ||
         options->exit_with_parent)
         options->foreground = true;
-    if (!is_given(parse, "tls") && (options->tls_certificates || options->tls_psk))
-        options->tls = TLS_ON;
-    if (options->tls_verify_peer && options->tls == TLS_OFF)
+    if (!is_given(parse, "tls") && (options->tls.certificates || options->tls.psk_file))
+        options->tls.mode = TLS_ON;
+    options->listen.is_tls_required = options->tls.mode == TLS_REQUIRE;
+    if (options->tls.verify_peer && options->tls.mode == TLS_OFF)
         return refuse(parse, "--tls-verify-peer is accepted only with TLS: add --tls=require, "
                              "--tls=on or --tls-certificates");
     return check_port(parse);
@@ -415,7 +417,7 @@ enum options_action options_parse(int argc, char **argv, struct options *options
     struct parse parse = {.options = options, .reason = reason};
     *options = (struct options){
         .disk = {.level = DISK_LEVEL_DEFAULT},
-        .family = AF_UNSPEC,
+        .listen = {.kind = &socket_tcp, .family = AF_UNSPEC},
         .timeout = OPTIONS_TIMEOUT_DEFAULT,
         .handshake_mask = UINT16_MAX,
     };

@@ -17,6 +17,10 @@
 #include <stdint.h>
 
 #include "disk/disk.h"
+#include "server/host/log.h"
+#include "server/host/privileges.h"
+#include "server/net/listen.h"
+#include "server/net/tls.h"
 
 struct reason; /* text/reason.h */
 
@@ -25,27 +29,17 @@ struct reason; /* text/reason.h */
 #define OPTIONS_TIMEOUT_MAX 1000000 /* seconds: in milliseconds still an int */
 #define OPTIONS_TIMEOUT_DEFAULT 30
 
-enum listen_kind { LISTEN_TCP, LISTEN_UNIX, LISTEN_VSOCK, LISTEN_STDIO, LISTEN_ACTIVATED };
-enum tls_mode { TLS_OFF, TLS_ON, TLS_REQUIRE };
-enum log_target { LOG_TO_DEFAULT, LOG_TO_STDERR, LOG_TO_SYSLOG, LOG_TO_NULL };
-
 struct options {
     struct disk_options disk;
 
-    enum listen_kind listen;
-    const char *unix_path;   /* -U; "-": a new one in a folder of its own */
-    const char *port;        /* -p: decimal number (to 65535; vsock: 2^32-1) or service name
-                              * (not with vsock); NULL: 10809 */
-    const char *address;     /* -i; NULL: loopback */
-    int family;              /* AF_UNSPEC, AF_INET (-4), AF_INET6 (-6) */
-    const char *export_name; /* -e: for the URI; every name is served */
+    struct listen_options listen; /* -U, -p, -i, -4, -6, -e (every export name is served) */
 
     const char *run; /* --run; NULL: none */
     bool foreground; /* -f; implied by -s, --run, --exit-with-parent and activation */
     bool print_uri;
     const char *pidfile; /* -P */
     bool exit_with_parent;
-    const char *user, *group; /* -u, -g; NULL: stay who we are */
+    struct user_names run_as; /* -u, -g */
     bool swap;                /* --swap: never be the cause of the swapping we serve */
 
     bool read_only;
@@ -56,10 +50,7 @@ struct options {
     bool no_structured;      /* --no-sr */
     uint16_t handshake_mask; /* --mask-handshake: of the flags we offer; all ones by default */
 
-    enum tls_mode tls;            /* not given: on if credentials are named, else off */
-    const char *tls_certificates; /* folder; NULL: the usual ones */
-    const char *tls_psk;          /* file */
-    bool tls_verify_peer;
+    struct tls_options tls; /* mode, if not given: on if credentials are named, else off */
 
     bool verbose;
     enum log_target log;
@@ -73,7 +64,7 @@ enum options_action {
     OPTIONS_WRONG, /* why holds one line, without the program's name; exit 1 */
 };
 
-/* environ tells about socket activation (LISTEN_PID, LISTEN_FDS): with it LISTEN_ACTIVATED.
+/* environ tells about socket activation (LISTEN_PID, LISTEN_FDS): with it &socket_activated.
  * options is overwritten, and not to be used unless the answer is OPTIONS_SERVE. */
 enum options_action options_parse(int argc, char **argv, struct options *options,
                                   struct reason *reason);

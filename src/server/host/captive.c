@@ -21,16 +21,12 @@
 /* What a shell answers when there is no such program. */
 #define NOT_FOUND_STATUS 127
 
-/* The limit that we were started with: what others choke on, looping over all descriptors that
- * there could be, is for us alone. */
-static struct rlimit descriptors_at_start;
-
-void captive_raise_descriptors(void)
+void captive_raise_descriptors(struct captive *captive)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
         return;
-    descriptors_at_start = limit;
+    captive->descriptors_at_start = limit;
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
 }
@@ -47,30 +43,27 @@ static void put_variable(FILE *script, const char *name, const char *value)
 }
 
 /* To be freed; NULL: no memory. */
-static char *make_script(const struct options *options, const struct listeners *listeners)
+static char *make_script(const struct captive_options *options)
 {
     struct string_builder text;
     char port[16] = "";
-    if (listeners->port != 0)
-        snprintf(port, sizeof port, "%u", listeners->port);
+    if (options->port != 0)
+        snprintf(port, sizeof port, "%u", options->port);
     FILE *script = string_builder_open(&text);
     if (!script)
         return NULL;
-    put_variable(script, "uri", listeners->uri);
-    put_variable(script, "nbd", listeners->nbd);
+    put_variable(script, "uri", options->uri);
+    put_variable(script, "nbd", options->nbd);
     put_variable(script, "port", port);
-    put_variable(script, "unixsocket", listeners->unix_path);
+    put_variable(script, "unixsocket", options->unix_path);
     put_variable(script, "exportname", options->export_name);
-    put_variable(script, "tls",
-                 options->tls == TLS_OFF       ? ""
-                 : options->tls == TLS_REQUIRE ? "2"
-                                               : "1");
-    fprintf(script, "%s\n", options->run);
+    put_variable(script, "tls", options->tls);
+    fprintf(script, "%s\n", options->command);
     return string_builder_close(&text, script);
 }
 
 /* In the child.  There may have been threads at the fork: async-signal-safe calls only. */
-static void become(const char *script, pid_t parent)
+static void exec_shell(const struct captive *captive, const char *script, pid_t parent)
 {
     static const char message[] = "nbdram: cannot start /bin/sh\n";
     struct sigaction ordinary = {.sa_handler = SIG_DFL};
@@ -83,8 +76,8 @@ static void become(const char *script, pid_t parent)
         _exit(NOT_FOUND_STATUS);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    if (descriptors_at_start.rlim_max != 0)
-        setrlimit(RLIMIT_NOFILE, &descriptors_at_start);
+    if (captive->descriptors_at_start.rlim_max != 0)
+        setrlimit(RLIMIT_NOFILE, &captive->descriptors_at_start);
     /* Our descriptors are close-on-exec; those that we were started with are the command's. */
     execl("/bin/sh", "sh", "-c", script, (char *)NULL);
     ssize_t written = write(STDERR_FILENO, message, sizeof message - 1);
@@ -92,20 +85,20 @@ static void become(const char *script, pid_t parent)
     _exit(NOT_FOUND_STATUS);
 }
 
-int captive_start(const struct options *options, const struct listeners *listeners, pid_t *child,
+int captive_start(struct captive *captive, const struct captive_options *options,
                   struct reason *reason)
 {
-    char *script = make_script(options, listeners);
+    char *script = make_script(options);
     if (!script)
         return reason_set(reason, -ENOMEM, "no memory for the command of --run");
     pid_t parent = getpid(), pid = fork();
     if (pid == 0)
-        become(script, parent);
+        exec_shell(captive, script, parent);
     int err = pid < 0 ? -errno : 0;
     free(script);
     if (err)
         return reason_set(reason, err, "cannot fork: ");
-    *child = pid;
+    captive->child = pid;
     return 0;
 }
 

@@ -1,32 +1,44 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* run - the command of --run
+/* captive - the command of --run, which the server outlives by nothing
  *
- * All called by the main thread.
+ * Called by the main thread.
  */
 
 #ifndef NBDRAM_SERVER_HOST_CAPTIVE_H
 #define NBDRAM_SERVER_HOST_CAPTIVE_H
 
-#include <stddef.h>
+#include <sys/resource.h>
 #include <sys/types.h>
-
-#include "server/cli/options.h"
-#include "server/net/listen.h"
 
 struct reason; /* text/reason.h */
 
-/* As many descriptors as the hard limit allows, for us; the command gets the limit of before. */
-void captive_raise_descriptors(void);
+/* The command, and the values of the shell variables that it may use: nbdkit's $uri, $nbd,
+ * $unixsocket, $port, $exportname and $tls.  NULL (for port: 0) makes a variable empty. */
+struct captive_options {
+    const char *command;
+    const char *uri, *nbd, *unix_path, *export_name;
+    unsigned port;
+    const char *tls; /* "1": offered; "2": required */
+};
 
-/* Start COMMAND by /bin/sh with nbdkit's variables before it ($uri $nbd $unixsocket $port
- * $exportname, each quoted for the shell; also $tls and $tls_certificates where nbdkit has them);
- * it gets default signals and those descriptors that we were started with.  It is sent SIGTERM if
- * we end first.  -errno, and one line in why. */
-int captive_start(const struct options *options, const struct listeners *listeners, pid_t *child,
+/* All zero at the start. */
+struct captive {
+    pid_t child; /* 0: none */
+    struct rlimit descriptors_at_start;
+};
+
+/* Raise our limit of descriptors as far as the hard limit allows.  The command gets the limit
+ * that we were started with: some programs loop over all the descriptors that there could be. */
+void captive_raise_descriptors(struct captive *captive);
+
+/* Start the command by /bin/sh.  The variables are the shell's own, not exported.  The command
+ * gets default signals, and those descriptors that we were started with.  It is sent SIGTERM if we
+ * end first.  Returns 0, or -errno with a reason. */
+int captive_start(struct captive *captive, const struct captive_options *options,
                   struct reason *reason);
 
-/* A wait status to our own exit status: its status, or 128 + signal. */
+/* Turn a wait status into an exit status for us: the command's own, or 128 + signal. */
 int captive_exit_status(int status);
 
 #endif

@@ -14,7 +14,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "server/cli/options.h"
+/* Where lines go. */
+enum log_target {
+    LOG_TO_DEFAULT, /* standard error; syslog once the process is in the background */
+    LOG_TO_STDERR,
+    LOG_TO_SYSLOG,
+    LOG_TO_NULL, /* nowhere */
+};
 
 /* By the main thread: at the start, and once more after going to the background, when there may
  * be other threads: LOG_TO_DEFAULT is standard error until then, and syslog afterwards. */

@@ -30,9 +30,9 @@ static int find_group(const char *group, gid_t *gid, struct reason *reason)
     return 0;
 }
 
-int privileges_find(const char *user, const char *group, struct user_ids *ids,
-                    struct reason *reason)
+int privileges_find(const struct user_names *names, struct user_ids *ids, struct reason *reason)
 {
+    const char *user = names->user, *group = names->group;
     ids->uid = geteuid();
     ids->gid = getegid();
     if (user) {
@@ -82,18 +82,18 @@ void privileges_forbid_new(void)
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
-int privileges_become(const char *user, const char *group, struct reason *reason)
+int privileges_become(const struct user_names *names, struct reason *reason)
 {
     struct user_ids ids;
     int death_signal = 0;
-    if (!user && !group)
+    if (!names->user && !names->group)
         return 0;
-    int err = privileges_find(user, group, &ids, reason);
+    int err = privileges_find(names, &ids, reason);
     if (err)
         return err;
     pid_t parent = getppid();
     prctl(PR_GET_PDEATHSIG, &death_signal);
-    err = set_groups(group, &ids);
+    err = set_groups(names->group, &ids);
     if (err)
         return reason_set(reason, err, "cannot become group %u: ", ids.gid);
     if (setresuid(ids.uid, ids.uid, ids.uid) < 0)

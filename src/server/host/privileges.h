@@ -10,6 +10,11 @@
 
 struct reason; /* text/reason.h */
 
+/* What -u and -g name: names or numbers.  NULL: not given. */
+struct user_names {
+    const char *user, *group;
+};
+
 struct user_ids {
     uid_t uid;
     gid_t gid;
@@ -17,12 +22,11 @@ struct user_ids {
 
 /* Names or numbers; NULL is what the process is, but for a user without a group, whose group is
  * that user's own.  Main thread only.  On an error, -errno and one line in why. */
-int privileges_find(const char *user, const char *group, struct user_ids *ids,
-                    struct reason *reason);
+int privileges_find(const struct user_names *names, struct user_ids *ids, struct reason *reason);
 
 /* Become them, supplementary groups included, for good; verified.  What is NULL stays, and
  * nothing happens if both are.  Main thread only.  On an error, -errno and one line in why. */
-int privileges_become(const char *user, const char *group, struct reason *reason);
+int privileges_become(const struct user_names *names, struct reason *reason);
 
 /* Nothing that is run from here on gets rights that we have not (sudo's, for one).  Before there
  * are threads, which inherit it; becoming another user is still possible. */

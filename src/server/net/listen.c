@@ -11,7 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "server/net/listeners.h"
+#include "server/net/socket_kind.h"
 #include "text/parse.h"
 #include "text/reason.h"
 
@@ -96,31 +96,41 @@ static void forget_activation(void)
         unsetenv(names[i]);
 }
 
-static int open_sockets(const struct options *options, struct listeners *listeners,
-                        struct reason *reason)
+static int open_activated(const struct listen_options *options, struct listeners *listeners,
+                          struct reason *reason)
 {
-    int err = 0;
-    switch (options->listen) {
-    case LISTEN_TCP:
-        return listen_tcp_open(options, listeners, reason);
-    case LISTEN_UNIX:
-        return listen_unix_open(options, listeners, reason);
-    case LISTEN_VSOCK:
-        return listen_vsock_open(options, listeners, reason);
-    case LISTEN_ACTIVATED:
-        err = listen_activated(listeners, reason);
-        forget_activation();
-        return err;
-    case LISTEN_STDIO:
-        return 0;
-    }
-    return reason_set(reason, -EINVAL, "no such kind of socket: %d", (int)options->listen);
+    (void)options;
+    int r = listen_activated(listeners, reason);
+    forget_activation();
+    return r;
 }
 
-int listen_open(const struct options *options, struct listeners *listeners, struct reason *reason)
+static int open_stdio(const struct listen_options *options, struct listeners *listeners,
+                      struct reason *reason)
+{
+    (void)options;
+    (void)listeners;
+    (void)reason;
+    return 0;
+}
+
+const struct socket_kind socket_activated = {
+    .name = "activated",
+    .open = open_activated,
+    .is_passed = true,
+};
+
+const struct socket_kind socket_stdio = {
+    .name = "stdio",
+    .open = open_stdio,
+    .is_single = true,
+};
+
+int listen_open(const struct listen_options *options, struct listeners *listeners,
+                struct reason *reason)
 {
     memset(listeners, 0, sizeof *listeners);
-    int err = open_sockets(options, listeners, reason);
+    int err = options->kind->open(options, listeners, reason);
     if (!err && listeners->count > 0) {
         listeners->uri = uri_of_listeners(options, listeners);
         /* Both are the URI since nbdkit 1.24. */

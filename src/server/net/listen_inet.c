@@ -10,7 +10,8 @@
 
 #include <linux/vm_sockets.h>
 
-#include "server/net/listeners.h"
+#include "server/net/listen.h"
+#include "server/net/socket_kind.h"
 #include "text/parse.h"
 #include "text/reason.h"
 
@@ -98,7 +99,8 @@ static int why_not(int err, const struct addrinfo *info, struct reason *reason)
     return reason_set(reason, err, "cannot listen on %s, port %s: ", host, port);
 }
 
-static int look_up(const struct options *options, struct addrinfo **found, struct reason *reason)
+static int look_up(const struct listen_options *options, struct addrinfo **found,
+                   struct reason *reason)
 {
     /* No AI_PASSIVE: without an address, it is the loopback ones. */
     struct addrinfo hints = {.ai_family = options->family, .ai_socktype = SOCK_STREAM};
@@ -117,7 +119,7 @@ static int look_up(const struct options *options, struct addrinfo **found, struc
     return 0;
 }
 
-int listen_tcp_open(const struct options *options, struct listeners *listeners,
+static int open_tcp(const struct listen_options *options, struct listeners *listeners,
                     struct reason *reason)
 {
     struct addrinfo *found = NULL;
@@ -139,7 +141,7 @@ int listen_tcp_open(const struct options *options, struct listeners *listeners,
     return err;
 }
 
-int listen_vsock_open(const struct options *options, struct listeners *listeners,
+static int open_vsock(const struct listen_options *options, struct listeners *listeners,
                       struct reason *reason)
 {
     struct sockaddr_vm address = {
@@ -162,3 +164,6 @@ int listen_vsock_open(const struct options *options, struct listeners *listeners
     listeners->port = address.svm_port;
     return 0;
 }
+
+const struct socket_kind socket_tcp = {.name = "tcp", .open = open_tcp};
+const struct socket_kind socket_vsock = {.name = "vsock", .open = open_vsock};

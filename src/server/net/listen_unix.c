@@ -26,7 +26,8 @@
 #include <unistd.h>
 
 #include "server/host/privileges.h"
-#include "server/net/listeners.h"
+#include "server/net/listen.h"
+#include "server/net/socket_kind.h"
 #include "text/reason.h"
 
 /* The terminator counts. */
@@ -168,22 +169,23 @@ static char *make_folder(void)
     return NULL;
 }
 
-/* Whom we are going to become shall be able to remove what we have made.  Only in a folder of our
- * own: elsewhere, somebody could put another file in the socket's place meanwhile. */
-static int give_away(const struct options *options, const char *path, const char *folder,
+int listen_give_away(const struct listeners *listeners, const struct user_names *names,
                      struct reason *reason)
 {
     struct user_ids ids;
-    int err = privileges_find(options->user, options->group, &ids, reason);
-    if (err)
-        return err;
-    if (lchown(path, ids.uid, ids.gid) < 0 || lchown(folder, ids.uid, ids.gid) < 0)
-        return reason_set(reason, -errno, "%s: cannot give it to another user: ", folder);
+    if (!listeners->unix_dir || (!names->user && !names->group))
+        return 0;
+    int r = privileges_find(names, &ids, reason);
+    if (r < 0)
+        return r;
+    if (lchown(listeners->unix_path, ids.uid, ids.gid) < 0 ||
+        lchown(listeners->unix_dir, ids.uid, ids.gid) < 0)
+        return reason_set(reason, -errno,
+                          "%s: cannot give it to another user: ", listeners->unix_dir);
     return 0;
 }
 
-static int open_private(const struct options *options, struct listeners *listeners,
-                        struct reason *reason)
+static int open_private(struct listeners *listeners, struct reason *reason)
 {
     char *path = NULL;
     char *folder = make_folder();
@@ -196,30 +198,23 @@ static int open_private(const struct options *options, struct listeners *listene
     } else {
         fd = open_at(listeners, path, reason);
     }
-    int err = fd < 0 ? fd : 0;
-    if (!err && (options->user || options->group))
-        err = give_away(options, path, folder, reason);
-    if (!err) {
+    if (fd >= 0) {
         listeners->fds[listeners->count++] = fd;
         listeners->unix_path = path;
         listeners->unix_dir = folder;
         return 0;
     }
-    if (fd >= 0) {
-        close(fd);
-        unlink(path);
-    }
     rmdir(folder);
     free(path);
     free(folder);
-    return err;
+    return fd;
 }
 
-int listen_unix_open(const struct options *options, struct listeners *listeners,
+static int open_unix(const struct listen_options *options, struct listeners *listeners,
                      struct reason *reason)
 {
     if (strcmp(options->unix_path, "-") == 0)
-        return open_private(options, listeners, reason);
+        return open_private(listeners, reason);
     if (options->unix_path[0] == '\0')
         return reason_set(reason, -EINVAL, "the path of the Unix socket is empty");
     char *path = absolute(options->unix_path);
@@ -248,3 +243,5 @@ void listen_unix_remove(struct listeners *listeners)
     if (listeners->unix_dir)
         rmdir(listeners->unix_dir);
 }
+
+const struct socket_kind socket_unix = {.name = "unix", .open = open_unix};

@@ -15,27 +15,38 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-#include "server/cli/options.h"
-
 struct reason; /* text/reason.h */
 
 struct tls_credentials;
 struct tls_session;
 
-/* Read what options name: if options->tls_psk, a file of lines USER:KEY (key in hexadecimal, as
+enum tls_mode {
+    TLS_OFF,     /* TLS is not offered */
+    TLS_ON,      /* a client that asks for TLS gets it */
+    TLS_REQUIRE, /* a client that does not ask for TLS is refused */
+};
+
+struct tls_options {
+    enum tls_mode mode;
+    const char *certificates; /* folder; NULL: one of the usual ones */
+    const char *psk_file;     /* pre-shared keys to use instead of certificates, or NULL */
+    bool verify_peer;         /* a client must show a certificate, too */
+};
+
+/* Read what options name: if options->psk_file, a file of lines USER:KEY (key in hexadecimal, as
  * psktool writes them; the first line of a user counts).  Else X.509 from the folder
- * options->tls_certificates: ca-cert.pem, server-cert.pem, server-key.pem, and ca-crl.pem if it
+ * options->certificates: ca-cert.pem, server-cert.pem, server-key.pem, and ca-crl.pem if it
  * is there; else from the first of nbdkit's folders that has the three: root's is
  * /etc/pki/nbdkit, anybody else's are .pki/nbdkit and .config/pki/nbdkit in $HOME.
  *
- * With options->tls_verify_peer a client must show a certificate that ca-cert.pem vouches for,
+ * With options->verify_peer a client must show a certificate that ca-cert.pem vouches for,
  * that ca-crl.pem does not revoke, and that is for clients, if it says what it is for.  It says
  * nothing about keys, which prove both ends anyway.
  *
  * On an error -errno, and one line in why that names the file: -ENOENT if it is not there (or if
  * none of the usual folders has any), -EINVAL if it does not hold what it should, or why it
  * cannot be read. */
-int tls_credentials_load(const struct options *options, struct tls_credentials **credentials,
+int tls_credentials_load(const struct tls_options *options, struct tls_credentials **credentials,
                          struct reason *reason);
 
 /* No session may be left.  NULL is accepted. */

@@ -283,29 +283,29 @@ static int load_usual_folders(struct tls_credentials *credentials, struct reason
     return err;
 }
 
-static int load(struct tls_credentials *credentials, const struct options *options,
+static int load(struct tls_credentials *credentials, const struct tls_options *options,
                 struct reason *reason)
 {
-    const char *priority = options->tls_psk != NULL ? PRIORITY_KEYS : PRIORITY_CERTIFICATES;
+    const char *priority = options->psk_file != NULL ? PRIORITY_KEYS : PRIORITY_CERTIFICATES;
     int err = gnutls_priority_init(&credentials->priority, priority, NULL);
     if (err < 0) {
         /* The system's own configuration can forbid what we ask for. */
         reason_set(reason, -EINVAL, "TLS: %s: %s", priority, gnutls_strerror(err));
         return err == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EINVAL;
     }
-    if (options->tls_psk != NULL)
-        return load_keys(credentials, options->tls_psk, reason);
-    err = options->tls_certificates != NULL
-              ? load_folder(credentials, options->tls_certificates, false, reason)
+    if (options->psk_file != NULL)
+        return load_keys(credentials, options->psk_file, reason);
+    err = options->certificates != NULL
+              ? load_folder(credentials, options->certificates, false, reason)
               : load_usual_folders(credentials, reason);
-    if (err == 0 && options->tls_verify_peer) {
+    if (err == 0 && options->verify_peer) {
         credentials->verify_peer = true;
         gnutls_certificate_set_verify_function(credentials->certificates, verify_client);
     }
     return err;
 }
 
-int tls_credentials_load(const struct options *options, struct tls_credentials **credentials,
+int tls_credentials_load(const struct tls_options *options, struct tls_credentials **credentials,
                          struct reason *reason)
 {
     struct tls_credentials *made = calloc(1, sizeof *made);

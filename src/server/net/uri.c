@@ -17,7 +17,8 @@
 
 #include <linux/vm_sockets.h>
 
-#include "server/net/listeners.h"
+#include "server/net/listen.h"
+#include "server/net/socket_kind.h"
 #include "text/string_builder.h"
 
 /* RFC 3986: unreserved characters stay.  So does the slash, which paths and export names are full
@@ -66,14 +67,15 @@ static bool has_family(const struct listeners *listeners, sa_family_t family)
     return false;
 }
 
-static int put_inet(FILE *out, const struct options *options, const struct listeners *listeners,
-                    const struct sockaddr *address, socklen_t length)
+static int put_inet(FILE *out, const struct listen_options *options,
+                    const struct listeners *listeners, const struct sockaddr *address,
+                    socklen_t length)
 {
     char host[NI_MAXHOST], port[NI_MAXSERV];
     if (getnameinfo(address, length, host, sizeof host, port, sizeof port,
                     NI_NUMERICHOST | NI_NUMERICSERV) != 0)
         return -1;
-    bool passed = options->listen == LISTEN_ACTIVATED;
+    bool passed = options->kind->is_passed;
     fputs("://", out);
     if (is_any(address) || (!passed && !options->address))
         /* "localhost" has an IPv6 address not everywhere. */
@@ -84,14 +86,14 @@ static int put_inet(FILE *out, const struct options *options, const struct liste
     return 0;
 }
 
-static void put_export(FILE *out, const struct options *options)
+static void put_export(FILE *out, const struct listen_options *options)
 {
     if (options->export_name)
         put_encoded(out, options->export_name, strlen(options->export_name));
 }
 
-static void put_unix(FILE *out, const struct options *options, const struct sockaddr_un *address,
-                     socklen_t length)
+static void put_unix(FILE *out, const struct listen_options *options,
+                     const struct sockaddr_un *address, socklen_t length)
 {
     size_t bytes = length - offsetof(struct sockaddr_un, sun_path);
     /* An abstract name starts with a zero byte, and all of it counts. */
@@ -103,13 +105,14 @@ static void put_unix(FILE *out, const struct options *options, const struct sock
     put_encoded(out, address->sun_path, bytes);
 }
 
-static int put_uri(FILE *out, const struct options *options, const struct listeners *listeners)
+static int put_uri(FILE *out, const struct listen_options *options,
+                   const struct listeners *listeners)
 {
     struct sockaddr_storage address = {.ss_family = AF_UNSPEC};
     socklen_t length = sizeof address;
     if (getsockname(listeners->fds[0], (struct sockaddr *)&address, &length) < 0)
         return -1;
-    fputs(options->tls == TLS_REQUIRE ? "nbds" : "nbd", out);
+    fputs(options->is_tls_required ? "nbds" : "nbd", out);
     switch (address.ss_family) {
     case AF_UNIX:
         put_unix(out, options, (const struct sockaddr_un *)&address, length);
@@ -131,7 +134,7 @@ static int put_uri(FILE *out, const struct options *options, const struct listen
     }
 }
 
-char *uri_of_listeners(const struct options *options, const struct listeners *listeners)
+char *uri_of_listeners(const struct listen_options *options, const struct listeners *listeners)
 {
     struct string_builder text;
     FILE *out = string_builder_open(&text);
