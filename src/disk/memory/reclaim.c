@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Things gather in a list of batches, newest first.  A round takes the whole list, waits for one
- * grace period and works it off: the more comes in, the more is paid for by one wait.
+/* Items are collected in a list of batches, the newest batch first.  A round takes the whole list,
+ * waits for one grace period and processes the items: the more items come in, the more of them
+ * share one wait.
  *
- * Rounds exclude each other (`running`), so whoever gets to run one knows that all earlier rounds
- * are over: that is what reclaim_run promises.
+ * Rounds exclude each other (`running`).  So a thread that runs a round knows that all earlier
+ * rounds are over, and this is what reclaim_run promises.
  */
 
 #include "disk/memory/reclaim.h"
@@ -16,17 +17,20 @@
 #include "disk/memory/rcu.h"
 #include "os/thread.h"
 
-#define BATCH_THINGS 168 /* a batch then takes 4 KiB */
+#define BATCH_ITEMS 168 /* makes a batch 4 KiB */
 
-/* A page found all zero is one round, each level of nodes left empty by it another, and releasing
- * the last a third: more than can come of one thing.  Others may hand in new ones for ever. */
+/* A page found all zero takes one round, each level of nodes that it leaves empty another, and the
+ * release of the last node one more.  This limit is above what can follow from one item.  There is
+ * one because other threads may hand in new items forever. */
 #define ROUNDS_MAX 20
 
 struct reclaim_batch {
     struct reclaim_batch *next;
     size_t count;
-    struct pending things[BATCH_THINGS];
+    struct reclaim_item items[BATCH_ITEMS];
 };
+
+_Static_assert(sizeof(struct reclaim_batch) <= 4096, "a batch fits into one page");
 
 void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_idle_fn *idle, void *opaque)
 {
@@ -43,10 +47,11 @@ void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_idle_fn *id
     pthread_condattr_destroy(&monotonic);
 }
 
-static bool note(struct reclaim *reclaim, const struct pending *pending)
+/* False if there is no memory for the item. */
+static bool append_locked(struct reclaim *reclaim, const struct reclaim_item *item)
 {
     struct reclaim_batch *batch = reclaim->waiting;
-    if (!batch || batch->count == BATCH_THINGS) {
+    if (!batch || batch->count == BATCH_ITEMS) {
         batch = malloc(sizeof *batch);
         if (!batch)
             return false;
@@ -54,38 +59,40 @@ static bool note(struct reclaim *reclaim, const struct pending *pending)
         batch->next = reclaim->waiting;
         reclaim->waiting = batch;
     }
-    batch->things[batch->count++] = *pending;
+    batch->items[batch->count++] = *item;
     return true;
 }
 
-static void hand_on(struct reclaim *reclaim, const struct pending *pending)
+/* Release order, paired with the acquire in reclaim_released: a thread that sees the count also
+ * finds the memory that fn has freed. */
+static void process_item(struct reclaim *reclaim, const struct reclaim_item *item)
 {
-    bool frozen = pending->frozen;
-    reclaim->fn(reclaim->opaque, pending);
-    if (!frozen) /* release, for reclaim_released */
+    bool frozen = item->frozen;
+    reclaim->fn(reclaim->opaque, item);
+    if (!frozen)
         atomic_fetch_add_explicit(&reclaim->released, 1, memory_order_release);
 }
 
-void reclaim_add(struct reclaim *reclaim, const struct pending *pending, size_t count)
+void reclaim_add(struct reclaim *reclaim, const struct reclaim_item *items, size_t count)
 {
     if (count == 0)
         return;
-    size_t noted = 0;
+    size_t appended = 0;
     pthread_mutex_lock(&reclaim->lock);
     bool was_idle = reclaim->waiting == NULL;
-    while (noted < count && note(reclaim, &pending[noted]))
-        noted++;
+    while (appended < count && append_locked(reclaim, &items[appended]))
+        appended++;
     if (was_idle)
         pthread_cond_signal(&reclaim->wake);
     pthread_mutex_unlock(&reclaim->lock);
-    if (noted == count)
+    if (appended == count)
         return;
     rcu_wait();
-    for (; noted < count; noted++)
-        hand_on(reclaim, &pending[noted]);
+    for (; appended < count; appended++)
+        process_item(reclaim, &items[appended]);
 }
 
-static struct reclaim_batch *take_all(struct reclaim *reclaim)
+static struct reclaim_batch *take_waiting(struct reclaim *reclaim)
 {
     pthread_mutex_lock(&reclaim->lock);
     struct reclaim_batch *batch = reclaim->waiting;
@@ -95,17 +102,17 @@ static struct reclaim_batch *take_all(struct reclaim *reclaim)
 }
 
 /* False if there was nothing to do. */
-static bool one_round(struct reclaim *reclaim)
+static bool run_round(struct reclaim *reclaim)
 {
     pthread_mutex_lock(&reclaim->running);
-    struct reclaim_batch *batch = take_all(reclaim), *next;
+    struct reclaim_batch *batch = take_waiting(reclaim), *next;
     bool any = batch != NULL;
     if (any)
         rcu_wait();
     for (; batch; batch = next) {
         next = batch->next;
         for (size_t i = 0; i < batch->count; i++)
-            hand_on(reclaim, &batch->things[i]);
+            process_item(reclaim, &batch->items[i]);
         free(batch);
     }
     pthread_mutex_unlock(&reclaim->running);
@@ -114,17 +121,17 @@ static bool one_round(struct reclaim *reclaim)
 
 void reclaim_run(struct reclaim *reclaim)
 {
-    for (unsigned round = 0; round < ROUNDS_MAX && one_round(reclaim); round++)
+    for (unsigned round = 0; round < ROUNDS_MAX && run_round(reclaim); round++)
         ;
 }
 
-/* acquire: pairs with the release in hand_on */
+/* Acquire order, paired with the release in process_item. */
 uint64_t reclaim_released(struct reclaim *reclaim)
 {
     return atomic_load_explicit(&reclaim->released, memory_order_acquire);
 }
 
-/* False if there was nothing to wait for within a second. */
+/* False if nothing was handed in within a second.  Releases the lock and takes it again. */
 static bool wait_a_second_locked(struct reclaim *reclaim)
 {
     struct timespec until;
@@ -136,7 +143,7 @@ static bool wait_a_second_locked(struct reclaim *reclaim)
     return reclaim->waiting || reclaim->stop;
 }
 
-static void *thread_main(void *arg)
+static void *reclaim_thread(void *arg)
 {
     struct reclaim *reclaim = arg;
     bool was_idle = true;
@@ -150,7 +157,7 @@ static void *thread_main(void *arg)
         if (was_idle)
             reclaim->idle(reclaim->opaque);
         else
-            one_round(reclaim);
+            run_round(reclaim);
         pthread_mutex_lock(&reclaim->lock);
     }
     pthread_mutex_unlock(&reclaim->lock);
@@ -159,7 +166,7 @@ static void *thread_main(void *arg)
 
 int reclaim_start(struct reclaim *reclaim)
 {
-    int r = os_thread_start(&reclaim->thread, thread_main, reclaim);
+    int r = os_thread_start(&reclaim->thread, reclaim_thread, reclaim);
     reclaim->started = r == 0;
     return r;
 }

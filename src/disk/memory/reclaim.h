@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* reclaim - what has to happen after a grace period
+/* reclaim - work that has to wait for a grace period
  *
- * Two things wait for one: words that were taken out of the table, to be released, and words that
- * were frozen, to be looked at again.  They are handed in here; a thread waits for the grace
- * period that covers all that has come together, hands them on, and starts anew.
+ * Two kinds of words of the page table wait for one: words that were taken out of the table, which
+ * are then released, and words that were frozen, which are then examined again (DESIGN.md, "One
+ * word a page, and freezing").  Threads hand them in as items.  A thread of its own collects what
+ * was handed in, waits for one grace period, and processes all of it.
  *
- * Nothing here may be called inside a read section.  Any thread may call but create and destroy.
+ * THREADS.  Any thread may call any function, but reclaim_create, reclaim_start and reclaim_destroy
+ * need the structure to themselves.  A caller must not be inside a read section (rcu.h): the
+ * functions may wait for a grace period.
  */
 
 #ifndef NBDRAM_DISK_MEMORY_RECLAIM_H
@@ -18,52 +21,58 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* One thing that waits: a word taken out of the table, or one frozen on the way to a page. */
-struct pending {
-    uint64_t word;
-    uint64_t page;
-    bool frozen;
+/* One word that waits. */
+struct reclaim_item {
+    uint64_t word; /* entry.h */
+    uint64_t page; /* the page's number; for a node, the number of any page below it */
+    bool frozen;   /* the word is in the table and frozen; otherwise it was taken out */
 };
 
-/* Called once for each thing, outside of a section, from any thread.  It may hand in more. */
-typedef void reclaim_fn(void *opaque, const struct pending *pending);
+/* Process one item: called once for each, after a grace period, outside of a read section, from any
+ * thread.  It may hand in more items. */
+typedef void reclaim_fn(void *opaque, const struct reclaim_item *item);
 
-/* Called by the thread when nothing was handed in for a second, once until something is. */
+/* Called by the thread after a second in which nothing was handed in.  It is not called again until
+ * something was. */
 typedef void reclaim_idle_fn(void *opaque);
 
 struct reclaim {
+    /* Set by reclaim_create, and constant. */
     reclaim_fn *fn;
     reclaim_idle_fn *idle;
     void *opaque;
 
-    pthread_mutex_t running; /* held for a whole round; before lock */
+    pthread_mutex_t running; /* held for a whole round; taken before lock */
 
-    pthread_mutex_t lock; /* guards what follows */
-    pthread_cond_t wake;
-    struct reclaim_batch *waiting;
-    bool started, stop;
+    pthread_mutex_t lock;          /* guards what follows */
+    pthread_cond_t wake;           /* signalled when items or stop appear */
+    struct reclaim_batch *waiting; /* items handed in, not yet part of a round */
+    bool started;                  /* the thread exists */
+    bool stop;                     /* the thread is to end */
     pthread_t thread;
 
     _Atomic uint64_t released; /* see reclaim_released */
 };
 
+/* Without the thread, items wait for reclaim_run.  opaque is passed to fn and idle, and stays the
+ * caller's. */
 void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_idle_fn *idle, void *opaque);
 
-/* Start the thread.  Before that things just wait, for reclaim_run. */
+/* Start the thread; call this after the last fork.  0, or -errno of pthread_create. */
 int reclaim_start(struct reclaim *reclaim);
 
-/* Stop the thread and finish all that waits.  A reclaim of all zeroes is accepted. */
+/* Stop the thread and process all items that wait.  A reclaim of all zeroes is accepted. */
 void reclaim_destroy(struct reclaim *reclaim);
 
-/* Hand in count things.  If there is no memory to note them, the caller waits for the grace
- * period himself. */
-void reclaim_add(struct reclaim *reclaim, const struct pending *pending, size_t count);
+/* Hand in items; they are copied.  If there is no memory for the copies, this waits for a grace
+ * period itself and processes them. */
+void reclaim_add(struct reclaim *reclaim, const struct reclaim_item *items, size_t count);
 
-/* Finish all that was handed in before the call, and what came of it. */
+/* Process all items that were handed in before the call, and the items that follow from them. */
 void reclaim_run(struct reclaim *reclaim);
 
-/* How many words were released so far.  What was released before a word is counted can be had: so
- * who failed to get memory, and finds the count as it was before he tried, has missed nothing. */
+/* The number of words released so far.  When a word is counted, its memory is already free.  So a
+ * caller that found no memory, and finds the same count as before it tried, did not miss any. */
 uint64_t reclaim_released(struct reclaim *reclaim);
 
 #endif

@@ -131,7 +131,7 @@ void paged_make_hole(struct paged *paged, slot_t *slot, uint64_t page, uint64_t 
         deferred_add(left, page, node, true);
 }
 
-static void finish_frame(struct paged *paged, const struct pending *pending,
+static void finish_frame(struct paged *paged, const struct reclaim_item *pending,
                          struct deferred *left)
 {
     uint64_t span;
@@ -148,7 +148,7 @@ static void finish_frame(struct paged *paged, const struct pending *pending,
         paged_swap(paged, slot, &word, entry_thawed(word));
 }
 
-static void finish_node(struct paged *paged, const struct pending *pending, struct deferred *left)
+static void finish_node(struct paged *paged, const struct reclaim_item *pending, struct deferred *left)
 {
     uint64_t above;
     if (!table_unlink_empty(&paged->table, pending->page, pending->word))
@@ -158,7 +158,7 @@ static void finish_node(struct paged *paged, const struct pending *pending, stru
         deferred_add(left, pending->page, above, true);
 }
 
-static void finish(void *opaque, const struct pending *pending)
+static void finish(void *opaque, const struct reclaim_item *pending)
 {
     struct paged *paged = opaque;
     struct deferred left = {0};

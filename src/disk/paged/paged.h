@@ -51,12 +51,12 @@ static inline int paged_take_frame(struct paged *paged, enum budget_purpose purp
 #define DEFERRED_MAX 64
 struct deferred {
     unsigned count;
-    struct pending things[DEFERRED_MAX];
+    struct reclaim_item things[DEFERRED_MAX];
 };
 
 static inline void deferred_add(struct deferred *left, uint64_t page, uint64_t word, bool frozen)
 {
-    left->things[left->count++] = (struct pending){.word = word, .page = page, .frozen = frozen};
+    left->things[left->count++] = (struct reclaim_item){.word = word, .page = page, .frozen = frozen};
 }
 
 /* Hand over what a section left; to be called after it. */

@@ -62,7 +62,7 @@ struct compressor {
     pthread_mutex_t lock;    /* guards what follows */
     pthread_cond_t wake;     /* for the threads: there may be something to do */
     pthread_cond_t progress; /* for everybody else: something was done */
-    struct pending ripe[RIPE_MAX];
+    struct reclaim_item ripe[RIPE_MAX];
     unsigned ripe_count;    /* only a sweep adds, and only when there are none */
     unsigned at_work;       /* pages taken from ripe that are not done */
     bool sweeping, tidying; /* one thread is */
@@ -76,7 +76,7 @@ struct compressor {
     bool blocked; /* blobs find no room: no haste until the next round */
     bool stop;
 
-    struct pending frozen[RIPE_MAX]; /* the sweeping thread's own */
+    struct reclaim_item frozen[RIPE_MAX]; /* the sweeping thread's own */
     unsigned frozen_count;
 };
 
@@ -159,7 +159,7 @@ static enum outcome compressor_page(struct compressor *compressor, slot_t *slot,
     return n == 0 ? LOST : NO_ROOM;
 }
 
-static enum outcome compressor_one(struct compressor *compressor, const struct pending *ripe)
+static enum outcome compressor_one(struct compressor *compressor, const struct reclaim_item *ripe)
 {
     uint64_t span;
     struct deferred left = {0};
@@ -179,7 +179,7 @@ static enum outcome compressor_one(struct compressor *compressor, const struct p
 /* Work on a few ripe pages.  Releases the lock, and takes it again. */
 static void work_locked(struct compressor *compressor)
 {
-    struct pending work[WORK_PAGES];
+    struct reclaim_item work[WORK_PAGES];
     unsigned count = 0, outcomes[3] = {0};
     while (count < WORK_PAGES && compressor->ripe_count)
         work[count++] = compressor->ripe[--compressor->ripe_count];
@@ -217,7 +217,7 @@ static void sweep_page(struct compressor *compressor, slot_t *slot, uint64_t pag
         slot_swap(slot, &word, entry_aged(word, entry_age(word) + 1));
     else if (table_freeze(&compressor->paged->table, slot, &word))
         compressor->frozen[compressor->frozen_count++] =
-            (struct pending){.word = word, .page = page, .frozen = true};
+            (struct reclaim_item){.word = word, .page = page, .frozen = true};
 }
 
 /* One section's worth of the way round; returns where it got to. */
