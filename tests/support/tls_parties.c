@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "server/net/tls.h"
+#include "support/file.h"
 #include "support/folder.h"
 #include "support/support.h"
 #include "text/reason.h"
@@ -66,23 +67,10 @@ static void free_party(struct tls_party *party)
     gnutls_x509_privkey_deinit(party->key);
 }
 
-static void write_file(const char *path, const void *data, size_t size)
-{
-    FILE *file = fopen(path, "we");
-    assert_non_null(file);
-    assert_int_equal(fwrite(data, 1, size, file), size);
-    assert_int_equal(fclose(file), 0);
-}
-
 static void write_datum(const char *path, gnutls_datum_t pem)
 {
-    write_file(path, pem.data, pem.size);
+    file_write(path, pem.data, pem.size);
     gnutls_free(pem.data);
-}
-
-void tls_write_text(const char *path, const char *text)
-{
-    write_file(path, text, strlen(text));
 }
 
 void tls_write_certificate(const char *path, const struct tls_party *party)
@@ -154,8 +142,8 @@ static void write_all(const struct tls_parties *all)
     tls_write_certificate("big/server-cert.pem", &all->big_server);
     tls_write_key("big/server-key.pem", &all->big_server);
     /* The third user's name is "ev", in hexadecimal. */
-    tls_write_text("keys",
-                   "alice:0123456789abcdef0123456789abcdef\n\nbob:00ff00fe\r\n#6576:01020304\n");
+    file_write_text("keys",
+                    "alice:0123456789abcdef0123456789abcdef\n\nbob:00ff00fe\r\n#6576:01020304\n");
 }
 
 int tls_parties_make(void **state)

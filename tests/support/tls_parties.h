@@ -46,8 +46,7 @@ struct tls_parties {
 int tls_parties_make(void **state);
 int tls_parties_free(void **state);
 
-/* Write into the current folder, as PEM where it is not text. */
-void tls_write_text(const char *path, const char *text);
+/* Write as PEM. */
 void tls_write_certificate(const char *path, const struct tls_party *party);
 void tls_write_key(const char *path, const struct tls_party *party);
 void tls_make_folder(const char *path);

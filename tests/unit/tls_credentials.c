@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "support/file.h"
 #include "support/folder.h"
 
 static void assert_not_loaded(const char *certificates, const char *keys, int err,
@@ -30,7 +31,7 @@ static void what_cannot_be_loaded_is_named(void **state)
     const struct tls_parties *all = *state;
     assert_not_loaded("nowhere", NULL, -ENOENT, "nowhere/ca-cert.pem");
     tls_make_folder("bad");
-    tls_write_text("bad/ca-cert.pem", "nothing\n");
+    file_write_text("bad/ca-cert.pem", "nothing\n");
     assert_not_loaded("bad", NULL, -ENOENT, "bad/server-cert.pem");
     tls_write_certificate("bad/server-cert.pem", &all->server);
     assert_not_loaded("bad", NULL, -ENOENT, "bad/server-key.pem");
@@ -39,16 +40,16 @@ static void what_cannot_be_loaded_is_named(void **state)
     tls_write_certificate("bad/ca-cert.pem", &all->ca);
     assert_not_loaded("bad", NULL, -EINVAL, "server-key.pem");
     tls_write_key("bad/server-key.pem", &all->server);
-    tls_write_text("bad/ca-crl.pem", "nothing\n");
+    file_write_text("bad/ca-crl.pem", "nothing\n");
     assert_not_loaded("bad", NULL, -EINVAL, "bad/ca-crl.pem");
 
     assert_not_loaded(NULL, "no-keys", -ENOENT, "no-keys");
-    tls_write_text("empty", "\n");
+    file_write_text("empty", "\n");
     assert_not_loaded(NULL, "empty", -EINVAL, "empty");
     static const char *const wrong[] = {"a:00\nb\n", "a:00\nb:\n", "a:00\n:00\n", "a:00\nb:0z\n",
                                         "a:00\n#0z:00\n"};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        tls_write_text("wrong", wrong[i]);
+        file_write_text("wrong", wrong[i]);
         assert_not_loaded(NULL, "wrong", -EINVAL, "wrong:2: ");
     }
 }
