@@ -14,7 +14,7 @@ build: # build nbdram and the plugin in build/; installs no packages
 setup: # install the packages that build, run and check need (Debian, Ubuntu)
 	@scripts/setup build run check
 
-run: # setup, build, and serve a disk until Ctrl-C: make run SIZE=1G ARGS='allocator=zstd limit=2G'
+run: # setup, build, and serve a disk until Ctrl-C: make run SIZE=1G ARGS='allocator=zstd'
 	@scripts/run $(SIZE) $(ARGS)
 
 check: check-plain # setup, build, and run every test

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What bench/run and bench/server share: servers, measuring in pairs, the table and its verdicts."""
+"""Shared by bench/run and bench/server: servers, measuring in pairs, the table, its verdicts."""
 
 import json
 import mmap
@@ -24,13 +24,13 @@ BLOCK = 256 * KIB
 LARGEST = (1 << 63) - 1
 COMMAND_SECONDS_MAX = 300
 QUIET_SECONDS_MAX = 60
-SETTLE_SECONDS = 5  # longer than pages that nobody writes wait until they are compressed
-FIO_SECONDS = 1  # short, so that the two of a pair are near each other
+SETTLE_SECONDS = 5  # after this time, pages that nobody writes have been compressed
+FIO_SECONDS = 1  # short, so that little time passes between the two runs of a pair
 SIDES = ("stock", "ours")
 
 
 def greets(path):
-    """Whether an NBD server answers on this Unix socket. Takes its greeting, and leaves politely."""
+    """Whether an NBD server answers on this Unix socket. Reads its greeting and says goodbye."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(COMMAND_SECONDS_MAX)
         try:
@@ -40,7 +40,7 @@ def greets(path):
         greeting = client.recv(18, socket.MSG_WAITALL)
         if not greeting.startswith(b"NBDMAGICIHAVEOPT"):
             raise RuntimeError(f"not NBD's greeting: {greeting}")
-        # Agree to what it offers, then NBD_OPT_ABORT.
+        # Agree to the flags it offers, then send NBD_OPT_ABORT.
         client.sendall(struct.pack(">I8sII", greeting[17] & 3, b"IHAVEOPT", 2, 0))
         client.recv(20, socket.MSG_WAITALL)
         return True
@@ -50,7 +50,7 @@ class Server:
     """One server with one memory disk on a Unix socket, and what it costs."""
 
     def __init__(self, name, command, path):
-        """It is to listen on path. start_seconds: from starting it until it has greeted a client."""
+        """The command must listen on path. start_seconds is the time until the first greeting."""
         self.name = name
         started = time.monotonic()
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -82,10 +82,10 @@ class Server:
             self.process.wait()
 
     def cpu(self):
-        """Seconds of CPU of all its threads, ended ones too, in nanoseconds' precision."""
+        """CPU time in seconds, of all its threads, including those that ended. Precise to 1 ns."""
         if self.process.poll() is not None:
             raise RuntimeError(f"{self.name}: the server died, status {self.process.returncode}")
-        return time.clock_gettime((~self.process.pid << 3) | 2)  # as clock_getcpuclockid(3)
+        return time.clock_gettime((~self.process.pid << 3) | 2)  # see clock_getcpuclockid(3)
 
     def rss(self, key="VmRSS"):
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
@@ -94,8 +94,8 @@ class Server:
         raise RuntimeError(f"{self.name}: no {key}: the server died")
 
     def wait_quiet(self, seconds=0.15):
-        """Until for so long it used next to no CPU and its resident size was steady. Returns since
-        when that was so."""
+        """Wait until, for this many seconds, it used almost no CPU and its resident size was
+        steady. Returns the time at which that began."""
         deadline = time.monotonic() + QUIET_SECONDS_MAX
         step = min(seconds / 3, 0.25)
         since = time.monotonic()
@@ -114,7 +114,7 @@ class Server:
         return self.rss()
 
     def measure(self, act, requests=None, quiet_seconds=0.15):
-        """Run act() and wait for the housekeeping it leaves, which counts as CPU, not as time."""
+        """Run act(), then wait until the server is quiet. The wait counts as CPU, not as time."""
         cpu = self.cpu()
         started = time.monotonic()
         result = act() or {}
@@ -141,7 +141,7 @@ def judge(values, relation, bound):
 
 @dataclass
 class Line:
-    """What was measured; samples in pairs. The target bounds ours / stock, or ours alone."""
+    """One measurement, with its samples in pairs. The target bounds ours / stock, or ours."""
 
     name: str
     unit: str
@@ -151,7 +151,7 @@ class Line:
     bounds_ours: bool = False
     stock_cpu: list = field(default_factory=list)
     ours_cpu: list = field(default_factory=list)
-    cpu_bound: float = None  # the target is also met by CPU per request of at most this x stock's
+    cpu_bound: float = None  # CPU per request below this x stock's meets the target, too
 
     def ratios(self):
         return [o / s for s, o in zip(self.stock, self.ours) if s]
@@ -160,7 +160,7 @@ class Line:
         return [o / s for s, o in zip(self.stock_cpu, self.ours_cpu) if s]
 
     def verdict(self):
-        """The better one of what the figures say and what the CPU says."""
+        """The better of two verdicts: that of the figures, and that of the CPU."""
         if not self.target:
             return ""
         verdicts = [judge(self.ours if self.bounds_ours else self.ratios(), *self.target)]
@@ -200,7 +200,7 @@ def print_line(line):
 
 
 def line_of(name, unit, samples, key, scale=1.0, **more):
-    """A line of one key of what in_turns() gathered, with the CPU that went with it."""
+    """A Line from one key of the samples that in_turns() gathered, with the CPU they took."""
     def column(side, key):
         return [s[key] for s in samples[side] if key in s]
     return Line(name, unit, [v * scale for v in column("stock", key)],
@@ -209,15 +209,15 @@ def line_of(name, unit, samples, key, scale=1.0, **more):
 
 
 def info_of(*args, **more):
-    """As line_of, without CPU: for a second figure of a measurement already shown with it."""
+    """line_of without CPU, for a further figure of a measurement whose CPU has been shown."""
     line = line_of(*args, **more)
     line.stock_cpu, line.ours_cpu = [], []
     return line
 
 
 def back_memory(size):
-    """Take memory and let go of it, so that what is taken next is at hand: a virtual machine may
-    have handed free memory back to its host, and getting it again costs more than all else."""
+    """Allocate memory and free it, so that the next allocation is fast: a virtual machine may
+    have given its free memory back to its host, and getting it again would hide all else."""
     if not size:
         return
     with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
@@ -227,7 +227,7 @@ def back_memory(size):
 
 
 class BenchBase:
-    """What drives a disk, and what that needs. A subclass says how servers are started."""
+    """Drives a disk, and has what that needs. A subclass knows how to start the servers."""
 
     count = 0
 
@@ -246,7 +246,7 @@ class BenchBase:
                               stdout=subprocess.PIPE, text=True).stdout
 
     def in_turns(self, measure, rounds=None, sides=SIDES):
-        """stock, ours, stock, ours ...: measure(side) each."""
+        """Call measure(side) for stock, ours, stock, ours, ... and gather what it returns."""
         samples = {side: [] for side in sides}
         for _ in range(rounds or self.rounds):
             for side in sides:
@@ -265,7 +265,7 @@ class BenchBase:
                 f"--uri={server.uri}", f"--rw={rw}", f"--bs={block}", f"--iodepth={depth}",
                 f"--numjobs={jobs}", "--group_reporting", "--norandommap", "--time_based",
                 f"--runtime={FIO_SECONDS}")
-            report = json.loads(output[output.index("{"):])  # the nbd engine speaks first
+            report = json.loads(output[output.index("{"):])  # after a line of the nbd engine
             both = [report["jobs"][0][kind] for kind in ("read", "write")]
             return {"rate": sum(b["iops"] for b in both),
                     "requests": sum(b["total_ios"] for b in both)}
@@ -287,7 +287,7 @@ class BenchBase:
 
 
 def save(options, lines):
-    """All samples, and what they were taken on, as JSON in results/."""
+    """Write all samples, and a description of the machine, as JSON to results/."""
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").open()
                 if line.startswith("model name")), platform.machine())
     where = {"cpu": cpu, "processors": os.cpu_count(), "kernel": platform.release(),
@@ -303,7 +303,7 @@ def save(options, lines):
 
 
 def add_options(parser, benches, rounds, quick_rounds):
-    """Those that every program here has. Check what it gives with check_options()."""
+    """Add the options that both programs have. check_options() completes what they parse to."""
     parser.add_argument("names", nargs="*", metavar="NAME",
                         help="what to measure: " + " ".join(benches) + " (all)")
     parser.add_argument("--quick", action="store_true", help="less data, less time, more noise")
@@ -321,13 +321,13 @@ def check_options(parser, options, benches):
 
 
 def roomy_dir():
-    """Where the data files stay in memory: /dev/shm if it has room, else the usual place."""
+    """/dev/shm, where files stay in memory, if it has room; None, the usual place, if not."""
     shm = Path("/dev/shm")
     return shm if shm.is_dir() and shutil.disk_usage(shm).free > 4 * GIB else None
 
 
 def measure_all(options, benches, make_bench, failures=()):
-    """Everything that was named, or all; prints the table as it grows. Exits."""
+    """Measure what was named, or everything. Prints the table line by line, then exits."""
     lines, failed = [], False
     print_header()
     with tempfile.TemporaryDirectory(prefix="nbdram-bench-", dir=roomy_dir()) as directory:
