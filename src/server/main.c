@@ -46,6 +46,7 @@ enum accepting { ACCEPT, WAIT, RETRY };
 
 struct program {
     struct options options;
+    struct logger log;
     struct disk *disk;
     struct tls_credentials *credentials;
     struct listeners listeners;
@@ -60,9 +61,9 @@ struct program {
     int status;        /* to exit with */
 };
 
-static int report(const char *text)
+static int report(struct program *program, const char *text)
 {
-    log_error("%s", text);
+    log_error(&program->log, "%s", text);
     return -1;
 }
 
@@ -93,21 +94,22 @@ static int take_signals(struct program *program)
         sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);
     program->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return program->signals < 0 ? report(strerror(errno)) : 0;
+    return program->signals < 0 ? report(program, strerror(errno)) : 0;
 }
 
 /* Files cannot be waited for, and nor can the null device. */
-static int check_stream(int fd, const char *name)
+static int check_stream(struct program *program, int fd, const char *name)
 {
     struct epoll_event event = {.events = EPOLLIN};
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     if (epoll < 0)
-        return report(strerror(errno));
+        return report(program, strerror(errno));
     bool waits = epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
     close(epoll);
     if (waits)
         return 0;
-    log_error("-s: %s is a file or a device: sockets and pipes are accepted", name);
+    log_error(&program->log, "-s: %s is a file or a device: sockets and pipes are accepted",
+              name);
     return -1;
 }
 
@@ -119,22 +121,23 @@ static int prepare(struct program *program)
     captive_raise_descriptors(&program->captive);
     if (options->disk.mlock || options->swap)
         lock_memory_raise_limit();
-    if (options->listen.kind->is_single && (check_stream(STDIN_FILENO, "standard input") < 0 ||
-                                            check_stream(STDOUT_FILENO, "standard output") < 0))
+    if (options->listen.kind->is_single &&
+        (check_stream(program, STDIN_FILENO, "standard input") < 0 ||
+         check_stream(program, STDOUT_FILENO, "standard output") < 0))
         return -1;
     if (options->tls.mode != TLS_OFF &&
         tls_credentials_load(&options->tls, &program->credentials, &reason) < 0)
-        return report(reason.text);
+        return report(program, reason.text);
     int r = disk_create(&options->disk, &program->disk);
     if (r < 0) {
         disk_explain(&options->disk, r, &reason);
-        return report(reason.text);
+        return report(program, reason.text);
     }
     if (options->stats && stats_file_open(&program->stats, options->stats, &reason) < 0)
-        return report(reason.text);
+        return report(program, reason.text);
     if (listen_open(&options->listen, &program->listeners, &reason) < 0 ||
         listen_give_away(&program->listeners, &options->run_as, &reason) < 0)
-        return report(reason.text);
+        return report(program, reason.text);
     return 0;
 }
 
@@ -144,9 +147,9 @@ static int settle(struct program *program)
     const struct options *options = &program->options;
     struct reason reason;
     if (options->exit_with_parent && background_exit_with_parent(&reason) < 0)
-        return report(reason.text);
+        return report(program, reason.text);
     if (!options->foreground && background_enter(&reason) < 0)
-        return report(reason.text);
+        return report(program, reason.text);
     if (options->swap)
         lock_memory_become_flusher();
     /* What --run starts may want it: fusermount is such a program. */
@@ -155,7 +158,7 @@ static int settle(struct program *program)
     int r = disk_start(program->disk);
     if (r < 0) {
         disk_explain(&options->disk, r, &reason);
-        return report(reason.text);
+        return report(program, reason.text);
     }
     return 0;
 }
@@ -177,16 +180,17 @@ static int start_server(struct program *program)
                    .tls_offered = options->tls.mode != TLS_OFF,
                    .tls_required = options->tls.mode == TLS_REQUIRE},
         .credentials = program->credentials,
+        .log = &program->log,
         .timeout = options->timeout,
         .keepalive = options->keepalive,
         .max_connections = options->max_connections,
     };
     int r = server_start(&program->server, options->threads ? options->threads : os_cpu_count());
-    return r < 0 ? report(strerror(-r)) : 0;
+    return r < 0 ? report(program, strerror(-r)) : 0;
 }
 
 /* All of it that is not the disk. */
-static int lock_program(const struct program *program)
+static int lock_program(struct program *program)
 {
     struct reason reason;
     int r = lock_memory_of_program(&reason);
@@ -194,7 +198,7 @@ static int lock_program(const struct program *program)
         const struct loop *loop = &program->server.loops[i];
         r = lock_memory_of_thread(loop->thread, loop->scratch, &reason);
     }
-    return r < 0 ? report(reason.text) : 0;
+    return r < 0 ? report(program, reason.text) : 0;
 }
 
 /* Locks that were made as root stay, where there is a limit for others: so -u comes after them,
@@ -206,11 +210,11 @@ static int become_user(struct program *program)
     if (options->swap && lock_program(program) < 0)
         return -1;
     if (privileges_become(&options->run_as, &reason) < 0)
-        return report(reason.text);
+        return report(program, reason.text);
     if (!options->listen.kind->is_single)
         return 0;
     int r = server_adopt(&program->server, STDIN_FILENO, STDOUT_FILENO);
-    return r < 0 ? report(strerror(-r)) : 0;
+    return r < 0 ? report(program, strerror(-r)) : 0;
 }
 
 static void announce(const struct program *program)
@@ -241,7 +245,7 @@ static int write_stats(struct program *program)
         return 0;
     int r = stats_file_write(&program->stats, &program->server);
     if (r < 0 && r != program->stats_error)
-        log_error("--stats=%s: %s", program->options.stats, strerror(-r));
+        log_error(&program->log, "--stats=%s: %s", program->options.stats, strerror(-r));
     program->stats_error = r;
     program->stats_due = os_clock() + STATS_MILLISECONDS;
     return r;
@@ -262,7 +266,7 @@ static int start_command(struct program *program)
     };
     struct reason reason;
     if (options->run && captive_start(&program->captive, &command, &reason) < 0)
-        return report(reason.text);
+        return report(program, reason.text);
     return 0;
 }
 
@@ -275,18 +279,18 @@ static int tell_ready(struct program *program)
         return -1;
     if (options->pidfile) {
         if (pidfile_write(options->pidfile, &reason) < 0)
-            return report(reason.text);
+            return report(program, reason.text);
         program->has_pidfile = true;
     }
     announce(program);
     background_ready();
-    log_init(options->log, options->verbose, !options->foreground);
+    log_set(&program->log, options->log, options->verbose, !options->foreground);
     return start_command(program);
 }
 
 /* Serve. */
 
-static void print_stats(const struct program *program)
+static void print_stats(struct program *program)
 {
     struct string_builder text;
     FILE *to = string_builder_open(&text);
@@ -295,7 +299,7 @@ static void print_stats(const struct program *program)
     stats_print(&program->server, to);
     char *bytes = string_builder_close(&text, to);
     if (bytes)
-        log_write(bytes, text.size);
+        log_write(&program->log, bytes, text.size);
     free(bytes);
 }
 
@@ -340,7 +344,8 @@ static void accept_all(struct program *program)
         int r = server_accept(&program->server, program->listeners.fds[i]);
         program->accepting = r == 0 ? ACCEPT : r == -EAGAIN ? WAIT : RETRY;
         if (program->accepting == RETRY && before != RETRY)
-            log_error("accepting a connection: %s; others have to wait", strerror(-r));
+            log_error(&program->log, "accepting a connection: %s; others have to wait",
+                      strerror(-r));
     }
 }
 
@@ -423,20 +428,19 @@ static void take_down(struct program *program)
 
 int main(int argc, char **argv)
 {
-    struct program program = {.stats.folder = -1};
+    struct program program = {.log = LOG_INITIALIZER, .stats.folder = -1};
     struct reason reason;
     open_streams();
-    log_init(LOG_TO_STDERR, false, false);
     switch (options_parse(argc, argv, &program.options, &reason)) {
     case OPTIONS_DONE:
         return EXIT_SUCCESS;
     case OPTIONS_WRONG:
-        log_error("%s", reason.text);
+        log_error(&program.log, "%s", reason.text);
         return EXIT_FAILURE;
     case OPTIONS_SERVE:
         break;
     }
-    log_init(program.options.log, program.options.verbose, false);
+    log_set(&program.log, program.options.log, program.options.verbose, false);
     bool ready = take_signals(&program) == 0 && prepare(&program) == 0 && settle(&program) == 0 &&
                  start_server(&program) == 0 && become_user(&program) == 0 &&
                  tell_ready(&program) == 0;

@@ -6,6 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 
+void reason_make_one_line(char *text)
+{
+    for (; *text != '\0'; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 int reason_set(struct reason *reason, int error, const char *format, ...)
 {
     va_list arguments;
@@ -17,8 +24,6 @@ int reason_set(struct reason *reason, int error, const char *format, ...)
         strcmp(format + format_length - 2, ": ") == 0)
         snprintf(reason->text + length, sizeof reason->text - (size_t)length, "%s",
                  strerror(-error));
-    for (char *c = reason->text; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7f)
-            *c = '?';
+    reason_make_one_line(reason->text);
     return error;
 }

@@ -22,4 +22,7 @@ struct reason {
 __attribute__((format(printf, 3, 4))) int reason_set(struct reason *reason, int error,
                                                      const char *format, ...);
 
+/* Replace each control character, newlines among them, by '?'. */
+void reason_make_one_line(char *text);
+
 #endif

@@ -151,7 +151,9 @@ static void make_server(uint8_t mode)
         memset(name, 'n', sizeof name - 1);
         DEMAND(disk_create(&options, &disk) == 0 && disk_start(disk) == 0, "no disk");
     }
+    static struct logger the_log = LOG_INITIALIZER;
     peer.server = (struct server){
+        .log = &the_log,
         .disk = disk,
         .export = {.size = disk_size(disk),
                    .read_only = mode & MODE_READ_ONLY,
@@ -164,7 +166,7 @@ static void make_server(uint8_t mode)
                    .tls_offered = mode & (MODE_TLS | MODE_TLS_REQUIRED),
                    .tls_required = mode & MODE_TLS_REQUIRED},
     };
-    log_init(LOG_TO_NULL, mode & MODE_VERBOSE, false);
+    log_set(&the_log, LOG_TO_NULL, mode & MODE_VERBOSE, false);
 }
 
 static struct haggle begin(bool dry)

@@ -91,7 +91,9 @@ static void make_wire(const uint8_t *data, size_t size)
 
 static void make_server(const uint8_t *data)
 {
+    static struct logger the_log = LOG_INITIALIZER;
     peer.server = (struct server){
+        .log = &the_log,
         .disk = disks_find(data[0]),
         .export = {.size = model.size,
                    .read_only = model.read_only,
@@ -103,7 +105,7 @@ static void make_server(const uint8_t *data)
                    .structured = true,
                    .tls_offered = IS_TLS(data[1])},
     };
-    log_init(LOG_TO_NULL, IS_VERBOSE(data[1]), false);
+    log_set(&the_log, LOG_TO_NULL, IS_VERBOSE(data[1]), false);
 }
 
 static void set_up(const uint8_t *data, size_t size)

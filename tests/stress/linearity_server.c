@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "../bench/wire.h"
+#include "server/host/log.h"
 #include "server/session/server.h"
 
 enum { CLIENTS = 6, DEPTH = 6, LOOPS = 2, ROUND_EACH = 2000, HANG_SECONDS = 120 };
@@ -262,7 +263,9 @@ static void make_run(struct run *run, const struct shape *shape, uint64_t round_
     uint32_t page = disk_page_size(run->disk);
     run->page = page / SECTOR;
     run->base = (16 - shape->pages / 2) * (uint64_t)page;
+    static struct logger log = LOG_INITIALIZER;
     run->server = (struct server){
+        .log = &log,
         .disk = run->disk,
         .export = {.size = disk_size(run->disk),
                    .preferred = page,

@@ -240,7 +240,8 @@ static void as_daemon(void *argument)
     MUST(is_null_device(0) && !is_null_device(1) && !is_null_device(2));
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (launch->behaviour == FAILS) {
-        log_error("no reason");
+        struct logger log = LOG_INITIALIZER;
+        log_error(&log, "no reason");
         exit(7);
     }
     if (launch->behaviour == IS_KILLED)
@@ -650,22 +651,23 @@ static void swap(void **state)
 static void say(void *argument)
 {
     static char endless[100000];
+    struct logger log = LOG_INITIALIZER;
     (void)argument;
     int out = open("out", O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
     MUST(out >= 0 && dup2(out, 2) == 2);
     memset(endless, 'x', sizeof endless - 1);
-    log_error("before init %d", 1);
-    log_init(LOG_TO_DEFAULT, false, false);
-    log_debug("not shown");
-    log_error("a\nb\x1b[1m\x7f \xc3\xa9 %s", "c\r");
-    log_init(LOG_TO_STDERR, true, true);
-    log_debug("shown");
-    log_init(LOG_TO_NULL, true, false);
-    log_error("gone");
-    log_init(LOG_TO_DEFAULT, true, true);
-    log_error("for syslog");
-    log_init(LOG_TO_STDERR, false, false);
-    log_error("%s", endless);
+    log_error(&log, "before init %d", 1);
+    log_set(&log, LOG_TO_DEFAULT, false, false);
+    log_debug(&log, "not shown");
+    log_error(&log, "a\nb\x1b[1m\x7f \xc3\xa9 %s", "c\r");
+    log_set(&log, LOG_TO_STDERR, true, true);
+    log_debug(&log, "shown");
+    log_set(&log, LOG_TO_NULL, true, false);
+    log_error(&log, "gone");
+    log_set(&log, LOG_TO_DEFAULT, true, true);
+    log_error(&log, "for syslog");
+    log_set(&log, LOG_TO_STDERR, false, false);
+    log_error(&log, "%s", endless);
 }
 
 static void log_lines(void **state)

@@ -3,74 +3,61 @@
 /* A line is put together on the stack and handed over with one call, so that lines of several
  * threads do not mix: write() to a terminal, a pipe or a file opened for appending, or syslog().
  *
- * Nobody waits for who reads standard error, or does not: a pipe or terminal that says it has
- * room takes a line whole, and without room the line is lost.  One thread at a time asks and
- * writes, so that the room it was told of is still there; O_NONBLOCK would be set for all who
- * share it. */
+ * A line to standard error is written only if poll() says that there is room.  A pipe or terminal
+ * with room takes the whole line; without room the line is lost, and nobody waits.  The mutex makes
+ * asking and writing one step: another thread cannot use up the room in between.  O_NONBLOCK is no
+ * alternative: it would be set for every process that shares standard error. */
 
 #include "server/host/log.h"
 
 #include <poll.h>
-#include <pthread.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <syslog.h>
 #include <unistd.h>
 
+#include "text/reason.h"
+
 #define LINE_MAX_BYTES 2048 /* below PIPE_BUF */
 
-/* What a process has once.  Set by the main thread, which may be while others log: relaxed, since
- * a line is good in either place. */
-static struct {
-    _Atomic int target; /* enum log_target, never LOG_TO_DEFAULT */
-    atomic_bool verbose;
-    pthread_mutex_t writing; /* to standard error */
-} where = {.target = LOG_TO_STDERR, .writing = PTHREAD_MUTEX_INITIALIZER};
+/* Target and verbosity are relaxed: they guard nothing, and a line that is logged while they
+ * change is good in either place. */
 
-void log_init(enum log_target target, bool verbose, bool in_background)
+void log_set(struct logger *log, enum log_target target, bool is_verbose, bool is_in_background)
 {
     if (target == LOG_TO_DEFAULT)
-        target = in_background ? LOG_TO_SYSLOG : LOG_TO_STDERR;
+        target = is_in_background ? LOG_TO_SYSLOG : LOG_TO_STDERR;
     if (target == LOG_TO_SYSLOG)
         openlog("nbdram", LOG_PID, LOG_DAEMON);
-    atomic_store_explicit(&where.target, (int)target, memory_order_relaxed);
-    atomic_store_explicit(&where.verbose, verbose, memory_order_relaxed);
+    atomic_store_explicit(&log->target, (int)target, memory_order_relaxed);
+    atomic_store_explicit(&log->is_verbose, is_verbose, memory_order_relaxed);
 }
 
-bool log_is_verbose(void)
+bool log_is_verbose(struct logger *log)
 {
-    return atomic_load_explicit(&where.verbose, memory_order_relaxed);
+    return atomic_load_explicit(&log->is_verbose, memory_order_relaxed);
 }
 
-void log_write(const char *text, size_t length)
+void log_write(struct logger *log, const char *text, size_t length)
 {
     struct pollfd polled = {.fd = STDERR_FILENO, .events = POLLOUT};
-    pthread_mutex_lock(&where.writing);
+    pthread_mutex_lock(&log->writing);
     if (poll(&polled, 1, 0) == 1) {
-        /* There is nobody to tell that the log cannot be written. */
+        /* If this fails, there is nowhere left to report it. */
         ssize_t written = write(STDERR_FILENO, text, length);
         (void)written;
     }
-    pthread_mutex_unlock(&where.writing);
+    pthread_mutex_unlock(&log->writing);
 }
 
-/* Who reads a log takes a line for one message: nothing may pretend to be another, or steer a
- * terminal. */
-static void keep_on_one_line(char *text)
-{
-    for (; *text != '\0'; text++)
-        if ((unsigned char)*text < ' ' || *text == 0x7f)
-            *text = '?';
-}
-
-static void __attribute__((format(printf, 2, 0)))
-log_line(int priority, const char *format, va_list arguments)
+/* One message must not look like two, nor control a terminal. */
+static void __attribute__((format(printf, 3, 0)))
+log_line(struct logger *log, int priority, const char *format, va_list arguments)
 {
     static const char prefix[] = "nbdram: ";
     char line[LINE_MAX_BYTES];
-    int target = atomic_load_explicit(&where.target, memory_order_relaxed);
+    int target = atomic_load_explicit(&log->target, memory_order_relaxed);
     if (target == LOG_TO_NULL)
         return;
     char *text = line + sizeof prefix - 1;
@@ -78,30 +65,30 @@ log_line(int priority, const char *format, va_list arguments)
     /* One byte stays for the newline. */
     if (vsnprintf(text, sizeof line - sizeof prefix, format, arguments) < 0)
         return;
-    keep_on_one_line(text);
+    reason_make_one_line(text);
     if (target == LOG_TO_SYSLOG) {
         syslog(priority, "%s", text);
         return;
     }
     size_t length = strlen(line);
     line[length++] = '\n';
-    log_write(line, length);
+    log_write(log, line, length);
 }
 
-void log_error(const char *format, ...)
+void log_error(struct logger *log, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    log_line(LOG_ERR, format, arguments);
+    log_line(log, LOG_ERR, format, arguments);
     va_end(arguments);
 }
 
-void log_debug(const char *format, ...)
+void log_debug(struct logger *log, const char *format, ...)
 {
-    if (!log_is_verbose())
+    if (!log_is_verbose(log))
         return;
     va_list arguments;
     va_start(arguments, format);
-    log_line(LOG_DEBUG, format, arguments);
+    log_line(log, LOG_DEBUG, format, arguments);
     va_end(arguments);
 }

@@ -62,10 +62,10 @@ size_t connection_memory(const struct connection *connection)
 static void tell(const struct connection *connection, const char *what)
 {
     char peer[64];
-    if (!log_is_verbose())
+    if (!log_is_verbose(connection->server->log))
         return;
     transport_peer(&connection->transport, peer, sizeof peer);
-    log_debug("%s: %s", peer, what);
+    log_debug(connection->server->log, "%s: %s", peer, what);
 }
 
 static void enter_transmission(struct connection *connection)
@@ -156,7 +156,7 @@ static int tls_step(struct connection *connection)
     }
     if (r == -EPROTO) {
         transport_peer(transport, peer, sizeof peer);
-        log_error("%s: TLS refused: %s", peer, reason.text);
+        log_error(connection->server->log, "%s: TLS refused: %s", peer, reason.text);
     }
     return r;
 }
@@ -181,7 +181,8 @@ static void tell_end(const struct connection *connection, int r)
     if (connection->handshake && connection->handshake->wanted_tls &&
         !connection->session.secure) {
         transport_peer(&connection->transport, peer, sizeof peer);
-        log_error("%s: refused: TLS is required, and it went on in the clear", peer);
+        log_error(connection->server->log,
+                  "%s: refused: TLS is required, and it went on in the clear", peer);
     } else if (r != -ENOTCONN || connection->state == CONNECTION_HANDSHAKE) {
         tell(connection, r == -ENOTCONN ? "left during the handshake" : strerror(-r));
     }

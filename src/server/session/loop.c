@@ -12,8 +12,8 @@
 
 #include "os/memory.h"
 #include "os/thread.h"
-#include "server/session/connection.h"
 #include "server/host/log.h"
+#include "server/session/connection.h"
 #include "server/session/server.h"
 
 #define EVENTS 256
@@ -68,7 +68,7 @@ static void after_step(struct loop *loop, struct connection *connection)
     if (connection->state != CONNECTION_CLOSED) {
         int r = watch(loop, connection);
         if (r < 0) {
-            log_error("watching a connection: %s", strerror(-r));
+            log_error(loop->server->log, "watching a connection: %s", strerror(-r));
             connection->state = CONNECTION_CLOSED;
         }
     }
@@ -156,7 +156,8 @@ static void close_late(struct loop *loop)
            connection->deadline <= os_clock()) {
         char peer[64];
         transport_peer(&connection->transport, peer, sizeof peer);
-        log_error("%s: no handshake within %u seconds", peer, loop->server->timeout);
+        log_error(loop->server->log, "%s: no handshake within %u seconds", peer,
+                  loop->server->timeout);
         connection->state = CONNECTION_CLOSED;
         end(loop, connection);
     }

@@ -48,12 +48,12 @@ static void log_refusal(const struct connection *connection, const struct nbd_re
                         int error)
 {
     char peer[64];
-    if (!log_is_verbose())
+    if (!log_is_verbose(connection->server->log))
         return;
     transport_peer(&connection->transport, peer, sizeof peer);
-    log_debug("%s: %s of %llu bytes at %llu: %s", peer, nbd_command_name(request->type),
-              (unsigned long long)request->length, (unsigned long long)request->offset,
-              strerror(-error));
+    log_debug(connection->server->log, "%s: %s of %llu bytes at %llu: %s", peer,
+              nbd_command_name(request->type), (unsigned long long)request->length,
+              (unsigned long long)request->offset, strerror(-error));
 }
 
 static void finish(struct connection *connection, const struct nbd_request *request, int error)

@@ -24,6 +24,7 @@ struct server {
     struct nbd_export export;
     struct nbd_policy policy;
     const struct tls_credentials *credentials; /* NULL: no TLS */
+    struct logger *log; /* for all threads */
     unsigned timeout;                          /* of handshakes, seconds; 0: none */
     bool keepalive;
     unsigned max_connections; /* 0: no limit */
