@@ -28,7 +28,7 @@ struct allocator {
     /* The row. */
 
     const char *name;    /* what a person types after allocator=; lower case, no comma */
-    const char *summary; /* one line of help, without a full stop; fits beside the name */
+    const char *summary; /* for help texts, whose lines have 51 columns for it; no full stop */
     uint32_t page_size;  /* bytes, a power of two: requests aligned to it are the fastest */
 
     bool takes_mlock; /* accepts mlock=BOOL: memory that is never swapped out */

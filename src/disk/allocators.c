@@ -1,58 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The grammar of allocator=.  Whole words are compared: a name that is nearly right is a mistake
- * to be told, not guessed at. */
+/* The registry of allocators and what is made from it: the grammar of allocator=, the help texts
+ * of both fronts, and the messages about a disk that cannot be made.
+ *
+ * The grammar compares whole words.  A name that is nearly right is refused with a list of what is
+ * accepted, not guessed at. */
+
+#include "disk/allocator.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "disk/allocator.h"
 #include "text/parse.h"
 #include "text/reason.h"
-
-struct word {
-    const char *at;
-    size_t length;
-};
-
-/* Cut the next word, up to `separator` or the end, off text.  False after the last. */
-static bool next_word(const char **text, char separator, struct word *word)
-{
-    if (!*text)
-        return false;
-    const char *end = strchr(*text, separator);
-    word->at = *text;
-    word->length = end ? (size_t)(end - *text) : strlen(*text);
-    *text = end ? end + 1 : NULL;
-    return true;
-}
-
-static bool is(const struct word *word, const char *name)
-{
-    return strlen(name) == word->length && strncmp(word->at, name, word->length) == 0;
-}
-
-/* A bare "mlock" turns it on: the stock plugin takes that, too. */
-static int parse_switch(const char *value, bool *on)
-{
-    if (value)
-        return parse_bool(value, on);
-    *on = true;
-    return 0;
-}
-
-/* The level that is written without needless zeroes before it. */
-static int parse_level(const char *value, int *level)
-{
-    unsigned parsed;
-    if (!value || strlen(value) > 2 ||
-        parse_number(value, PARSE_DECIMAL, DISK_LEVEL_MIN, DISK_LEVEL_MAX, &parsed) < 0)
-        return -EINVAL;
-    *level = (int)parsed;
-    return 0;
-}
 
 const struct allocator *const allocators[] = {
     &allocator_sparse,
@@ -61,68 +24,203 @@ const struct allocator *const allocators[] = {
     NULL,
 };
 
-#define refuse(reason, ...) reason_set(reason, -EINVAL, __VA_ARGS__)
+/* Parameters. */
 
-static int parse_parameter(const struct word *word, const struct allocator *allocator,
-                           struct disk_options *options, struct reason *reason)
+#define DIGITS_(number) #number
+#define DIGITS(number) DIGITS_(number)
+
+static bool takes_mlock(const struct allocator *allocator)
 {
-    const char *rest = word->at;
-    char copy[64];
-    struct word key;
-    if (word->length >= sizeof copy)
-        return refuse(reason, "allocator=%s: a parameter is too long", allocator->name);
-    memcpy(copy, rest, word->length);
-    copy[word->length] = '\0';
-    rest = copy;
-    next_word(&rest, '=', &key);
-    if (allocator->takes_mlock && is(&key, "mlock"))
-        return parse_switch(rest, &options->mlock) == 0
-                   ? 0
-                   : refuse(reason,
-                            "allocator=%s: '%s' is not accepted: mlock=true or mlock=false",
-                            allocator->name, copy);
-    if (allocator->takes_level && is(&key, "level"))
-        return parse_level(rest, &options->level) == 0
-                   ? 0
-                   : refuse(reason, "allocator=%s: '%s' is not accepted: level=%d to level=%d",
-                            allocator->name, copy, DISK_LEVEL_MIN, DISK_LEVEL_MAX);
-    return refuse(reason, "allocator=%s: unknown parameter '%s': %s is accepted", allocator->name,
-                  copy, allocator->takes_mlock ? "mlock=true|false" : "level=1..19");
+    return allocator->takes_mlock;
 }
 
-static int find_name(const struct word *word, const struct allocator **found,
-                     struct reason *reason)
+/* A bare "mlock" turns it on, as in the stock plugin. */
+static int parse_mlock(const char *value, struct disk_options *options)
+{
+    if (value)
+        return parse_bool(value, &options->mlock);
+    options->mlock = true;
+    return 0;
+}
+
+static bool takes_level(const struct allocator *allocator)
+{
+    return allocator->takes_level;
+}
+
+static int parse_level(const char *value, struct disk_options *options)
+{
+    unsigned level;
+    bool has_leading_zeroes = value && strlen(value) > strlen(DIGITS(DISK_LEVEL_MAX));
+    if (!value || has_leading_zeroes ||
+        parse_number(value, PARSE_DECIMAL, DISK_LEVEL_MIN, DISK_LEVEL_MAX, &level) < 0)
+        return -EINVAL;
+    options->level = (int)level;
+    return 0;
+}
+
+/* The parameters that may follow an allocator's name. */
+static const struct parameter {
+    const char *name;
+    const char *synopsis; /* what is accepted, as help texts and refusals write it */
+    bool (*is_taken_by)(const struct allocator *allocator);
+    /* value is what follows the equals sign; NULL: there was none.  0 or -EINVAL. */
+    int (*parse)(const char *value, struct disk_options *options);
+} parameters[] = {
+    {"mlock", "mlock=true|false", takes_mlock, parse_mlock},
+    {"level", "level=" DIGITS(DISK_LEVEL_MIN) ".." DIGITS(DISK_LEVEL_MAX), takes_level,
+     parse_level},
+};
+
+#define PARAMETER_COUNT (sizeof parameters / sizeof parameters[0])
+
+/* Lists of what is accepted. */
+
+/* A line that is cut off where it ends. */
+struct list {
+    char text[256];
+    size_t length;
+};
+
+static void append(struct list *list, const char *text)
+{
+    size_t room = sizeof list->text - 1 - list->length;
+    size_t length = strnlen(text, room);
+    memcpy(list->text + list->length, text, length);
+    list->length += length;
+    list->text[list->length] = '\0';
+}
+
+/* As "zstd[,level=1..19]". */
+static void append_synopsis(struct list *list, const struct allocator *allocator)
+{
+    append(list, allocator->name);
+    for (size_t i = 0; i < PARAMETER_COUNT; i++) {
+        if (!parameters[i].is_taken_by(allocator))
+            continue;
+        append(list, "[,");
+        append(list, parameters[i].synopsis);
+        append(list, "]");
+    }
+}
+
+static struct list list_allocators(void)
+{
+    struct list list = {.length = 0};
+    for (size_t i = 0; allocators[i]; i++) {
+        if (i > 0)
+            append(&list, allocators[i + 1] ? ", " : " and ");
+        append_synopsis(&list, allocators[i]);
+    }
+    return list;
+}
+
+static struct list list_parameters(const struct allocator *allocator)
+{
+    struct list list = {.length = 0};
+    for (size_t i = 0; i < PARAMETER_COUNT; i++) {
+        if (!parameters[i].is_taken_by(allocator))
+            continue;
+        append(&list, list.length > 0 ? " and " : "");
+        append(&list, parameters[i].synopsis);
+    }
+    append(&list, list.length == 0 ? "no parameter" : "");
+    return list;
+}
+
+void disk_print_allocators(FILE *to, const char *indent)
 {
     for (size_t i = 0; allocators[i]; i++) {
-        if (is(word, allocators[i]->name)) {
-            *found = allocators[i];
-            return 0;
-        }
+        struct list synopsis = {.length = 0};
+        append_synopsis(&synopsis, allocators[i]);
+        fprintf(to, "%s%-25s  %s", indent, synopsis.text, allocators[i]->summary);
+        if (allocators[i]->takes_level)
+            fprintf(to, " (level=%d)", DISK_LEVEL_DEFAULT);
+        fprintf(to, "%s\n", i == 0 ? " (default)" : "");
     }
-    return refuse(reason,
-                  "unknown allocator '%.*s': sparse[,mlock=true|false], "
-                  "malloc[,mlock=true|false] and zstd[,level=1..19] are accepted",
-                  word->length < 64 ? (int)word->length : 64, word->at);
+}
+
+void disk_print_features(FILE *to)
+{
+    for (size_t i = 0; allocators[i]; i++)
+        fprintf(to, "%s=yes\n", allocators[i]->name);
+    fprintf(to, "mlock=yes\n"
+                "limit=yes\n");
+}
+
+/* The grammar. */
+
+#define refuse(reason, ...) reason_set(reason, -EINVAL, __VA_ARGS__)
+
+#define WORD_MAX 64 /* bytes; no word that is accepted is as long */
+
+/* Copy the next word of *text, up to the separator or the end, and advance *text past both; *text
+ * is NULL after the last word.  A longer word is cut off, which no accepted word is. */
+static void next_word(const char **text, char separator, char word[WORD_MAX])
+{
+    const char *end = strchr(*text, separator);
+    size_t length = end ? (size_t)(end - *text) : strlen(*text);
+    size_t kept = length < WORD_MAX ? length : WORD_MAX - 1;
+    memcpy(word, *text, kept);
+    word[kept] = '\0';
+    *text = end ? end + 1 : NULL;
+}
+
+static const struct allocator *find_allocator(const char *name)
+{
+    for (size_t i = 0; allocators[i]; i++)
+        if (strcmp(allocators[i]->name, name) == 0)
+            return allocators[i];
+    return NULL;
+}
+
+static const struct parameter *find_parameter(const char *name, const struct allocator *allocator)
+{
+    for (size_t i = 0; i < PARAMETER_COUNT; i++)
+        if (strcmp(parameters[i].name, name) == 0 && parameters[i].is_taken_by(allocator))
+            return &parameters[i];
+    return NULL;
+}
+
+static int parse_parameter(const char *word, struct disk_options *options, struct reason *reason)
+{
+    const struct allocator *allocator = options->allocator;
+    const char *value = word;
+    char name[WORD_MAX];
+    next_word(&value, '=', name);
+    const struct parameter *parameter = find_parameter(name, allocator);
+    if (!parameter)
+        return refuse(reason, "allocator=%s: unknown parameter '%s': %s is accepted",
+                      allocator->name, word, list_parameters(allocator).text);
+    if (parameter->parse(value, options) < 0)
+        return refuse(reason, "allocator=%s: '%s' is wrong: %s is accepted", allocator->name,
+                      word, parameter->synopsis);
+    return 0;
 }
 
 int disk_parse_allocator(const char *text, struct disk_options *options, struct reason *reason)
 {
     struct disk_options parsed = *options;
-    struct word word = {.at = ""};
-    const struct allocator *allocator = NULL;
-    next_word(&text, ',', &word);
-    int r = find_name(&word, &allocator, reason);
-    parsed.allocator = allocator;
+    char word[WORD_MAX];
+    next_word(&text, ',', word);
+    parsed.allocator = find_allocator(word);
     parsed.mlock = false;
     parsed.level = DISK_LEVEL_DEFAULT;
-    while (r == 0 && next_word(&text, ',', &word))
-        r = parse_parameter(&word, allocator, &parsed, reason);
-    if (r == 0)
-        *options = parsed;
-    return r;
+    if (!parsed.allocator)
+        return refuse(reason, "unknown allocator '%s': %s are accepted", word,
+                      list_allocators().text);
+    while (text) {
+        next_word(&text, ',', word);
+        int r = parse_parameter(word, &parsed, reason);
+        if (r < 0)
+            return r;
+    }
+    *options = parsed;
+    return 0;
 }
+/* Disks that cannot be made. */
 
-/* Once the limit is above 0 the kernel says of it, too, that there is no memory. */
+/* With a limit above 0 the kernel returns ENOMEM, not EPERM, for memory beyond it. */
 static bool is_beyond_lock_limit(const struct disk_options *options)
 {
     struct rlimit limit;
@@ -133,19 +231,22 @@ static bool is_beyond_lock_limit(const struct disk_options *options)
 void disk_explain(const struct disk_options *options, int error, struct reason *reason)
 {
     unsigned long long size = options->size, limit = options->limit;
+    const struct allocator *allocator = options->allocator ? options->allocator : allocators[0];
     if (error == -EPERM || (error == -ENOMEM && is_beyond_lock_limit(options)))
         reason_set(reason, error,
                    "locking memory is not permitted: raise the limit on locked memory "
                    "(ulimit -l, RLIMIT_MEMLOCK)");
-    else if (error == -ENOMEM && options->allocator && options->allocator->takes_all && limit)
+    else if (error == -ENOMEM && allocator->takes_all && limit)
         reason_set(reason, error,
-                   "a disk of %llu bytes does not fit into limit=%llu with allocator=%s", size,
-                   limit, options->allocator->name);
+                   "a disk of %llu bytes does not fit into limit=%llu with allocator=%s: raise "
+                   "the limit or use allocator=%s",
+                   size, limit, allocator->name, allocators[0]->name);
     else if (error == -ENOMEM)
-        reason_set(reason, error,
-                   "not enough memory for a disk of %llu bytes with this allocator: the machine "
-                   "and its control group cannot give that much now",
-                   size);
+        reason_set(
+            reason, error,
+            "not enough memory for a disk of %llu bytes with allocator=%s: the machine and "
+            "its control group cannot give that much now",
+            size, allocator->name);
     else
         reason_set(reason, error, "making a disk of %llu bytes: ", size);
 }

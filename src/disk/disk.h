@@ -26,6 +26,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -53,10 +54,16 @@ struct disk_options {
  *
  *     sparse[,mlock=BOOL]   malloc[,mlock=BOOL]   zstd[,level=1..19]
  *
- * BOOL is one of 1 0 true false t f yes no y n on off, in either case.  On -EINVAL a line that
- * says what is wrong and what is accepted is left in why (why_size bytes at most, always
- * terminated), and options is as it was. */
+ * BOOL is parse_bool's (text/parse.h).  On an error, -EINVAL, the reason says what is wrong and
+ * what is accepted, and options is as it was. */
 int disk_parse_allocator(const char *text, struct disk_options *options, struct reason *reason);
+
+/* For help texts: print a line for each allocator, with indent before it. */
+void disk_print_allocators(FILE *to, const char *indent);
+
+/* For --dump-plugin: print a line NAME=yes for each allocator, and for each parameter that not every
+ * memory plugin has. */
+void disk_print_features(FILE *to);
 
 /* Make a disk.  No thread is started, so the process may still fork.
  *
@@ -66,8 +73,7 @@ int disk_parse_allocator(const char *text, struct disk_options *options, struct 
  * -EPERM    the locked-memory limit (RLIMIT_MEMLOCK) does not allow mlock */
 int disk_create(const struct disk_options *options, struct disk **disk);
 
-/* What an error of disk_create or disk_start means to whoever asked for such a disk: one line in
- * why (why_size bytes at most, always terminated). */
+/* Say what an error of disk_create or disk_start means to the person who asked for such a disk. */
 void disk_explain(const struct disk_options *options, int error, struct reason *reason);
 
 /* Start the threads that give memory back and compress, and lock memory if that was asked for:

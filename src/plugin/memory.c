@@ -97,19 +97,9 @@ static int memory_config_complete(void)
     return -1;
 }
 
-#define memory_config_help                                                                       \
-    "size=<SIZE>    (required) Size of the disk, as 100M, 10G, ...\n"                            \
-    "limit=<SIZE>              Most memory to take, at least 1M (default: what\n"                \
-    "                          the machine can give, less a reserve).\n"                         \
-    "allocator=sparse[,mlock=true]|malloc[,mlock=true]|zstd[,level=1..19]\n"                     \
-    "                          How to keep the disk in memory (default: sparse;\n"               \
-    "                          of zstd, level=4)."
-
 static void memory_dump_plugin(void)
 {
-    printf("mlock=yes\n");
-    printf("zstd=yes\n");
-    printf("limit=yes\n");
+    disk_print_features(stdout);
 }
 
 /* Start and stop.  nbdkit forks between get_ready and after_fork: what can be refused is refused
@@ -268,6 +258,23 @@ static int memory_extents(void *handle, uint32_t count, uint64_t offset, uint32_
     return r < 0 ? fail(r, "extents") : 0;
 }
 
+static char config_help[2048]; /* for nbdkit --help; longer text is cut off */
+
+/* nbdkit copies the struct below before it calls any function of it, so the text that lists the
+ * allocators has to be there when the plugin has been loaded. */
+__attribute__((constructor)) static void print_config_help(void)
+{
+    FILE *to = fmemopen(config_help, sizeof config_help, "w");
+    if (!to)
+        return;
+    fprintf(to, "size=<SIZE>    (required) Size of the disk, as 100M, 10G, ...\n"
+                "limit=<SIZE>              Most memory to take, at least 1M (default: what\n"
+                "                          the machine can give, less a reserve).\n"
+                "allocator=<KIND>          How to keep the disk in memory; one of\n");
+    disk_print_allocators(to, "  ");
+    fclose(to);
+}
+
 static struct nbdkit_plugin plugin = {
     .name = "memory",
     .longname = "nbdram memory plugin",
@@ -276,7 +283,7 @@ static struct nbdkit_plugin plugin = {
     .magic_config_key = "size",
     .config = memory_config,
     .config_complete = memory_config_complete,
-    .config_help = memory_config_help,
+    .config_help = config_help,
     .dump_plugin = memory_dump_plugin,
     .get_ready = memory_get_ready,
     .after_fork = memory_after_fork,

@@ -281,7 +281,7 @@ static void parameters(void **state)
     refuses("1M limit=1023K", "at least 1M");
     refuses("1M limit=0", "at least 1M");
     refuses("1M allocator=zst", "unknown allocator 'zst'");
-    refuses("1M allocator=zstd,level=20", "level=1 to level=19");
+    refuses("1M allocator=zstd,level=20", "level=1..19");
     refuses("-- -f", "size=-f");
 }
 

@@ -207,6 +207,31 @@ static void all_or_nothing(void **state)
     refused("zstd,level=0,level=4", nothing);
 }
 
+/* One row of the registry is enough to be known everywhere. */
+static void every_allocator_is_listed(void **state)
+{
+    (void)state;
+    struct disk_options options = odd;
+    struct reason reason;
+    char help[1024] = "", features[1024] = "", line[64];
+    FILE *to = fmemopen(help, sizeof help, "w");
+    assert_non_null(to);
+    disk_print_allocators(to, "");
+    fclose(to);
+    to = fmemopen(features, sizeof features, "w");
+    assert_non_null(to);
+    disk_print_features(to);
+    fclose(to);
+    disk_parse_allocator("none", &options, &reason);
+    for (size_t i = 0; allocators[i]; i++) {
+        assert_non_null(strstr(help, allocators[i]->name));
+        assert_non_null(strstr(help, allocators[i]->summary));
+        assert_non_null(strstr(reason.text, allocators[i]->name));
+        snprintf(line, sizeof line, "%s=yes\n", allocators[i]->name);
+        assert_non_null(strstr(features, line));
+    }
+}
+
 static void long_text(void **state)
 {
     (void)state;
@@ -230,7 +255,8 @@ int main(void)
         cmocka_unit_test(levels),         cmocka_unit_test(last_one_wins),
         cmocka_unit_test(unknown_names),  cmocka_unit_test(unknown_settings),
         cmocka_unit_test(bad_booleans),   cmocka_unit_test(bad_levels),
-        cmocka_unit_test(all_or_nothing), cmocka_unit_test(long_text),
+        cmocka_unit_test(all_or_nothing), cmocka_unit_test(every_allocator_is_listed),
+        cmocka_unit_test(long_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

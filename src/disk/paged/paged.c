@@ -288,7 +288,7 @@ static void stats(void *state, struct disk_stats *stats)
 
 const struct allocator allocator_sparse = {
     .name = "sparse",
-    .summary = "pages of 4 KiB, allocated when written and freed when trimmed",
+    .summary = "pages of 4 KiB, allocated on writes",
     .page_size = 1u << SPARSE_PAGE_SHIFT,
     .takes_mlock = true,
     PAGED_SLOTS,
@@ -296,7 +296,7 @@ const struct allocator allocator_sparse = {
 
 const struct allocator allocator_zstd = {
     .name = "zstd",
-    .summary = "pages of 32 KiB, compressed when they are no longer written",
+    .summary = "pages of 32 KiB, compressed when idle",
     .page_size = 1u << ZSTD_PAGE_SHIFT,
     .takes_level = true,
     .packs = true,

@@ -6,6 +6,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "disk/disk.h"
 #include "server/cli/option_table.h"
 #include "server/cli/usage.h"
 
@@ -43,12 +44,11 @@ static void print_options(void)
 void usage_help(void)
 {
     printf("nbdram [OPTION...] [memory] [size=]SIZE [limit=SIZE] [allocator=KIND]\n"
-           "A RAM disk over NBD; it listens on loopback only, unless told otherwise.\n");
+           "A RAM disk over NBD, on loopback unless told otherwise.  Try: nbdram 1G\n");
     print_options();
-    printf("SIZE: bytes, or as 100M, 10G, 2T.  limit=: the most memory to take\n"
-           "KIND: sparse|malloc[,mlock=true], zstd[,level=1..19] (compressed); else sparse\n"
-           "  nbdram 1G                                  # nbd://localhost\n"
-           "  nbdram -U /tmp/s -P pid 10G allocator=zstd,level=3\n"
+    printf("SIZE: bytes, or as 100M, 10G, 2T.  limit=: the most memory to take.  KIND:\n");
+    disk_print_allocators(stdout, "  ");
+    printf("  nbdram -U /tmp/s -P pid 10G allocator=zstd,level=3\n"
            "  nbdram -U - 1G --run 'nbdcopy fedora.img $uri'\n");
 }
 
@@ -87,10 +87,8 @@ void usage_dump_plugin(void)
            "max_thread_model=parallel\n"
            "thread_model=parallel\n"
            "errno_is_preserved=1\n"
-           "magic_config_key=size\n"
-           "mlock=yes\n"
-           "zstd=yes\n"
-           "limit=yes\n");
+           "magic_config_key=size\n");
+    disk_print_features(stdout);
 }
 
 void usage_long_options(void)
