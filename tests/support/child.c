@@ -2,8 +2,10 @@
 
 #include "support/child.h"
 
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include "support/folder.h"
 #include "support/support.h"
 
 pid_t child_start(void (*function)(void *), void *argument)
@@ -36,4 +38,11 @@ void child_run_or_skip(void (*function)(void *), void *argument)
     if (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_SKIP)
         skip();
     assert_int_equal(status, 0);
+}
+
+int child_enter_folder(void **state)
+{
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    alarm(HANG_SECONDS);
+    return folder_enter(state);
 }

@@ -40,4 +40,8 @@ void child_run(void (*function)(void *), void *argument);
 #define CHILD_SKIP 77
 void child_run_or_skip(void (*function)(void *), void *argument);
 
+/* Setup of a test: folder_enter (folder.h), and processes whose parent has ended become children
+ * of the test.  The test is ended if it hangs. */
+int child_enter_folder(void **state);
+
 #endif

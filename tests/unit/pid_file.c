@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* The file that holds the number of the process. */
+
+#include "support/file.h"
+#include "support/folder.h"
+#include "support/support.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "server/host/background.h"
+#include "text/reason.h"
+
+static int leave_folder(void **state)
+{
+    return folder_leave(state, (const char *const[]){"out", "pid", "link", NULL});
+}
+
+static void assert_holds_our_pid(const char *path)
+{
+    char expected[32], text[64];
+    snprintf(expected, sizeof expected, "%ld\n", (long)getpid());
+    file_read(path, text, sizeof text);
+    assert_string_equal(text, expected);
+}
+
+static void pid_file_is_replaced_whole_and_removed(void **state)
+{
+    (void)state;
+    struct reason reason = {0};
+    assert_int_equal(pidfile_write("pid", &reason), 0);
+    assert_holds_our_pid("pid");
+    /* An older file is replaced, not overwritten from its start. */
+    file_write_text("pid", "1234567890123\nand more\n");
+    assert_int_equal(pidfile_write("pid", &reason), 0);
+    assert_holds_our_pid("pid");
+    pidfile_remove("pid");
+    assert_false(file_exists("pid"));
+    pidfile_remove("pid");
+}
+
+static void pid_file_of_others_stays(void **state)
+{
+    (void)state;
+    char text[64];
+    snprintf(text, sizeof text, "%ld0\n", (long)getpid());
+    const char *const texts[] = {text, "", "1\n", "no number\n"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        file_write_text("pid", texts[i]);
+        pidfile_remove("pid");
+        assert_true(file_exists("pid"));
+    }
+    snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    file_write_text("out", text);
+    assert_int_equal(symlink("out", "link"), 0);
+    pidfile_remove("link");
+    assert_true(file_exists("link"));
+    assert_true(file_exists("out"));
+}
+
+/* Another program waits at a FIFO for us to be ready, so it must not be replaced by a file. */
+static void fifo_as_pid_file_is_written_to(void **state)
+{
+    (void)state;
+    struct reason reason = {0};
+    char expected[32], text[64];
+    assert_int_equal(mkfifo("pid", 0600), 0);
+    int fd = open("pid", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    assert_true(fd >= 0);
+    assert_int_equal(pidfile_write("pid", &reason), 0);
+    snprintf(expected, sizeof expected, "%ld\n", (long)getpid());
+    ssize_t got = read(fd, text, sizeof text - 1);
+    assert_int_equal(got, (ssize_t)strlen(expected));
+    assert_memory_equal(text, expected, (size_t)got);
+    pidfile_remove("pid");
+    assert_true(file_exists("pid"));
+    close(fd);
+}
+
+static void link_as_pid_file_is_followed(void **state)
+{
+    (void)state;
+    struct reason reason = {0};
+    assert_int_equal(symlink("out", "link"), 0);
+    assert_int_equal(pidfile_write("link", &reason), 0);
+    assert_holds_our_pid("out");
+    struct stat status;
+    assert_int_equal(lstat("link", &status), 0);
+    assert_true(S_ISLNK(status.st_mode));
+}
+
+static void pid_file_that_cannot_be_written_is_named(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {"nofolder/pid", "", "."};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        struct reason reason = {0};
+        assert_true(pidfile_write(paths[i], &reason) < 0);
+        assert_non_null(strstr(reason.text, "cannot write the pid file "));
+        assert_non_null(strstr(reason.text, paths[i]));
+        assert_null(strchr(reason.text, '\n'));
+    }
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, folder_enter, leave_folder)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(pid_file_is_replaced_whole_and_removed),   TEST(pid_file_of_others_stays),
+        TEST(fifo_as_pid_file_is_written_to),           TEST(link_as_pid_file_is_followed),
+        TEST(pid_file_that_cannot_be_written_is_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
