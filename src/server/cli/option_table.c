@@ -8,6 +8,7 @@
 
 #include "server/cli/options.h"
 #include "server/cli/usage.h"
+#include "server/net/socket_kind.h"
 
 /* The offset of a member of struct options.  Compiles only if the member has this type. */
 #define OFFSET(type, member)                                                                     \
@@ -37,7 +38,9 @@
     ROW(FAMILY, letter, NULL, help, name), .family = (value), FIELD(int, member)
 #define OPT_PRINT(letter, name, function, help)                                                  \
     ROW(PRINT, letter, NULL, help, name), .print = (function)
-#define OPT_NOTED(letter, name, help) ROW(NOTED, letter, NULL, help, name)
+#define OPT_SOCKET(letter, name, kind, help)                                                     \
+    ROW(SOCKET, letter, NULL, help, name), .socket = (kind)
+#define OPT_IGNORED(letter, name, help) ROW(IGNORED, letter, NULL, help, name)
 #define OPT_REFUSED(letter, name, argument, help) ROW(REFUSED, letter, argument, help, name)
 
 /* In the place of a name: a name and its aliases. */
@@ -48,14 +51,16 @@
 
 /* In the order of --help.  Its lines have 80 columns: a help text has room for 44. */
 const struct option_row option_table[] = {
-    {OPT_NAME('U', "unix", listen.unix_path, "PATH", "listen on a Unix socket; -: on a new one")},
+    {OPT_NAME('U', "unix", listen.unix_path, "PATH", "listen on a Unix socket; -: on a new one"),
+     .socket = &socket_unix},
     {OPT_NAME('p', "port", listen.port, "PORT", "listen on this port (10809); 0: a free one")},
     {OPT_NAME('i', NAMES("ip-addr", "ipaddr"), listen.address, "ADDRESS",
               "listen on this address, not only loopback")},
     {OPT_FAMILY('4', "ipv4-only", listen.family, AF_INET, AS_NEXT)},
     {OPT_FAMILY('6', "ipv6-only", listen.family, AF_INET6, "listen on one address family only")},
-    {OPT_NOTED(0, "vsock", "listen on a virtual machine socket")},
-    {OPT_NOTED('s', NAMES("single", "stdin"), "serve one client on stdin and stdout")},
+    {OPT_SOCKET(0, "vsock", &socket_vsock, "listen on a virtual machine socket")},
+    {OPT_SOCKET('s', NAMES("single", "stdin"), &socket_stdio,
+                "serve one client on stdin and stdout")},
     {OPT_TEXT(0, "run", run, "COMMAND", "serve while COMMAND runs, with $uri set")},
     {OPT_TEXT('e', NAMES("export-name", "export", "exportname"), listen.export_name, "NAME",
               "the export's name in $uri")},
@@ -84,7 +89,7 @@ const struct option_row option_table[] = {
     {OPT_FLAG('v', "verbose", verbose, "log more")},
     {OPT_LOG(0, "log", log, "stderr|syslog|null", "where to log")},
     {OPT_NAME(0, "stats", stats, "FILE", "write statistics there, as JSON")},
-    {OPT_NOTED('n', NAMES("newstyle", "new-style"), "accepted: it is the only style served")},
+    {OPT_IGNORED('n', NAMES("newstyle", "new-style"), "accepted: it is the only style served")},
     {OPT_PRINT(0, "dump-config", usage_dump_config, AS_NEXT)},
     {OPT_PRINT(0, "dump-plugin", usage_dump_plugin, "print what this build is and can do")},
     {OPT_PRINT(0, "long-options", usage_long_options, AS_NEXT)},

@@ -28,9 +28,12 @@ enum option_kind {
     OPTION_LOG,     /* the name of a log target [enum log_target] */
     OPTION_FAMILY,  /* takes no value; becomes the row's address family [int] */
     OPTION_PRINT,   /* takes no value; prints something instead of serving */
-    OPTION_NOTED,   /* takes no value; the parser only remembers that it was given */
+    OPTION_SOCKET,  /* takes no value; clients connect to the row's kind of socket */
+    OPTION_IGNORED, /* takes no value; has no effect, and is accepted because nbdkit has it */
     OPTION_REFUSED, /* an option of nbdkit that is not accepted here; `help` says why */
 };
+
+struct socket_kind; /* server/net/socket_kind.h */
 
 struct option_row {
     enum option_kind kind;
@@ -41,7 +44,8 @@ struct option_row {
     size_t field;     /* offset in struct options; its type is that of the kind */
     unsigned max;     /* OPTION_NUMBER, OPTION_SECONDS */
     int family;       /* OPTION_FAMILY */
-    void (*print)(void);
+    const struct socket_kind *socket; /* whatever the kind: the option chooses it; else NULL */
+    void (*print)(void);              /* OPTION_PRINT */
 };
 
 extern const struct option_row option_table[];

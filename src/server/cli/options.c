@@ -149,7 +149,8 @@ static int store(struct parse *parse, const struct option_row *row, const char *
     case OPTION_PRINT:
         parse->print = row->print;
         return 0;
-    case OPTION_NOTED:
+    case OPTION_SOCKET: /* choose_socket looks at it */
+    case OPTION_IGNORED:
         return 0;
     case OPTION_REFUSED:
         return refuse(parse, "--%s is not accepted: %s", row->names[0], row->help);
@@ -305,101 +306,153 @@ static bool is_given(const struct parse *parse, const char *name)
     return parse->given[i];
 }
 
-static int refuse_contradictions(struct parse *parse)
+static int refuse_both(struct parse *parse, const char *name, const char *other)
+{
+    return refuse(parse, "--%s and --%s contradict each other: one of them is accepted", name,
+                  other);
+}
+
+static int check_contradictions(struct parse *parse)
 {
     static const char *const pairs[][2] = {
-        {"single", "unix"},   {"single", "port"},         {"single", "ip-addr"},
-        {"single", "vsock"},  {"single", "run"},          {"single", "print-uri"},
-        {"unix", "port"},     {"unix", "ip-addr"},        {"unix", "vsock"},
-        {"vsock", "ip-addr"}, {"ipv4-only", "ipv6-only"}, {"tls-verify-peer", "tls-psk"},
+        {"ipv4-only", "ipv6-only"},
+        {"tls-verify-peer", "tls-psk"},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
         if (is_given(parse, pairs[i][0]) && is_given(parse, pairs[i][1]))
-            return refuse(parse, "--%s and --%s contradict each other: one of them is accepted",
-                          pairs[i][0], pairs[i][1]);
+            return refuse_both(parse, pairs[i][0], pairs[i][1]);
+    return 0;
+}
+
+/* The first row, from index i, of an option that was given and chooses a kind of socket; or NULL. */
+static const struct option_row *find_socket_row(const struct parse *parse, size_t i)
+{
+    for (; i < option_count; i++)
+        if (parse->given[i] && option_table[i].socket)
+            return &option_table[i];
+    return NULL;
+}
+
+static int choose_socket(struct parse *parse)
+{
+    const struct option_row *row = find_socket_row(parse, 0);
+    if (!row)
+        return 0;
+    const struct option_row *second = find_socket_row(parse, (size_t)(row - option_table) + 1);
+    if (second)
+        return refuse_both(parse, row->names[0], second->names[0]);
+    const struct {
+        const char *name;
+        bool is_accepted;
+    } others[] = {
+        {"port", row->socket->port_max > 0},
+        {"ip-addr", row->socket->has_addresses},
+        {"run", !row->socket->is_single},
+        {"print-uri", !row->socket->is_single},
+    };
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (is_given(parse, others[i].name) && !others[i].is_accepted)
+            return refuse_both(parse, row->names[0], others[i].name);
+    parse->options->listen.kind = row->socket;
     return 0;
 }
 
 /* Follows sd_listen_fds(3): the variables count only if they are meant for this process. */
-static int check_activation(struct parse *parse, bool *is_activated)
+static bool is_activated(void)
 {
-    static const char *const others[] = {"unix", "port", "ip-addr", "vsock", "single", "run"};
-    const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+    const char *pid = getenv("LISTEN_PID");
     unsigned number;
-    *is_activated = pid && count && parse_number(pid, PARSE_DECIMAL, 0, INT_MAX, &number) == 0 &&
-                    number == (unsigned)getpid();
-    if (!*is_activated)
+    return pid && getenv("LISTEN_FDS") &&
+           parse_number(pid, PARSE_DECIMAL, 0, INT_MAX, &number) == 0 &&
+           number == (unsigned)getpid();
+}
+
+static int refuse_with_activation(struct parse *parse, const char *name)
+{
+    return refuse(
+        parse, "--%s is not accepted with socket activation: leave it out, or unset LISTEN_FDS",
+        name);
+}
+
+static int check_activation(struct parse *parse)
+{
+    static const char *const others[] = {"port", "ip-addr", "run"};
+    const struct option_row *row = find_socket_row(parse, 0);
+    const char *count = getenv("LISTEN_FDS");
+    unsigned number;
+    if (!is_activated())
         return 0;
     if (parse_number(count, PARSE_DECIMAL, 1, LISTENERS_MAX, &number) < 0)
         return refuse(parse, "LISTEN_FDS=%.60s: 1 to %d sockets are accepted", count,
                       LISTENERS_MAX);
+    if (row)
+        return refuse_with_activation(parse, row->names[0]);
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
         if (is_given(parse, others[i]))
-            return refuse(parse, "--%s is not accepted with socket activation (LISTEN_FDS)",
-                          others[i]);
+            return refuse_with_activation(parse, others[i]);
+    parse->options->listen.kind = &socket_activated;
     return 0;
 }
 
+/* A service name is looked up when we listen. */
 static int check_port(struct parse *parse)
 {
     const char *port = parse->options->listen.port;
+    const struct socket_kind *kind = parse->options->listen.kind;
     unsigned number;
-    if (!port)
+    if (!port || (kind->has_service_names && !strchr("+-0123456789", *port)))
         return 0;
-    if (parse->options->listen.kind == &socket_vsock)
-        return parse_number(port, PARSE_DECIMAL, 0, UINT32_MAX, &number) == 0
-                   ? 0
-                   : refuse(parse, "--port=%.60s: 0 to %" PRIu32 " are accepted with --vsock",
-                            port, UINT32_MAX);
-    if (!strchr("+-0123456789", *port)) /* a service name, which is looked up when we listen */
-        return 0;
-    return parse_number(port, PARSE_DECIMAL, 0, UINT16_MAX, &number) == 0
-               ? 0
-               : refuse(parse, "--port=%.60s: 0 to %d and names of services are accepted", port,
-                        UINT16_MAX);
+    if (parse_number(port, PARSE_DECIMAL, 0, kind->port_max, &number) < 0)
+        return refuse(parse, "--port=%.60s: 0 to %u %s accepted for %s", port, kind->port_max,
+                      kind->has_service_names ? "and names of services are" : "are", kind->name);
+    return 0;
 }
 
 /* The protocol has no longer strings, so clients could not use a longer name. */
 static int check_export_name(struct parse *parse)
 {
     const char *name = parse->options->listen.export_name;
-    return !name || strlen(name) <= NBD_STRING_MAX
-               ? 0
-               : refuse(parse, "--export-name: a name of at most %u bytes is accepted",
-                        NBD_STRING_MAX);
+    if (name && strlen(name) > NBD_STRING_MAX)
+        return refuse(parse, "--export-name: a name of at most %u bytes is accepted",
+                      NBD_STRING_MAX);
+    return 0;
 }
 
-static int complete(struct parse *parse)
+static int check_size(struct parse *parse)
 {
-    struct options *options = parse->options;
-    bool is_activated = false;
-    int r = refuse_contradictions(parse);
-    if (r == 0)
-        r = check_export_name(parse);
-    if (r == 0)
-        r = check_activation(parse, &is_activated);
-    if (r < 0)
-        return r;
     if (!parse->has_size)
         return refuse(parse, "the size is missing: nbdram SIZE, as in 'nbdram 1G'; " SEE_HELP);
-    if (is_activated)
-        options->listen.kind = &socket_activated;
-    else if (is_given(parse, "single"))
-        options->listen.kind = &socket_stdio;
-    else if (options->listen.unix_path)
-        options->listen.kind = &socket_unix;
-    else if (is_given(parse, "vsock"))
-        options->listen.kind = &socket_vsock;
-    if (is_activated || options->listen.kind->is_single || options->run ||
-        options->exit_with_parent)
-        options->foreground = true;
+    return 0;
+}
+
+static int complete_tls(struct parse *parse)
+{
+    struct options *options = parse->options;
     if (!is_given(parse, "tls") && (options->tls.certificates || options->tls.psk_file))
         options->tls.mode = TLS_ON;
     options->listen.is_tls_required = options->tls.mode == TLS_REQUIRE;
     if (options->tls.verify_peer && options->tls.mode == TLS_OFF)
         return refuse(parse, "--tls-verify-peer is accepted only with TLS: add --tls=require, "
                              "--tls=on or --tls-certificates");
-    return check_port(parse);
+    return 0;
+}
+
+static int complete(struct parse *parse)
+{
+    static int (*const steps[])(struct parse * parse) = {
+        check_contradictions, choose_socket, check_export_name, check_activation,
+        check_size,           complete_tls,  check_port,
+    };
+    struct options *options = parse->options;
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+        int r = steps[i](parse);
+        if (r < 0)
+            return r;
+    }
+    const struct socket_kind *kind = options->listen.kind;
+    if (kind->is_passed || kind->is_single || options->run || options->exit_with_parent)
+        options->foreground = true;
+    return 0;
 }
 
 static enum options_action print(struct parse *parse)

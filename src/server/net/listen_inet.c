@@ -165,5 +165,16 @@ static int open_vsock(const struct listen_options *options, struct listeners *li
     return 0;
 }
 
-const struct socket_kind socket_tcp = {.name = "tcp", .open = open_tcp};
-const struct socket_kind socket_vsock = {.name = "vsock", .open = open_vsock};
+const struct socket_kind socket_tcp = {
+    .name = "tcp",
+    .open = open_tcp,
+    .port_max = TCP_PORT_MAX,
+    .has_service_names = true,
+    .has_addresses = true,
+};
+
+const struct socket_kind socket_vsock = {
+    .name = "vsock",
+    .open = open_vsock,
+    .port_max = UINT32_MAX,
+};

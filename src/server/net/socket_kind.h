@@ -20,6 +20,9 @@ struct socket_kind {
      * has undone everything else. */
     int (*open)(const struct listen_options *options, struct listeners *listeners,
                 struct reason *reason);
+    unsigned port_max;      /* the highest port number; 0: there are no ports */
+    bool has_service_names; /* a port may be given as the name of a service */
+    bool has_addresses;     /* listens on addresses of this host */
     bool is_single; /* no sockets: the only client is on standard input and output */
     bool is_passed; /* whoever started the process has opened the sockets, and knows them */
 };
