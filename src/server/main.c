@@ -26,6 +26,8 @@
 #include "server/host/captive.h"
 #include "server/host/lock_memory.h"
 #include "server/host/log.h"
+#include "server/host/parent_death.h"
+#include "server/host/pidfile.h"
 #include "server/host/privileges.h"
 #include "server/net/listen.h"
 #include "server/net/socket_kind.h"
@@ -54,7 +56,8 @@ struct program {
     struct stats_file stats;
     int signals;            /* signalfd */
     struct captive captive; /* of --run */
-    bool has_pidfile;
+    struct background background;
+    struct pidfile pidfile;
     enum accepting accepting;
     int64_t stats_due; /* milliseconds */
     int stats_error;   /* that was told, -errno */
@@ -133,6 +136,8 @@ static int prepare(struct program *program)
         disk_explain(&options->disk, r, &reason);
         return report(program, reason.text);
     }
+    if (options->pidfile && pidfile_open(&program->pidfile, options->pidfile, &reason) < 0)
+        return report(program, reason.text);
     if (options->stats && stats_file_open(&program->stats, options->stats, &reason) < 0)
         return report(program, reason.text);
     if (listen_open(&options->listen, &program->listeners, &reason) < 0 ||
@@ -141,14 +146,24 @@ static int prepare(struct program *program)
     return 0;
 }
 
+static int exit_with_parent(struct program *program)
+{
+    int r = parent_death_signal(SIGTERM, getppid());
+    if (r == -ESRCH)
+        return report(program, "--exit-with-parent: the parent has ended already");
+    if (r < 0)
+        log_error(&program->log, "--exit-with-parent: %s", strerror(-r));
+    return r;
+}
+
 /* Threads and memory locks do not survive the fork; the pid file tells the number after it. */
 static int settle(struct program *program)
 {
     const struct options *options = &program->options;
     struct reason reason;
-    if (options->exit_with_parent && background_exit_with_parent(&reason) < 0)
-        return report(program, reason.text);
-    if (!options->foreground && background_enter(&reason) < 0)
+    if (options->exit_with_parent && exit_with_parent(program) < 0)
+        return -1;
+    if (!options->foreground && background_enter(&program->background, &reason) < 0)
         return report(program, reason.text);
     if (options->swap)
         lock_memory_become_flusher();
@@ -278,12 +293,11 @@ static int tell_ready(struct program *program)
     if (write_stats(program) < 0)
         return -1;
     if (options->pidfile) {
-        if (pidfile_write(options->pidfile, &reason) < 0)
+        if (pidfile_write(&program->pidfile, &reason) < 0)
             return report(program, reason.text);
-        program->has_pidfile = true;
     }
     announce(program);
-    background_ready();
+    background_ready(&program->background);
     log_set(&program->log, options->log, options->verbose, !options->foreground);
     return start_command(program);
 }
@@ -419,8 +433,7 @@ static void take_down(struct program *program)
     if (program->captive.child)
         await_child(program->captive.child, deadline);
     listen_close(&program->listeners);
-    if (program->has_pidfile)
-        pidfile_remove(program->options.pidfile);
+    pidfile_close(&program->pidfile);
     stats_file_close(&program->stats);
     disk_destroy(program->disk);
     tls_credentials_free(program->credentials);

@@ -20,6 +20,8 @@
 
 #include "server/host/background.h"
 #include "server/host/log.h"
+#include "server/host/parent_death.h"
+#include "server/host/pidfile.h"
 #include "server/host/privileges.h"
 #include "text/reason.h"
 
@@ -59,7 +61,10 @@ static void as_daemon(void *argument)
     sigaddset(&taken, SIGINT);
     sigaddset(&taken, SIGTERM);
     sigprocmask(SIG_BLOCK, &taken, NULL);
-    MUST(background_enter(&reason) == 0);
+    struct pidfile pidfile;
+    struct background background = {.is_awaited = false};
+    MUST(pidfile_open(&pidfile, "pid", &reason) == 0);
+    MUST(background_enter(&background, &reason) == 0);
     /* The launcher does not come back from background_enter: this is the daemon. */
     MUST(getsid(0) == getpid());
     MUST(getcwd(folder, sizeof folder) && strcmp(folder, "/") == 0);
@@ -73,15 +78,15 @@ static void as_daemon(void *argument)
     if (launch->behaviour == IS_KILLED)
         raise(SIGKILL);
     if (launch->behaviour == GETS_READY) {
-        MUST(pidfile_write("pid", &reason) == 0);
+        MUST(pidfile_write(&pidfile, &reason) == 0);
         printf("said after\n");
-        background_ready();
+        background_ready(&background);
         MUST(is_null_device(1) && is_null_device(2));
-        background_ready();
+        background_ready(&background);
     }
     MUST(dprintf(launch->report, "%ld", (long)getpid()) > 0);
     MUST(read(launch->end, &byte, 1) == 0);
-    pidfile_remove("pid");
+    pidfile_close(&pidfile);
 }
 
 struct launched {
@@ -182,7 +187,7 @@ static void daemon_that_is_not_ready_ends_with_its_launcher(void **state)
 static void armed_child(void *argument)
 {
     struct reason reason = {0};
-    MUST(background_exit_with_parent(&reason) == 0);
+    MUST(parent_death_signal(SIGTERM, getppid()) == 0);
     /* A change of user, as by -u, must not undo it. */
     if (geteuid() == 0)
         MUST(privileges_become(&(struct user_names){OTHER, OTHER}, &reason) == 0);

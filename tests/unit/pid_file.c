@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "server/host/background.h"
+#include "server/host/pidfile.h"
 #include "text/reason.h"
 
 static int leave_folder(void **state)
@@ -28,19 +28,47 @@ static void assert_holds_our_pid(const char *path)
     assert_string_equal(text, expected);
 }
 
+static struct pidfile opened(const char *path)
+{
+    struct reason reason = {0};
+    struct pidfile pidfile;
+    assert_int_equal(pidfile_open(&pidfile, path, &reason), 0);
+    return pidfile;
+}
+
+static struct pidfile written(const char *path)
+{
+    struct reason reason = {0};
+    struct pidfile pidfile = opened(path);
+    assert_int_equal(pidfile_write(&pidfile, &reason), 0);
+    return pidfile;
+}
+
 static void pid_file_is_replaced_whole_and_removed(void **state)
 {
     (void)state;
     struct reason reason = {0};
-    assert_int_equal(pidfile_write("pid", &reason), 0);
+    struct pidfile pidfile = written("pid");
     assert_holds_our_pid("pid");
     /* An older file is replaced, not overwritten from its start. */
     file_write_text("pid", "1234567890123\nand more\n");
-    assert_int_equal(pidfile_write("pid", &reason), 0);
+    assert_int_equal(pidfile_write(&pidfile, &reason), 0);
     assert_holds_our_pid("pid");
-    pidfile_remove("pid");
+    pidfile_close(&pidfile);
     assert_false(file_exists("pid"));
-    pidfile_remove("pid");
+    pidfile_close(&pidfile);
+}
+
+/* An earlier process may have left a file, and have had our number. */
+static void pid_file_that_was_not_written_stays(void **state)
+{
+    (void)state;
+    char text[64];
+    snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    file_write_text("pid", text);
+    struct pidfile pidfile = opened("pid");
+    pidfile_close(&pidfile);
+    assert_true(file_exists("pid"));
 }
 
 static void pid_file_of_others_stays(void **state)
@@ -50,14 +78,17 @@ static void pid_file_of_others_stays(void **state)
     snprintf(text, sizeof text, "%ld0\n", (long)getpid());
     const char *const texts[] = {text, "", "1\n", "no number\n"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct pidfile pidfile = written("pid");
         file_write_text("pid", texts[i]);
-        pidfile_remove("pid");
+        pidfile_close(&pidfile);
         assert_true(file_exists("pid"));
     }
     snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    struct pidfile pidfile = written("link");
+    assert_int_equal(unlink("link"), 0);
     file_write_text("out", text);
     assert_int_equal(symlink("out", "link"), 0);
-    pidfile_remove("link");
+    pidfile_close(&pidfile);
     assert_true(file_exists("link"));
     assert_true(file_exists("out"));
 }
@@ -66,17 +97,16 @@ static void pid_file_of_others_stays(void **state)
 static void fifo_as_pid_file_is_written_to(void **state)
 {
     (void)state;
-    struct reason reason = {0};
     char expected[32], text[64];
     assert_int_equal(mkfifo("pid", 0600), 0);
     int fd = open("pid", O_RDWR | O_CLOEXEC | O_NONBLOCK);
     assert_true(fd >= 0);
-    assert_int_equal(pidfile_write("pid", &reason), 0);
+    struct pidfile pidfile = written("pid");
     snprintf(expected, sizeof expected, "%ld\n", (long)getpid());
     ssize_t got = read(fd, text, sizeof text - 1);
     assert_int_equal(got, (ssize_t)strlen(expected));
     assert_memory_equal(text, expected, (size_t)got);
-    pidfile_remove("pid");
+    pidfile_close(&pidfile);
     assert_true(file_exists("pid"));
     close(fd);
 }
@@ -84,11 +114,11 @@ static void fifo_as_pid_file_is_written_to(void **state)
 static void link_as_pid_file_is_followed(void **state)
 {
     (void)state;
-    struct reason reason = {0};
     assert_int_equal(symlink("out", "link"), 0);
-    assert_int_equal(pidfile_write("link", &reason), 0);
+    struct pidfile pidfile = written("link");
     assert_holds_our_pid("out");
     struct stat status;
+    pidfile_close(&pidfile);
     assert_int_equal(lstat("link", &status), 0);
     assert_true(S_ISLNK(status.st_mode));
 }
@@ -99,10 +129,12 @@ static void pid_file_that_cannot_be_written_is_named(void **state)
     static const char *const paths[] = {"nofolder/pid", "", "."};
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         struct reason reason = {0};
-        assert_true(pidfile_write(paths[i], &reason) < 0);
+        struct pidfile pidfile = opened(paths[i]);
+        assert_true(pidfile_write(&pidfile, &reason) < 0);
         assert_non_null(strstr(reason.text, "cannot write the pid file "));
         assert_non_null(strstr(reason.text, paths[i]));
         assert_null(strchr(reason.text, '\n'));
+        pidfile_close(&pidfile);
     }
 }
 
@@ -111,8 +143,11 @@ static void pid_file_that_cannot_be_written_is_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(pid_file_is_replaced_whole_and_removed),   TEST(pid_file_of_others_stays),
-        TEST(fifo_as_pid_file_is_written_to),           TEST(link_as_pid_file_is_followed),
+        TEST(pid_file_is_replaced_whole_and_removed),
+        TEST(pid_file_that_was_not_written_stays),
+        TEST(pid_file_of_others_stays),
+        TEST(fifo_as_pid_file_is_written_to),
+        TEST(link_as_pid_file_is_followed),
         TEST(pid_file_that_cannot_be_written_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

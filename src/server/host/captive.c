@@ -10,11 +10,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "server/host/parent_death.h"
 #include "text/reason.h"
 #include "text/string_builder.h"
 
@@ -71,8 +71,7 @@ static void exec_shell(const struct captive *captive, const char *script, pid_t 
     /* Signals that cannot be changed, or are the C library's own, refuse; that is all right. */
     for (int signal_number = 1; signal_number < NSIG; signal_number++)
         sigaction(signal_number, &ordinary, NULL);
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent)
+    if (parent_death_signal(SIGTERM, parent) < 0)
         _exit(NOT_FOUND_STATUS);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);

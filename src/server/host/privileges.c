@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "server/host/parent_death.h"
 #include "text/parse.h"
 #include "text/reason.h"
 
@@ -85,14 +86,13 @@ void privileges_forbid_new(void)
 int privileges_become(const struct user_names *names, struct reason *reason)
 {
     struct user_ids ids;
-    int death_signal = 0;
     if (!names->user && !names->group)
         return 0;
     int err = privileges_find(names, &ids, reason);
     if (err)
         return err;
     pid_t parent = getppid();
-    prctl(PR_GET_PDEATHSIG, &death_signal);
+    int death_signal = parent_death_signal_now();
     err = set_groups(names->group, &ids);
     if (err)
         return reason_set(reason, err, "cannot become group %u: ", ids.gid);
@@ -101,10 +101,7 @@ int privileges_become(const struct user_names *names, struct reason *reason)
     if (!is_now(&ids))
         return reason_set(reason, -EPERM, "became user %u, but not for good", ids.uid);
     /* The kernel forgets --exit-with-parent when the user changes. */
-    if (death_signal != 0) {
-        prctl(PR_SET_PDEATHSIG, death_signal);
-        if (getppid() != parent)
-            raise(death_signal);
-    }
+    if (death_signal != 0 && parent_death_signal(death_signal, parent) == -ESRCH)
+        raise(death_signal);
     return 0;
 }

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,7 +12,9 @@
 
 #include "nbd/command.h"
 #include "os/memory.h"
+#include "server/host/file_replace.h"
 #include "text/reason.h"
+#include "text/string_builder.h"
 
 /* Everything at one moment. */
 struct snapshot {
@@ -160,45 +161,18 @@ int stats_file_open(struct stats_file *file, const char *path, struct reason *re
     return r;
 }
 
-/* The process's number is that after the fork. */
-static int open_temporary(const struct stats_file *file, char *name, size_t size)
-{
-    if (snprintf(name, size, ".%s.%ld", file->name, (long)getpid()) >= (int)size)
-        return -ENAMETOOLONG;
-    /* Left there by an earlier process of our number; what others put there since is not ours. */
-    unlinkat(file->folder, name, 0);
-    int fd =
-        openat(file->folder, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-    /* cppcheck-suppress resourceLeak ; it is the caller's */
-    return fd < 0 ? -errno : fd;
-}
-
-/* fd is closed. */
-static int write_json(const struct server *server, int fd)
-{
-    FILE *to = fdopen(fd, "w");
-    if (!to) {
-        int r = -errno;
-        close(fd);
-        return r;
-    }
-    print_json(server, to);
-    bool whole = fflush(to) == 0 && !ferror(to);
-    int r = whole ? 0 : errno ? -errno : -EIO;
-    return fclose(to) == 0 || r < 0 ? r : -errno;
-}
-
 int stats_file_write(const struct stats_file *file, const struct server *server)
 {
-    char temporary[NAME_MAX + 1];
-    int fd = open_temporary(file, temporary, sizeof temporary);
-    if (fd < 0)
-        return fd;
-    int r = write_json(server, fd);
-    if (r == 0 && renameat(file->folder, temporary, file->folder, file->name) < 0)
-        r = -errno;
-    if (r < 0)
-        unlinkat(file->folder, temporary, 0);
+    struct string_builder text;
+    FILE *to = string_builder_open(&text);
+    if (!to)
+        return -ENOMEM;
+    print_json(server, to);
+    char *json = string_builder_close(&text, to);
+    if (!json)
+        return -ENOMEM;
+    int r = file_replace(file->folder, file->name, json, text.size);
+    free(json);
     return r;
 }
 

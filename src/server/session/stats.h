@@ -18,7 +18,7 @@ struct reason; /* text/reason.h */
 /* One screen of it (less than PIPE_BUF bytes), for people. */
 void stats_print(const struct server *server, FILE *to);
 
-/* A file that always holds a whole JSON object: written beside it, and renamed. */
+/* A file that always holds a whole JSON object (host/file_replace.h). */
 struct stats_file {
     int folder; /* descriptor: good also after a change of directory; -1: no file */
     char *name;

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "server/host/file_replace.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int write_all(int fd, const char *bytes, size_t size)
+{
+    while (size > 0) {
+        ssize_t written = write(fd, bytes, size);
+        if (written == 0)
+            return -EIO;
+        if (written > 0) {
+            bytes += written;
+            size -= (size_t)written;
+        } else if (errno != EINTR) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+/* fd is what open returned. */
+static int write_and_close(int fd, const char *bytes, size_t size)
+{
+    if (fd < 0)
+        return -errno;
+    int r = write_all(fd, bytes, size);
+    /* Some file systems report only here that they have no room. */
+    if (close(fd) < 0 && r == 0)
+        r = -errno;
+    return r;
+}
+
+/* The name of the new file, in the folder of path.  To be freed; NULL: no memory. */
+static char *name_draft(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    int folder_length = slash ? (int)(slash + 1 - path) : 0;
+    char *draft = NULL;
+    if (asprintf(&draft, "%.*s.%s.%ld", folder_length, path, path + folder_length,
+                 (long)getpid()) < 0)
+        return NULL;
+    return draft;
+}
+
+int file_replace(int folder, const char *path, const void *bytes, size_t size)
+{
+    char *draft = name_draft(path);
+    if (!draft)
+        return -ENOMEM;
+    /* An earlier process with our number may have left one.  After that, one that somebody else
+     * puts there makes us fail (O_EXCL). */
+    unlinkat(folder, draft, 0);
+    int fd = openat(folder, draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    int r = write_and_close(fd, bytes, size);
+    if (r == 0 && renameat(folder, draft, folder, path) < 0)
+        r = -errno;
+    if (r < 0 && fd >= 0)
+        unlinkat(folder, draft, 0);
+    free(draft);
+    return r;
+}
+
+int file_write_in_place(int folder, const char *path, const void *bytes, size_t size)
+{
+    return write_and_close(
+        openat(folder, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0644), bytes,
+        size);
+}
