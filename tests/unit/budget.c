@@ -14,6 +14,7 @@
 
 #include "disk/memory/budget.h"
 #include "os/machine.h"
+#include "text/reason.h"
 
 static char root[] = "/tmp/nbdram-budget.XXXXXX";
 
@@ -226,6 +227,19 @@ static void group_that_cannot_be_asked(void **state)
     assert_int_equal(room_now().total, 1 * GiB);
 }
 
+static void check_finds_wrong_sums(void **state)
+{
+    struct budget budget;
+    struct reason reason;
+    (void)state;
+    budget_init(&budget, 100, false, root);
+    assert_int_equal(budget_take(&budget, 60, BUDGET_GROW), 0);
+    assert_int_equal(budget_check(&budget, 60, &reason), 0);
+    assert_int_equal(budget_check(&budget, 61, &reason), -EUCLEAN);
+    atomic_store(&budget.used, 101);
+    assert_int_equal(budget_check(&budget, 101, &reason), -EUCLEAN);
+}
+
 int main(void)
 {
 #define TEST_ON_A_MACHINE(function)                                                              \
@@ -238,6 +252,7 @@ int main(void)
         TEST_ON_A_MACHINE(group_seen_from_inside),
         cmocka_unit_test(limit_is_kept),
         cmocka_unit_test(keepback_is_for_those_who_make_room),
+        cmocka_unit_test(check_finds_wrong_sums),
         TEST_ON_A_MACHINE(machine_is_asked_again),
         TEST_ON_A_MACHINE(machine_that_cannot_be_asked),
         TEST_ON_A_MACHINE(group_that_cannot_be_asked),

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Asking the machine reads half a dozen files, some 50 microseconds: too long for every 2 MiB.
- * So an answer of R bytes of room is good for the next R/16, and the closer the end the more
- * often is asked.  Others may take memory in between; that is what the reserve is for.
+/* Asking the machine means to read half a dozen files, some 50 microseconds: too long for every
+ * 2 MiB.  So an answer of R bytes is good for the next R/16: the closer the end, the more often the
+ * machine is asked.  Other processes may take memory in between; the reserve is for that.
  *
- * Asking takes a descriptor, and a server can have given all of them to its clients.  Then what
- * the machine last told goes on to hold, as if nobody else had taken anything since. */
+ * Asking takes a descriptor, and a server can have given all of them to its clients.  Then the
+ * machine's last answer remains valid, less what the disk has taken since.
+ */
 
 #include "disk/memory/budget.h"
 
 #include <errno.h>
+#include <inttypes.h>
 
 #include "os/machine.h"
+#include "text/reason.h"
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -45,9 +48,7 @@ int budget_init(struct budget *budget, uint64_t limit, bool keepback, const char
     return r == -ENOENT ? 0 : r;
 }
 
-/* All orders here are relaxed: these are sums, and guard nothing but themselves. */
-
-/* What the machine can give beyond the reserve.  One that does not tell gives all it has. */
+/* Bytes that the machine can give beyond the reserve: without bound if it has no files to ask. */
 static uint64_t machine_room(struct budget *budget)
 {
     struct os_memory_room room;
@@ -104,7 +105,7 @@ int budget_take(struct budget *budget, uint64_t n, enum budget_purpose purpose)
                          : take_from_machine(budget, n, keepback);
 }
 
-/* Asking for nothing says whether the room that is kept back is still there. */
+/* Taking nothing fails if the part of the keepback that is not for this purpose is used already. */
 bool budget_allows(struct budget *budget, enum budget_purpose purpose)
 {
     return budget->keepback == 0 || budget_take(budget, 0, purpose) == 0;
@@ -131,4 +132,18 @@ uint64_t budget_ceiling(const struct budget *budget)
     if (os_memory_room(budget->root, &room) < 0)
         return budget->ceiling;
     return room.total + room.swap < limit ? room.total + room.swap : limit;
+}
+
+int budget_check(const struct budget *budget, uint64_t charged, struct reason *reason)
+{
+    uint64_t used = atomic_load_explicit(&budget->used, memory_order_relaxed);
+    if (used != charged)
+        return reason_set(reason, -EUCLEAN,
+                          "budget: %" PRIu64 " bytes count as taken, and %" PRIu64 " are", used,
+                          charged);
+    if (budget->limit && used > budget->limit)
+        return reason_set(reason, -EUCLEAN,
+                          "budget: %" PRIu64 " bytes are taken, the limit is %" PRIu64, used,
+                          budget->limit);
+    return 0;
 }

@@ -2,16 +2,27 @@
 
 /* budget - how much memory a disk may take
  *
- * Every growth asks first, so that a full machine is an answer, "no space", and not the kernel's
- * killer.  With a limit, the limit is what counts; without one, what the machine and its control
- * groups can give while a reserve stays free (1/16 of it, at least 32 MiB and at most 1 GiB),
- * asked again as memory is taken.
+ * A disk asks its budget before it takes memory, so that a full machine is an answer, "no space",
+ * and not a visit of the kernel's out-of-memory killer.  With a limit, only the limit counts.
+ * Without one, the disk may take what the machine and its control groups can give while a reserve
+ * stays free: 1/16 of the memory, at least 32 MiB and at most 1 GiB.  The machine is asked again as
+ * memory is taken.
  *
- * Where pages are compressed, a part of the room, the keepback, is not for new pages: half of it
- * is for inflating pages that are stored already, so that they can be written again, and all of
- * it for packing, which takes memory in order to free more.
+ * Where pages are compressed, a part of the room, the keepback, is not for new pages.  Half of it is
+ * for inflating pages that are stored already, so that they can be written again.  All of it is for
+ * packing, which takes memory in order to free more.
  *
- * Any thread may call; nothing here waits.
+ *     |<------------------ limit, or what the machine can give ------------------->|
+ *     |                                                   |<------ keepback ------>|
+ *     | GROW: up to here                                  |                        |
+ *     | INFLATE: up to here                                           |            |
+ *     | PACK: all of it                                                            |
+ *
+ * UNITS.  Everything is in bytes.
+ *
+ * THREADS.  Any thread may call any function at any time, but budget_init needs the budget to
+ * itself.  No function waits for another thread; without a limit, budget_take, budget_total and
+ * budget_ceiling may read files of /proc and /sys, which takes some 50 microseconds.
  */
 
 #ifndef NBDRAM_DISK_MEMORY_BUDGET_H
@@ -21,34 +32,53 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum budget_purpose { BUDGET_GROW, BUDGET_INFLATE, BUDGET_PACK };
+struct reason; /* text/reason.h */
 
-struct budget {
-    _Atomic uint64_t used;  /* bytes taken */
-    uint64_t limit;         /* bytes; 0: ask the machine */
-    uint64_t keepback;      /* bytes, see above */
-    uint64_t reserve;       /* bytes of the machine's memory left free, if it is asked */
-    uint64_t ceiling;       /* bytes: the most there could ever be, when the disk was made */
-    _Atomic uint64_t known; /* bytes that we could have in all, when the machine last told */
-    _Atomic int64_t credit; /* bytes that may be taken before the machine is asked again */
-    const char *root;       /* as in os_memory_room */
+/* What memory is for. */
+enum budget_purpose {
+    BUDGET_GROW,    /* new pages: not from the keepback */
+    BUDGET_INFLATE, /* a compressed page that is about to be written: from half of the keepback */
+    BUDGET_PACK,    /* compressing, which frees more than it takes: from all of the keepback */
 };
 
-/* limit: bytes, or 0.  keepback: whether anybody will ask for it.  root: see os_memory_room; it
- * must outlive the budget.  0, or -errno if the machine cannot be asked now. */
+struct budget {
+    /* Set by budget_init, and constant. */
+    uint64_t limit;    /* bytes; 0: ask the machine */
+    uint64_t keepback; /* bytes, see above */
+    uint64_t reserve;  /* bytes of the machine's memory to leave free; 0 with a limit */
+    uint64_t ceiling;  /* bytes: the most there could ever be, as of budget_init */
+    const char *root;  /* see os_memory_room */
+
+    /* All accesses are relaxed: each is a sum of its own, and orders nothing. */
+    _Atomic uint64_t used;  /* bytes taken and not given back */
+    _Atomic uint64_t known; /* bytes that the disk could have in all, as the machine said last */
+    _Atomic int64_t credit; /* bytes that may be taken before the machine is asked again */
+};
+
+/* limit: bytes, or 0 for none.  keepback: whether the disk compresses pages.  root: see
+ * os_memory_room; it must outlive the budget.  0; or -EMFILE, -ENFILE or -ENOMEM if there is no
+ * limit and the machine cannot be asked now. */
 int budget_init(struct budget *budget, uint64_t limit, bool keepback, const char *root);
 
-/* Ask for n more bytes: 0 or -ENOSPC. */
+/* Take n bytes: 0, or -ENOSPC and nothing is taken. */
 int budget_take(struct budget *budget, uint64_t n, enum budget_purpose purpose);
+
+/* Give back n bytes that were taken, for whatever purpose. */
 void budget_give(struct budget *budget, uint64_t n);
 
-/* Whether memory that was taken before, and is free, may be put to that use.  To be asked before
- * it is: else what packing frees goes to new pages and what it takes comes from the keepback,
- * until there is none left to pack by. */
+/* Whether memory that was taken earlier, and is free, may be put to that use.  Ask this before each
+ * such use.  Otherwise new pages would get the memory that packing frees, while packing itself
+ * takes from the keepback, until nothing is left to pack with. */
 bool budget_allows(struct budget *budget, enum budget_purpose purpose);
 
-/* The most that could be taken in all, from nothing: as things are now, and at the very best. */
+/* The most that could be taken in all, counting what is taken already: as the machine is now. */
 uint64_t budget_total(struct budget *budget);
+
+/* The most that could ever be taken in all: if nothing else used the machine's memory and swap. */
 uint64_t budget_ceiling(const struct budget *budget);
+
+/* Verify the budget, of which the caller knows that `charged` bytes are taken: so no other thread may
+ * take or give.  0; or -EUCLEAN and in reason what is wrong. */
+int budget_check(const struct budget *budget, uint64_t charged, struct reason *reason);
 
 #endif

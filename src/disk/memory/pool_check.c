@@ -42,9 +42,6 @@ static int check_counts(const struct pool_inside *in, uint64_t number, struct re
         return BROKEN(reason, 2,
                       "chunk %" PRIu64 " counts %" PRIu32 " absent granules and has %zu", number,
                       chunk->absent, absent);
-    if (free + absent * in->cells_per_granule > in->cells_per_chunk)
-        return BROKEN(reason, 2, "chunk %" PRIu64 " has more free and absent cells than cells",
-                      number);
     if (absent > 0 && absent < in->granules_per_chunk && !chunk->split)
         return BROKEN(reason, 6, "chunk %" PRIu64 " is absent in part and not split", number);
     return 0;
