@@ -21,6 +21,7 @@
 
 #include "disk/disk.h"
 #include "os/thread.h"
+#include "server/cli/command_line.h"
 #include "server/cli/options.h"
 #include "server/host/background.h"
 #include "server/host/captive.h"
@@ -444,13 +445,13 @@ int main(int argc, char **argv)
     struct program program = {.log = LOG_INITIALIZER, .stats.folder = -1};
     struct reason reason;
     open_streams();
-    switch (options_parse(argc, argv, &program.options, &reason)) {
-    case OPTIONS_DONE:
+    switch (command_line_parse(argc, argv, &program.options, &reason)) {
+    case COMMAND_LINE_DONE:
         return EXIT_SUCCESS;
-    case OPTIONS_WRONG:
+    case COMMAND_LINE_WRONG:
         log_error(&program.log, "%s", reason.text);
         return EXIT_FAILURE;
-    case OPTIONS_SERVE:
+    case COMMAND_LINE_SERVE:
         break;
     }
     log_set(&program.log, program.options.log, program.options.verbose, false);

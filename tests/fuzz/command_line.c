@@ -12,6 +12,7 @@
 
 #include "demand.h"
 #include "disk/allocator.h"
+#include "server/cli/command_line.h"
 #include "server/cli/options.h"
 #include "server/net/socket_kind.h"
 #include "text.h"
@@ -29,11 +30,11 @@ struct line {
 
 static char program[] = "nbdram";
 
-static enum options_action parse(struct line *line, struct options *options,
-                                 struct reason *reason)
+static enum command_line_action parse(struct line *line, struct options *options,
+                                      struct reason *reason)
 {
     line->words[line->count] = NULL;
-    return options_parse(line->count, line->words, options, reason);
+    return command_line_parse(line->count, line->words, options, reason);
 }
 
 /* Limits. */
@@ -212,8 +213,8 @@ static void check_written(const struct options *options)
     add_texts(&line, options);
     add_flags(&line, options);
     add_values(&line, options);
-    enum options_action action = parse(&line, &again, &reason);
-    DEMAND(action == OPTIONS_SERVE, "written out it is refused: %s", reason.text);
+    enum command_line_action action = parse(&line, &again, &reason);
+    DEMAND(action == COMMAND_LINE_SERVE, "written out it is refused: %s", reason.text);
     demand_same(options, &again);
     while (--line.count)
         free(line.words[line.count]);
@@ -255,12 +256,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         at += n + 1;
     }
     pretend_activation(activated && line.count > 1 ? line.words[1] : NULL);
-    enum options_action action = parse(&line, &options, &reason);
-    if (action == OPTIONS_WRONG)
+    enum command_line_action action = parse(&line, &options, &reason);
+    if (action == COMMAND_LINE_WRONG)
         text_check_reason(&reason);
-    if (action == OPTIONS_SERVE)
+    if (action == COMMAND_LINE_SERVE)
         check(&options, &line);
-    if (action == OPTIONS_SERVE && options.listen.kind != &socket_activated)
+    if (action == COMMAND_LINE_SERVE && options.listen.kind != &socket_activated)
         check_written(&options);
     while (--line.count)
         free(line.words[line.count]);

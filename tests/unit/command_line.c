@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* options_parse: every word ends up in the field that it is for, the last one counts, and what is
+/* command_line_parse: every word ends up in the field that it is for, the last one counts, and what is
  * refused is refused in one line that says what would have been accepted. */
 
 #include "support/support.h"
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "disk/allocator.h"
+#include "server/cli/command_line.h"
 #include "server/cli/option_table.h"
 #include "server/cli/options.h"
 #include "server/net/listen.h"
@@ -26,7 +27,7 @@ static struct options options;
 static struct reason reason;
 
 /* Parse a command line given as words with a space between. */
-static enum options_action parse(const char *line)
+static enum command_line_action parse(const char *line)
 {
     static char copy[512]; /* options points into it */
     static char name[] = "nbdram";
@@ -40,18 +41,18 @@ static enum options_action parse(const char *line)
     }
     memset(&options, 0x5a, sizeof options);
     reason.text[0] = '\0';
-    return options_parse(argc, argv, &options, &reason);
+    return command_line_parse(argc, argv, &options, &reason);
 }
 
 static void accepts(const char *line)
 {
-    if (parse(line) != OPTIONS_SERVE)
+    if (parse(line) != COMMAND_LINE_SERVE)
         fail_msg("'%s' was refused: %s", line, reason.text);
 }
 
 static void refuses(const char *line, const char *because)
 {
-    if (parse(line) != OPTIONS_WRONG)
+    if (parse(line) != COMMAND_LINE_WRONG)
         fail_msg("'%s' was accepted", line);
     if (!strstr(reason.text, because))
         fail_msg("'%s': '%s' does not tell '%s'", line, reason.text, because);

@@ -7,7 +7,6 @@
 #include <sys/socket.h>
 
 #include "server/cli/options.h"
-#include "server/cli/usage.h"
 #include "server/net/socket_kind.h"
 
 /* The offset of a member of struct options.  Compiles only if the member has this type. */
@@ -36,8 +35,7 @@
     ROW(LOG, letter, argument, help, name), FIELD(enum log_target, member)
 #define OPT_FAMILY(letter, name, member, value, help)                                            \
     ROW(FAMILY, letter, NULL, help, name), .family = (value), FIELD(int, member)
-#define OPT_PRINT(letter, name, function, help)                                                  \
-    ROW(PRINT, letter, NULL, help, name), .print = (function)
+#define OPT_PRINT(letter, name, text, help) ROW(PRINT, letter, NULL, help, name), .print = (text)
 #define OPT_SOCKET(letter, name, kind, help)                                                     \
     ROW(SOCKET, letter, NULL, help, name), .socket = (kind)
 #define OPT_IGNORED(letter, name, help) ROW(IGNORED, letter, NULL, help, name)
@@ -90,12 +88,12 @@ const struct option_row option_table[] = {
     {OPT_LOG(0, "log", log, "stderr|syslog|null", "where to log")},
     {OPT_NAME(0, "stats", stats, "FILE", "write statistics there, as JSON")},
     {OPT_IGNORED('n', NAMES("newstyle", "new-style"), "accepted: it is the only style served")},
-    {OPT_PRINT(0, "dump-config", usage_dump_config, AS_NEXT)},
-    {OPT_PRINT(0, "dump-plugin", usage_dump_plugin, "print what this build is and can do")},
-    {OPT_PRINT(0, "long-options", usage_long_options, AS_NEXT)},
-    {OPT_PRINT(0, "short-options", usage_short_options, "print the options")},
-    {OPT_PRINT(0, "help", usage_help, AS_NEXT)},
-    {OPT_PRINT('V', "version", usage_version, "print this; print the version")},
+    {OPT_PRINT(0, "dump-config", TEXT_CONFIG, AS_NEXT)},
+    {OPT_PRINT(0, "dump-plugin", TEXT_PLUGIN, "print what this build is and can do")},
+    {OPT_PRINT(0, "long-options", TEXT_LONG_OPTIONS, AS_NEXT)},
+    {OPT_PRINT(0, "short-options", TEXT_SHORT_OPTIONS, "print the options")},
+    {OPT_PRINT(0, "help", TEXT_HELP, AS_NEXT)},
+    {OPT_PRINT('V', "version", TEXT_VERSION, "print this; print the version")},
 
     {OPT_REFUSED('o', NAMES("oldstyle", "old-style"), NULL,
                  "clients have spoken newstyle since 2011: only that is served")},

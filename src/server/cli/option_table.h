@@ -3,7 +3,7 @@
 /* option_table - every option of nbdram, once
  *
  * The parser, --help, --long-options and --short-options all read this table, so that none of them
- * can know an option that another does not know.  For options.c and usage.c only.
+ * can know an option that another does not know.  For command_line.c and usage.c only.
  *
  * To add an option: add a field to struct options, and one row to the table, by the macro of its
  * kind.  The macro refuses to compile if the field does not have the type of that kind.
@@ -33,6 +33,16 @@ enum option_kind {
     OPTION_REFUSED, /* an option of nbdkit that is not accepted here; `help` says why */
 };
 
+/* What an option of the kind OPTION_PRINT prints. */
+enum option_text {
+    TEXT_HELP,          /* usage, and a line for each option */
+    TEXT_VERSION,       /* the program's name and version */
+    TEXT_CONFIG,        /* NAME=VALUE lines about this build, as nbdkit's --dump-config */
+    TEXT_PLUGIN,        /* NAME=VALUE lines about the plugin, as nbdkit's --dump-plugin */
+    TEXT_LONG_OPTIONS,  /* one option a line, for completion in shells */
+    TEXT_SHORT_OPTIONS, /* the same for letters */
+};
+
 struct socket_kind; /* server/net/socket_kind.h */
 
 struct option_row {
@@ -45,7 +55,7 @@ struct option_row {
     unsigned max;     /* OPTION_NUMBER, OPTION_SECONDS */
     int family;       /* OPTION_FAMILY */
     const struct socket_kind *socket; /* whatever the kind: the option chooses it; else NULL */
-    void (*print)(void);              /* OPTION_PRINT */
+    enum option_text print;           /* OPTION_PRINT */
 };
 
 extern const struct option_row option_table[];

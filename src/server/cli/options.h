@@ -1,20 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* options - the command line of nbdram
+/* options - what the command line asks for
  *
- * Letters and names are nbdkit's.  Nothing here opens, locks or starts anything: it turns the
- * words of the command line into a struct options, or into one line that says what is wrong and
- * what is accepted.
- *
- * Called once, by the main thread, before there are other threads.  Strings in struct options
- * point into argv and live as long as it does.
+ * Filled in by command_line.c from the rows of option_table.c; read by main.c.  Strings point into
+ * argv and live as long as it does.
  */
 
 #ifndef NBDRAM_SERVER_CLI_OPTIONS_H
 #define NBDRAM_SERVER_CLI_OPTIONS_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "disk/disk.h"
@@ -22,8 +17,6 @@
 #include "server/host/privileges.h"
 #include "server/net/listen.h"
 #include "server/net/tls.h"
-
-struct reason; /* text/reason.h */
 
 #define OPTIONS_THREADS_MAX 256
 #define OPTIONS_CONNECTIONS_MAX 1000000
@@ -58,18 +51,5 @@ struct options {
     bool no_structured;      /* --no-sr */
     uint16_t handshake_mask; /* --mask-handshake: flags outside of it are not offered */
 };
-
-/* What the command line asks for. */
-enum options_action {
-    OPTIONS_SERVE, /* serve, as options say */
-    OPTIONS_DONE,  /* exit with 0: what --help or another such option asked for is printed */
-    OPTIONS_WRONG, /* exit with 1: the reason says what is wrong */
-};
-
-/* Parse the command line.  With socket activation (LISTEN_PID and LISTEN_FDS in the environment)
- * the kind of socket is socket_activated.  options is overwritten; it is good only if the result
- * is OPTIONS_SERVE. */
-enum options_action options_parse(int argc, char **argv, struct options *options,
-                                  struct reason *reason);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-#include <stdbool.h>
+#include "server/cli/usage.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -8,7 +9,6 @@
 
 #include "disk/disk.h"
 #include "server/cli/option_table.h"
-#include "server/cli/usage.h"
 
 #define HELP_COLUMN 36
 
@@ -41,7 +41,7 @@ static void print_options(void)
     }
 }
 
-void usage_help(void)
+static void print_help(void)
 {
     printf("nbdram [OPTION...] [memory] [size=]SIZE [limit=SIZE] [allocator=KIND]\n"
            "A RAM disk over NBD, on loopback unless told otherwise.  Try: nbdram 1G\n");
@@ -52,12 +52,12 @@ void usage_help(void)
            "  nbdram -U - 1G --run 'nbdcopy fedora.img $uri'\n");
 }
 
-void usage_version(void)
+static void print_version(void)
 {
     printf("nbdram " NBDRAM_VERSION "\n");
 }
 
-void usage_dump_config(void)
+static void print_config(void)
 {
     int major = 0, minor = 0;
     char binary[4096];
@@ -80,7 +80,7 @@ void usage_dump_config(void)
            major, minor);
 }
 
-void usage_dump_plugin(void)
+static void print_plugin(void)
 {
     printf("name=memory\n"
            "version=" NBDRAM_VERSION "\n"
@@ -91,7 +91,7 @@ void usage_dump_plugin(void)
     disk_print_features(stdout);
 }
 
-void usage_long_options(void)
+static void print_long_options(void)
 {
     for (size_t i = 0; i < option_count; i++) {
         const struct option_row *row = &option_table[i];
@@ -102,9 +102,33 @@ void usage_long_options(void)
     }
 }
 
-void usage_short_options(void)
+static void print_short_options(void)
 {
     for (size_t i = 0; i < option_count; i++)
         if (option_table[i].letter && option_table[i].kind != OPTION_REFUSED)
             printf("-%c\n", option_table[i].letter);
+}
+
+void usage_print(enum option_text text)
+{
+    switch (text) {
+    case TEXT_HELP:
+        print_help();
+        return;
+    case TEXT_VERSION:
+        print_version();
+        return;
+    case TEXT_CONFIG:
+        print_config();
+        return;
+    case TEXT_PLUGIN:
+        print_plugin();
+        return;
+    case TEXT_LONG_OPTIONS:
+        print_long_options();
+        return;
+    case TEXT_SHORT_OPTIONS:
+        print_short_options();
+        return;
+    }
 }

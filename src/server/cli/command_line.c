@@ -4,11 +4,11 @@
  * right, and stores or refuses each as its row in option_table.c says.  It looks for
  * contradictions between them after the last one. */
 
+#include "server/cli/command_line.h"
+
 #include <assert.h>
-#include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +20,7 @@
 #include "server/cli/option_table.h"
 #include "server/cli/options.h"
 #include "server/cli/parse_value.h"
+#include "server/cli/usage.h"
 #include "server/net/listen.h"
 #include "server/net/socket_kind.h"
 #include "text/parse.h"
@@ -34,7 +35,7 @@ struct parse {
     bool given[ROWS_MAX]; /* indexed as option_table */
     unsigned parameters;  /* how many were seen */
     bool has_size;
-    void (*print)(void); /* what to print instead of serving, or NULL */
+    const struct option_row *print; /* the row of what to print instead of serving, or NULL */
     struct reason *reason;
 };
 
@@ -147,9 +148,9 @@ static int store(struct parse *parse, const struct option_row *row, const char *
     case OPTION_LOG:
         return store_log_target(parse, row, field, value);
     case OPTION_PRINT:
-        parse->print = row->print;
+        parse->print = row;
         return 0;
-    case OPTION_SOCKET: /* choose_socket looks at it */
+    case OPTION_SOCKET: /* choose_socket handles it, after the last word */
     case OPTION_IGNORED:
         return 0;
     case OPTION_REFUSED:
@@ -324,7 +325,7 @@ static int check_contradictions(struct parse *parse)
     return 0;
 }
 
-/* The first row, from index i, of an option that was given and chooses a kind of socket; or NULL. */
+/* The first row, from index i, whose option was given and chooses a kind of socket; or NULL. */
 static const struct option_row *find_socket_row(const struct parse *parse, size_t i)
 {
     for (; i < option_count; i++)
@@ -439,7 +440,7 @@ static int complete_tls(struct parse *parse)
 
 static int complete(struct parse *parse)
 {
-    static int (*const steps[])(struct parse * parse) = {
+    static int (*const steps[])(struct parse *) = {
         check_contradictions, choose_socket, check_export_name, check_activation,
         check_size,           complete_tls,  check_port,
     };
@@ -455,17 +456,17 @@ static int complete(struct parse *parse)
     return 0;
 }
 
-static enum options_action print(struct parse *parse)
+static enum command_line_action print(struct parse *parse)
 {
-    parse->print();
+    usage_print(parse->print->print);
     if (fflush(stdout) == 0 && !ferror(stdout))
-        return OPTIONS_DONE;
+        return COMMAND_LINE_DONE;
     reason_set(parse->reason, -errno, "standard output: ");
-    return OPTIONS_WRONG;
+    return COMMAND_LINE_WRONG;
 }
 
-enum options_action options_parse(int argc, char **argv, struct options *options,
-                                  struct reason *reason)
+enum command_line_action command_line_parse(int argc, char **argv, struct options *options,
+                                            struct reason *reason)
 {
     struct parse parse = {.options = options, .reason = reason};
     *options = (struct options){
@@ -475,8 +476,8 @@ enum options_action options_parse(int argc, char **argv, struct options *options
         .handshake_mask = UINT16_MAX,
     };
     if (parse_words(&parse, argc, argv) < 0)
-        return OPTIONS_WRONG;
+        return COMMAND_LINE_WRONG;
     if (parse.print)
         return print(&parse);
-    return complete(&parse) < 0 ? OPTIONS_WRONG : OPTIONS_SERVE;
+    return complete(&parse) < 0 ? COMMAND_LINE_WRONG : COMMAND_LINE_SERVE;
 }
