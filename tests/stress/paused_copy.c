@@ -23,6 +23,7 @@
  */
 
 #include "support/pause.h"
+#include "support/settling.h"
 #include "support/support.h"
 
 #include <pthread.h>
@@ -32,10 +33,6 @@
 #include <string.h>
 
 enum { ROUNDS = 8, PATIENCE_US = 10 * 1000 * 1000 };
-
-/* For others to do what they must not.  A grace period is over when liburcu looks again, twice:
- * that is every 10 ms. */
-#define TURN_US 40000
 
 #define SIZE (64 * MiB)
 #define VICTIM 3      /* the page in question */
@@ -67,11 +64,6 @@ static uint64_t rounds(void)
 {
     uint64_t n = test_ops(ROUNDS);
     return n < ROUNDS ? n + 1 : ROUNDS;
-}
-
-static void let_others_run(void)
-{
-    pause_here(TURN_US);
 }
 
 /* A call that is held up after `open` bytes.  They are static below: a test that fails leaves one
@@ -122,33 +114,6 @@ static void copy_end(struct copy *copy)
     pause_release(&copy->pause);
     pthread_join(copy->thread, NULL);
     assert_int_equal(copy->err, 0);
-}
-
-/* Housekeeping, which may not get far while a copy is held up. */
-struct settling {
-    struct disk *disk;
-    pthread_t thread;
-    int err;
-};
-
-static void *settling_main(void *opaque)
-{
-    struct settling *settling = opaque;
-    settling->err = disk_settle(settling->disk);
-    return NULL;
-}
-
-static void settling_start(struct settling *settling, struct disk *disk)
-{
-    settling->disk = disk;
-    assert_int_equal(pthread_create(&settling->thread, NULL, settling_main, settling), 0);
-    let_others_run();
-}
-
-static void settling_end(struct settling *settling)
-{
-    pthread_join(settling->thread, NULL);
-    assert_int_equal(settling->err, 0);
 }
 
 static void put(struct stage *stage, uint64_t offset, size_t count, uint8_t byte)
@@ -245,7 +210,7 @@ static void frozen_page_in_a_long_write(void **state)
         settling_start(&settling, stage.disk);
         copy_start(&writer, stage.disk, true, second - 200, 1000, 50, 0x22);
         copy_end(&reader);
-        let_others_run();
+        pause_turn();
         copy_end(&writer);
         settling_end(&settling);
         assert_bytes(&stage, second - 200, 1000, 0x22);
@@ -279,7 +244,7 @@ static void frozen_thawed_and_frozen_again(void **state)
         assert_int_equal(disk_zero(stage.disk, victim, 1, 0), 0);
         settling_start(&second, stage.disk);
         copy_end(&reader);
-        let_others_run();
+        pause_turn();
         copy_end(&writer);
         settling_end(&first);
         settling_end(&second);
@@ -318,7 +283,7 @@ static void relay_step(struct relay *relay, struct stage *stage)
                ELSEWHERE * stage->page, 100, 50, 0);
     relay_end(relay);
     relay->step++;
-    let_others_run();
+    pause_turn();
 }
 
 /* Rule 3, for the index.  A page goes, by a trim or piece by piece, and what led to it and to
@@ -357,7 +322,7 @@ static void empty_index_beside_a_writer(struct stage *stage, uint64_t victim, bo
             relay_step(&relay, stage);
     }
     relay_end(&relay);
-    let_others_run();
+    pause_turn();
     copy_end(&writer);
     assert_bytes(stage, victim + 500, 100, 0x22);
     assert_int_equal(disk_settle(stage->disk), 0);
@@ -522,8 +487,6 @@ static void readers_see_no_partial_page(void **state)
     }
     stage_free(&stage);
 }
-
-#define TEST_OF_PAGED(function) TEST_OF(function, sparse), TEST_OF(function, zstd)
 
 int main(void)
 {

@@ -37,6 +37,11 @@ void pause_here(uint64_t us)
         sched_yield();
 }
 
+void pause_turn(void)
+{
+    pause_here(40000);
+}
+
 /* The border is noted first: a test that failed may leave us behind, and another one use the same
  * pause again. */
 static void wait_and_open(struct pause *pause)

@@ -46,6 +46,10 @@ void pause_disarm(struct pause *pause);
 /* Give way to other threads for so long. */
 void pause_here(uint64_t us);
 
+/* Give way to others for as long as they need to do what they must not do: a grace period is over
+ * when liburcu has looked again twice, which it does every 10 ms. */
+void pause_turn(void);
+
 bool pause_is_reached(struct pause *pause);
 void pause_release(struct pause *pause);
 

@@ -144,6 +144,34 @@ struct disk *disk_made(const struct allocator *allocator, uint64_t size, uint64_
     return disk;
 }
 
+uint8_t *buffer_made(size_t count)
+{
+    uint8_t *buf = malloc(count + 1);
+    assert_non_null(buf);
+    return buf;
+}
+
+void write_byte(struct disk *disk, uint64_t offset, uint8_t byte)
+{
+    assert_int_equal(disk_write(disk, offset, 1, &byte), 0);
+}
+
+uint8_t read_byte(struct disk *disk, uint64_t offset)
+{
+    uint8_t byte = 0xa5;
+    assert_int_equal(disk_read(disk, offset, 1, &byte), 0);
+    return byte;
+}
+
+void assert_reads_zero(struct disk *disk, uint64_t offset, size_t count)
+{
+    uint8_t *buf = buffer_made(count);
+    memset(buf, 0xa5, count);
+    assert_int_equal(disk_read(disk, offset, count, buf), 0);
+    assert_true(only_zeroes(buf, count));
+    free(buf);
+}
+
 static int tell(void *opaque, uint64_t offset, uint64_t count, bool hole)
 {
     struct told *told = opaque;

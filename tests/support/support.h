@@ -33,6 +33,8 @@
 #define GiB ((uint64_t)1 << 30)
 #define TiB ((uint64_t)1 << 40)
 
+#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
+
 /* Names one test for one allocator: "trim_frees (zstd)".  The function gets the allocator in
  * *state; allocator_of() takes it out. */
 #define TEST_OF(function, allocator)                                                             \
@@ -40,6 +42,9 @@
 #function " (" #allocator ")", function, NULL, NULL,                                     \
             (void *)(uintptr_t)&allocator_##allocator                                            \
     }
+#define TEST_OF_ALL(function)                                                                    \
+    TEST_OF(function, sparse), TEST_OF(function, malloc), TEST_OF(function, zstd)
+#define TEST_OF_PAGED(function) TEST_OF(function, sparse), TEST_OF(function, zstd)
 const struct allocator *allocator_of(void **state);
 unsigned allocator_index(const struct allocator *allocator); /* in allocators[] */
 
@@ -66,8 +71,17 @@ void fill_text(struct prng *prng, void *buf, size_t count);
 
 bool only_zeroes(const void *buf, size_t count);
 
+/* Memory to be freed, never NULL. */
+uint8_t *buffer_made(size_t count);
+
 /* Make and start a disk, or fail the test. */
 struct disk *disk_made(const struct allocator *allocator, uint64_t size, uint64_t limit);
+
+/* One byte of a disk. */
+void write_byte(struct disk *disk, uint64_t offset, uint8_t byte);
+uint8_t read_byte(struct disk *disk, uint64_t offset);
+
+void assert_reads_zero(struct disk *disk, uint64_t offset, size_t count);
 
 /* What disk_extents told, checked on the way.  wrong is NULL if the extents tile the range in
  * order, none is empty, and neighbours differ; else it says what is not so. */

@@ -112,7 +112,8 @@ static void run_clean(void *argument)
     /* A descriptor that our parent left open for us. */
     MUST(dup2(2, 50) == 50);
     /* Signals 32 and 33 belong to the C library, so that no program can set them; make leaves
-     * them ignored.  The shell becomes sed by exec: it may give another mask to what it starts. */
+     * them ignored.  The shell becomes sed by exec: it may give another mask to what it
+     * starts. */
     struct captive_options options = {
         .command = "exec > out; [ -e /proc/self/fd/50 ] && echo inherited;"
                    "exec sed -n -e 's/^SigBlk:[[:space:]]*0*$/no mask/p' -e "

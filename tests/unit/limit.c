@@ -546,8 +546,6 @@ static void several_fill_at_once(void **state)
     disk_destroy(disk);
 }
 
-#define TEST_OF_PAGED(function) TEST_OF(function, sparse), TEST_OF(function, zstd)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* disk_fill when memory ends, before it has received and after. */
+
+#include "support/loan.h"
+#include "support/loan_stage.h"
+#include "support/support.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "disk/memory/pool.h"
+
+static void out_of_memory(void **state)
+{
+    struct disk *disk = disk_made(allocator_of(state), TiB, 2 * MiB);
+    size_t page = disk_page_size(disk), step = 64 * KiB;
+    uint8_t *buf = malloc(2 * step);
+    struct prng prng;
+    assert_non_null(buf);
+    prng_init(&prng, test_seed(), 12);
+    fill_random(&prng, buf, step);
+    struct source source = {.from = buf, .most = step};
+    uint64_t end = 0;
+    for (unsigned round = 0; round < 3; round++) {
+        ssize_t r;
+        uint64_t start = end;
+        while ((r = loan_fill(disk, end, step, &source)) > 0)
+            end += (uint64_t)r;
+        assert_int_equal(r, -ENOBUFS);
+        assert_null(source.wrong);
+        assert_true(end - start > MiB / 2 && end - start < 2 * MiB);
+        assert_true(stats_of(disk).memory <= 2 * MiB);
+        /* What is there can be filled again. */
+        for (uint64_t at = start; at + step < end; at += step) {
+            assert_int_equal(loan_fill(disk, at + 1, step - 2, &source), step - 2);
+            assert_int_equal(disk_read(disk, at + 1, step - 2, buf + step), 0);
+            assert_memory_equal(buf, buf + step, step - 2);
+        }
+        assert_int_equal(disk_trim(disk, start, (end - start + page) / page * page), 0);
+        assert_int_equal(disk_settle(disk), 0);
+        assert_int_equal(stats_of(disk).pages, 0);
+    }
+    free(buf);
+    disk_destroy(disk);
+}
+
+/* The linker puts the next function in place of the engine's pool_take: it refuses a thread's
+ * next `refuse` requests, and counts them. */
+static _Thread_local unsigned refuse, refused;
+
+int __real_pool_take(struct pool *pool, enum budget_purpose purpose, uint64_t *cell);
+int __wrap_pool_take(struct pool *pool, enum budget_purpose purpose, uint64_t *cell);
+int __wrap_pool_take(struct pool *pool, enum budget_purpose purpose, uint64_t *cell)
+{
+    if (refuse == 0)
+        return __real_pool_take(pool, purpose, cell);
+    refuse--;
+    refused++;
+    return -ENOSPC;
+}
+
+static void refuse_from_now_on(void *opaque)
+{
+    refuse = *(unsigned *)opaque;
+}
+
+/* There are cells to receive into; afterwards there is no node to lead to them, or no frame in
+ * which to inflate the page around what was received.  If only the first try fails, the fill
+ * succeeds. */
+static void out_of_memory_after_receiving(void **state)
+{
+    struct loan_stage stage;
+    loan_stage_make(&stage, allocator_of(state));
+    size_t page = stage.page, count = 7 * page;
+    for (unsigned round = 0; round < 40; round++) {
+        enum loan_ground ground =
+            round % 2 && stage.allocator == &allocator_zstd ? PACKED : HOLES;
+        unsigned n = round % 4 < 2 ? 1 : UINT_MAX;
+        struct source source = {
+            .most = round % 3 ? page / 2 : count, .meanwhile = refuse_from_now_on, .opaque = &n};
+        loan_stage_lay(&stage, ground);
+        fill_random(&stage.prng, stage.fresh, count);
+        refused = 0;
+        ssize_t r = loan_stage_fill(&stage, 3 * page, count, &source);
+        refuse = 0;
+        assert_int_equal(source.calls, 1);
+        if (refused && n != 1)
+            assert_int_equal(r, -ENOSPC);
+        else
+            assert_int_equal(r, source.most);
+        assert_true(refused || (ground == PACKED && source.most == count));
+        loan_stage_check(&stage, "out of memory, after receiving");
+    }
+    loan_stage_lay(&stage, HOLES);
+    assert_int_equal(disk_settle(stage.disk), 0);
+    assert_int_equal(stats_of(stage.disk).pages, 0); /* no cell is lost */
+    loan_stage_free(&stage);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST_OF_PAGED(out_of_memory),
+        TEST_OF_PAGED(out_of_memory_after_receiving),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
