@@ -193,7 +193,12 @@ def test_mentions(repository):
     assert run("mentions", "page.md", folder=repository) == []
 
 
-LOST = ["src/disk/pond.c", "src/pond/", "pond.c", "paged/pool.c", "pool_fill"]
+def test_mentions_of_any_file(repository):
+    (repository / "page.md").write_text("Add src/disk/NAME.c, or src/*/p*.c, or FILE.c.\n")
+    assert run("mentions", "page.md", folder=repository) == []
+
+
+LOST = ["src/disk/pond.c", "src/NAME.c", "NAME.h", "src/pond/", "pond.c", "paged/pool.c", "pool_fill"]
 
 
 @pytest.mark.parametrize("lost", LOST)
