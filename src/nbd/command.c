@@ -6,28 +6,24 @@
 
 #include "nbd/wire.h"
 
-/* What there is to know of a command.  FUA is legal on each, and PAYLOAD_LEN says how to read
- * `length`; neither is in `flags`. */
+/* The PROPERTIES of NBD_COMMAND_LIST. */
+enum { PAYLOAD = 1 << 0, CHANGES = 1 << 1, RANGED = 1 << 2 };
+
 struct command {
     const char *name;
-    uint16_t flags; /* legal ones */
-    bool payload;   /* carries one always (write), or may (block status, extended) */
-    bool changes;   /* the disk */
-    bool ranged;    /* is about a range; else offset and length are zero */
-    int outside;    /* the answer to a range that is not within the disk */
+    uint16_t flags;
+    uint8_t properties;
+    int outside; /* -errno */
 };
 
-static const struct command commands[NBD_COMMANDS] = {
-    [NBD_CMD_READ] = {"read", NBD_CMD_FLAG_DF, false, false, true, -EINVAL},
-    [NBD_CMD_WRITE] = {"write", 0, true, true, true, -ENOSPC},
-    [NBD_CMD_DISC] = {"disconnect", 0, false, false, false, 0},
-    [NBD_CMD_FLUSH] = {"flush", 0, false, false, false, 0},
-    [NBD_CMD_TRIM] = {"trim", 0, false, true, true, -EINVAL},
-    [NBD_CMD_CACHE] = {"cache", 0, false, false, true, -EINVAL},
-    [NBD_CMD_WRITE_ZEROES] = {"write zeroes", NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO,
-                              false, true, true, -ENOSPC},
-    [NBD_CMD_BLOCK_STATUS] = {"block status", NBD_CMD_FLAG_REQ_ONE, true, false, true, -EINVAL},
-};
+#define ROW(NAME, name, for_people, outside, properties, flags)                                  \
+    [NBD_CMD_##NAME] = {for_people, flags, properties, -(outside)},
+static const struct command commands[NBD_COMMANDS] = {NBD_COMMAND_LIST(ROW)};
+
+static bool has(uint16_t type, unsigned property)
+{
+    return commands[type].properties & property;
+}
 
 const char *nbd_command_name(uint16_t type)
 {
@@ -60,7 +56,7 @@ static uint16_t legal_flags(const struct nbd_session *session, uint16_t type)
     uint16_t flags = commands[type].flags | NBD_CMD_FLAG_FUA;
     if (session->style == NBD_SIMPLE)
         flags &= (uint16_t)~NBD_CMD_FLAG_DF; /* not offered */
-    if (session->style == NBD_EXTENDED && commands[type].payload)
+    if (session->style == NBD_EXTENDED && has(type, PAYLOAD))
         flags |= NBD_CMD_FLAG_PAYLOAD_LEN;
     return flags;
 }
@@ -71,7 +67,7 @@ static bool is_well_formed(const struct nbd_session *session, const struct nbd_r
         return false;
     if (request->flags & ~legal_flags(session, request->type))
         return false;
-    if (!commands[request->type].ranged && (request->offset || request->length))
+    if (!has(request->type, RANGED) && (request->offset || request->length))
         return false;
     return request->type != NBD_CMD_BLOCK_STATUS || session->has_context;
 }
@@ -91,13 +87,13 @@ int nbd_request_check(const struct nbd_export *export, const struct nbd_session 
         return -ESHUTDOWN;
     if (!is_well_formed(session, request))
         return -EINVAL;
-    const struct command *command = &commands[request->type];
-    if (command->changes && export->read_only)
+    if (has(request->type, CHANGES) && export->read_only)
         return -EPERM;
     /* What a payload of a block status asks about is not known yet. */
-    if (command->ranged && !(request->type == NBD_CMD_BLOCK_STATUS && request->payload) &&
+    if (has(request->type, RANGED) &&
+        !(request->type == NBD_CMD_BLOCK_STATUS && request->payload) &&
         is_outside(export, request))
-        return command->outside;
+        return commands[request->type].outside;
     if (request->type == NBD_CMD_BLOCK_STATUS && request->payload > NBD_STATUS_PAYLOAD_MAX)
         return -EINVAL;
     if (request->type == NBD_CMD_READ && request->length > export->payload_max)

@@ -15,6 +15,39 @@
 #include "nbd/protocol.h"
 #include "nbd/session.h"
 
+/* The commands, one to a row.  Every table of commands is made from this list: a command that is
+ * added here does not compile until it has a handler (session/commands.c).
+ *
+ *     X(NAME, name, FOR_PEOPLE, OUTSIDE, PROPERTIES, FLAGS)
+ *
+ *     NAME        as in NBD_CMD_NAME (protocol.h)
+ *     name        as in the names of functions
+ *     FOR_PEOPLE  as in log lines and statistics
+ *     OUTSIDE     the errno that answers a range that does not lie within the disk
+ *     PROPERTIES  PAYLOAD  it always carries a payload (write), or may do so (block status, with
+ *                          extended headers)
+ *                 CHANGES  it changes the disk, and is refused if that is read-only
+ *                 RANGED   it is about a range; without this, offset and length have to be zero
+ *     FLAGS       those that a client may set, besides FUA, which is legal on every command, and
+ *                 PAYLOAD_LEN, which follows from PAYLOAD
+ */
+/* clang-format off */
+#define NBD_COMMAND_LIST(X)                                                                      \
+    X(READ,         read,         "read",         EINVAL, RANGED,           NBD_CMD_FLAG_DF)     \
+    X(WRITE,        write,        "write",        ENOSPC, RANGED | CHANGES | PAYLOAD, 0)         \
+    X(DISC,         disconnect,   "disconnect",   0,      0,                0)                   \
+    X(FLUSH,        flush,        "flush",        0,      0,                0)                   \
+    X(TRIM,         trim,         "trim",         EINVAL, RANGED | CHANGES, 0)                   \
+    X(CACHE,        cache,        "cache",        EINVAL, RANGED,           0)                   \
+    X(WRITE_ZEROES, write_zeroes, "write zeroes", ENOSPC, RANGED | CHANGES,                      \
+                                               NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO)    \
+    X(BLOCK_STATUS, block_status, "block status", EINVAL, RANGED | PAYLOAD, NBD_CMD_FLAG_REQ_ONE)
+/* clang-format on */
+
+/* Nor does a command compile that has a number (protocol.h) and no row. */
+#define NBD_COUNT_COMMAND(...) +1
+_Static_assert(0 NBD_COMMAND_LIST(NBD_COUNT_COMMAND) == NBD_COMMANDS, "a command has no row");
+
 #define NBD_REQUEST_SIZE_MAX 32u
 /* Bytes, of a block status that names contexts: longer payloads are refused. */
 #define NBD_STATUS_PAYLOAD_MAX 4096u

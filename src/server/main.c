@@ -182,7 +182,7 @@ static int settle(struct program *program)
 static int start_server(struct program *program)
 {
     const struct options *options = &program->options;
-    program->server = (struct server){
+    program->server.service = (struct service){
         .disk = program->disk,
         .export = {.size = disk_size(program->disk),
                    .read_only = options->read_only,
@@ -197,7 +197,7 @@ static int start_server(struct program *program)
                    .tls_required = options->tls.mode == TLS_REQUIRE},
         .credentials = program->credentials,
         .log = &program->log,
-        .timeout = options->timeout,
+        .timeout_seconds = options->timeout,
         .keepalive = options->keepalive,
         .max_connections = options->max_connections,
     };
@@ -212,7 +212,7 @@ static int lock_program(struct program *program)
     int r = lock_memory_of_program(&reason);
     for (unsigned i = 0; r == 0 && i < program->server.loop_count; i++) {
         const struct loop *loop = &program->server.loops[i];
-        r = lock_memory_of_thread(loop->thread, loop->scratch, &reason);
+        r = lock_memory_of_thread(loop->thread, loop->worker.scratch, &reason);
     }
     return r < 0 ? report(program, reason.text) : 0;
 }
@@ -368,7 +368,7 @@ static void accept_all(struct program *program)
 static bool is_deserted(const struct program *program)
 {
     return program->options.listen.kind->is_single &&
-           atomic_load_explicit(&program->server.connections, memory_order_relaxed) == 0;
+           server_connections(&program->server) == 0;
 }
 
 static void forget_events(int fd)
@@ -383,7 +383,7 @@ static void serve(struct program *program)
 {
     struct pollfd polled[2 + LISTENERS_MAX] = {
         {.fd = program->signals, .events = POLLIN},
-        {.fd = program->server.left, .events = POLLIN},
+        {.fd = program->server.open.ended_event, .events = POLLIN},
     };
     unsigned count = program->listeners.count;
     for (unsigned i = 0; i < count; i++)
@@ -394,7 +394,7 @@ static void serve(struct program *program)
         if (r > 0 && polled[0].revents && !take_signal(program))
             return;
         if (r > 0 && polled[1].revents)
-            forget_events(program->server.left);
+            forget_events(program->server.open.ended_event);
         accept_all(program);
         if (program->stats_due <= os_clock())
             write_stats(program);

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "demand.h"
+#include "disk/disk.h"
 #include "haggle.h"
 #include "mutate.h"
 #include "nbd/protocol.h"
@@ -152,7 +153,7 @@ static void make_server(uint8_t mode)
         DEMAND(disk_create(&options, &disk) == 0 && disk_start(disk) == 0, "no disk");
     }
     static struct logger the_log = LOG_INITIALIZER;
-    peer.server = (struct server){
+    peer.service = (struct service){
         .log = &the_log,
         .disk = disk,
         .export = {.size = disk_size(disk),
@@ -171,8 +172,8 @@ static void make_server(uint8_t mode)
 
 static struct haggle begin(bool dry)
 {
-    return (struct haggle){.export = &peer.server.export,
-                           .policy = &peer.server.policy,
+    return (struct haggle){.export = &peer.service.export,
+                           .policy = &peer.service.policy,
                            .dry = dry,
                            .in = wire_read(wire, used),
                            .out = wire_read(peer.out, peer.out_size)};
@@ -183,7 +184,7 @@ static void skip_greeting(struct haggle *haggle)
     uint64_t magic = wire_get64(&haggle->out), options = wire_get64(&haggle->out);
     uint16_t flags = wire_get16(&haggle->out);
     DEMAND(!haggle->out.failed && magic == NBD_MAGIC && options == NBD_OPTION_MAGIC &&
-               flags == peer.server.policy.handshake_flags,
+               flags == peer.service.policy.handshake_flags,
            "a wrong greeting");
 }
 

@@ -8,7 +8,6 @@
 #include <sys/socket.h>
 
 #include "demand.h"
-#include "os/thread.h"
 #include "server/session/replies.h"
 
 #define STEPS_MAX 1000000u
@@ -25,42 +24,37 @@ int peer_descriptor(void)
     return fds[0];
 }
 
-/* What loop_start and welcome do (loop.c). */
-static void enter_loop(struct peer *peer)
+/* What loop_start and add_connection do (loop.c). */
+static void attach(struct peer *peer)
 {
     static struct scratch *scratch;
     if (!scratch)
         scratch = calloc(1, sizeof *scratch);
     DEMAND(scratch, "no memory");
-    peer->loop = (struct loop){.server = &peer->server, .scratch = scratch};
-    TAILQ_INIT(&peer->loop.connections);
-    TAILQ_INIT(&peer->loop.greeting);
-    peer->connection->loop = &peer->loop;
-    TAILQ_INSERT_TAIL(&peer->loop.connections, peer->connection, link);
-    TAILQ_INSERT_TAIL(&peer->loop.greeting, peer->connection, greeting);
+    peer->worker = (struct worker){.scratch = scratch};
+    connection_attach(peer->connection, &peer->worker);
 }
 
 static void step(struct peer *peer)
 {
-    peer->loop.effort = 0;
-    /* With every other input turns are over as soon as the clock is looked at. */
-    peer->loop.step_began = peer->size % 2 ? os_clock_fine() : 0;
-    peer->loop.taken = 0;
-    if (peer->loop.stopping)
+    turn_begin(&peer->worker.turn);
+    if (peer->size % 2 == 0)
+        peer->worker.turn.began = 0; /* the turn is over as soon as somebody looks at the clock */
+    peer->worker.requests_taken = 0;
+    if (peer->worker.stopping)
         connection_stop(peer->connection);
     else
         connection_step(peer->connection);
-    DEMAND(peer->loop.scratch->out_used == 0 && peer->loop.scratch->read_count == 0,
-           "a step left something to others");
+    DEMAND(scratch_is_empty(peer->worker.scratch), "a step left something to others");
 }
 
 void peer_connect(struct peer *peer)
 {
     int fd = peer_descriptor();
     peer_current = peer;
-    int r = connection_create(&peer->server, fd, fd, &peer->connection);
+    int r = connection_create(&peer->service, fd, fd, &peer->connection);
     DEMAND(r == 0, "%d", r);
-    enter_loop(peer);
+    attach(peer);
     step(peer);
 }
 
@@ -76,7 +70,7 @@ static bool is_readable(const struct peer *peer)
 
 bool peer_is_closed(const struct peer *peer)
 {
-    return peer->connection->state == CONNECTION_CLOSED;
+    return connection_is_closed(peer->connection);
 }
 
 bool peer_run(struct peer *peer)
@@ -97,7 +91,7 @@ bool peer_run(struct peer *peer)
 
 void peer_stop(struct peer *peer)
 {
-    peer->loop.stopping = true;
+    peer->worker.stopping = true;
     while (!peer_is_closed(peer)) {
         step(peer);
         if (!peer->connection->turn_over)

@@ -22,7 +22,6 @@
 #include <stdint.h>
 
 #include "server/session/connection.h"
-#include "server/session/server.h"
 
 #define PEER_TURNS 8
 #define PEER_NEVER SIZE_MAX
@@ -39,7 +38,7 @@ enum peer_handshake { PEER_TLS_GOOD, PEER_TLS_READS, PEER_TLS_WRITES, PEER_TLS_F
 
 struct peer {
     /* set by the target */
-    struct server server; /* disk, export, policy */
+    struct service service; /* disk, export, policy, log */
     struct peer_turns receives, sends;
     const uint8_t *wire; /* what the client sends */
     size_t size;         /* of wire */
@@ -50,7 +49,7 @@ struct peer {
     unsigned sends_left; /* until the client vanishes; 0: it does not */
 
     /* the peer's own */
-    struct loop loop;
+    struct worker worker; /* a loop's */
     struct connection *connection;
     size_t at, pulled;
     bool secure, flushing, waited; /* TLS: on, a record is held back, the handshake waited */

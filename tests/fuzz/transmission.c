@@ -92,7 +92,7 @@ static void make_wire(const uint8_t *data, size_t size)
 static void make_server(const uint8_t *data)
 {
     static struct logger the_log = LOG_INITIALIZER;
-    peer.server = (struct server){
+    peer.service = (struct service){
         .log = &the_log,
         .disk = disks_find(data[0]),
         .export = {.size = model.size,
@@ -128,7 +128,7 @@ static void set_up(const uint8_t *data, size_t size)
 static void judge(void)
 {
     bool cut = peer.vanished || (peer.secure && peer.handshake == PEER_TLS_FAILS);
-    enum ending ending = cut ? ENDING_CUT : peer.loop.stopping ? ENDING_LATE : ENDING_QUIET;
+    enum ending ending = cut ? ENDING_CUT : peer.worker.stopping ? ENDING_LATE : ENDING_QUIET;
     bool whole = (model.out_at || skip_handshake(&peer, &model.out_at)) &&
                  model_take(&model, peer.out, peer.out_size);
     DEMAND(whole || ending != ENDING_QUIET, "half a reply");
@@ -155,7 +155,7 @@ static bool may_seem_empty(void)
 static void pause_for(enum record_kind kind, bool end_comes_later)
 {
     if (kind == RECORD_SETTLE)
-        DEMAND(disk_settle(peer.server.disk) == 0, "settle");
+        DEMAND(disk_settle(peer.service.disk) == 0, "settle");
     if (kind != RECORD_STOP)
         return;
     peer.open = peer.size - end_comes_later;
@@ -184,7 +184,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         DEMAND(!go_to(peer.size), "it does not end");
     model_end(&model);
     peer_leave(&peer);
-    shadow_check(peer.server.disk);
+    shadow_check(peer.service.disk);
     disks_clean(data[0]);
     return 0;
 }

@@ -264,7 +264,7 @@ static void make_run(struct run *run, const struct shape *shape, uint64_t round_
     run->page = page / SECTOR;
     run->base = (16 - shape->pages / 2) * (uint64_t)page;
     static struct logger log = LOG_INITIALIZER;
-    run->server = (struct server){
+    run->server.service = (struct service){
         .log = &log,
         .disk = run->disk,
         .export = {.size = disk_size(run->disk),

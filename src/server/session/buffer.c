@@ -6,19 +6,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-int buffer_store(struct buffer *kept, const void *bytes, size_t size)
+int buffer_store(struct buffer *buffer, const void *bytes, size_t size)
 {
-    kept->bytes = malloc(size);
-    if (!kept->bytes)
+    uint8_t *copy = malloc(size);
+    if (!copy)
         return -ENOMEM;
-    memcpy(kept->bytes, bytes, size);
-    kept->at = 0;
-    kept->size = size;
+    memcpy(copy, bytes, size);
+    *buffer = (struct buffer){.bytes = copy, .size = size};
     return 0;
 }
 
-void buffer_drop(struct buffer *kept)
+void buffer_drop(struct buffer *buffer)
 {
-    free(kept->bytes);
-    *kept = (struct buffer){0};
+    free(buffer->bytes);
+    *buffer = (struct buffer){0};
 }

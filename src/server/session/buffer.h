@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* kept - bytes of a connection kept from one step to the next
+/* buffer - bytes that a connection keeps from one step to the next
  *
- * Allocated only while there are any: an idle connection keeps none.
+ * A buffer has memory only while it holds bytes, so an idle connection pays for none.  Its owner
+ * consumes it from the front, by advancing `at`, and drops it once `at` reaches `size`.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_BUFFER_H
@@ -13,23 +14,26 @@
 #include <stdint.h>
 
 struct buffer {
-    uint8_t *bytes;  /* NULL: none */
-    size_t at, size; /* at < size while there are any */
+    uint8_t *bytes; /* from malloc; NULL: empty */
+    size_t at;      /* bytes consumed, fewer than size unless the buffer is empty */
+    size_t size;    /* bytes stored */
 };
 
-static inline bool buffer_any(const struct buffer *kept)
+static inline bool buffer_is_empty(const struct buffer *buffer)
 {
-    return kept->bytes != NULL;
+    return !buffer->bytes;
 }
 
-/* How many there are still. */
-static inline size_t buffer_left(const struct buffer *kept)
+/* The number of bytes that are not consumed yet. */
+static inline size_t buffer_left(const struct buffer *buffer)
 {
-    return kept->size - kept->at;
+    return buffer->size - buffer->at;
 }
 
-/* Keep a copy of bytes where nothing is kept.  -ENOMEM. */
-int buffer_store(struct buffer *kept, const void *bytes, size_t size);
-void buffer_drop(struct buffer *kept);
+/* Store a copy of bytes (at least one) in an empty buffer.  -ENOMEM, and it stays empty. */
+int buffer_store(struct buffer *buffer, const void *bytes, size_t size);
+
+/* Free the bytes.  The buffer is empty afterwards. */
+void buffer_drop(struct buffer *buffer);
 
 #endif

@@ -8,30 +8,28 @@
 #include <sys/epoll.h>
 
 #include "server/host/log.h"
+#include "server/session/inbox.h"
+#include "server/session/negotiation.h"
 #include "server/session/replies.h"
-#include "server/session/requests.h"
-#include "server/session/server.h"
-#include "text/reason.h"
 
-#define TLS_MEMORY (32u << 10) /* of a session, about: the library does not tell */
-#define TURN_RECEIVES 16       /* until others have their turn */
+#define TLS_MEMORY (32u << 10) /* of a TLS session, about: GnuTLS does not say */
 
-int connection_create(struct server *server, int in, int out, struct connection **made)
+int connection_create(const struct service *service, int in, int out, struct connection **made)
 {
     uint8_t greeting[NBD_GREETING_SIZE];
     struct connection *connection = calloc(1, sizeof *connection);
     if (!connection)
         return -ENOMEM;
-    connection->server = server;
+    connection->service = service;
     connection->handshake = malloc(sizeof *connection->handshake);
     int r = connection->handshake ? 0 : -ENOMEM;
     if (r == 0) {
-        nbd_handshake_begin(connection->handshake, &server->export, &server->policy,
+        nbd_handshake_begin(connection->handshake, &service->export, &service->policy,
                             &connection->session, greeting);
         r = buffer_store(&connection->unsent, greeting, sizeof greeting);
     }
     if (r == 0)
-        r = transport_init(&connection->transport, in, out, server->keepalive);
+        r = transport_init(&connection->transport, in, out, service->keepalive);
     if (r < 0) {
         buffer_drop(&connection->unsent);
         free(connection->handshake);
@@ -52,6 +50,35 @@ void connection_destroy(struct connection *connection)
     free(connection);
 }
 
+void connection_attach(struct connection *connection, struct worker *worker)
+{
+    connection->worker = worker;
+}
+
+bool connection_is_handshaking(const struct connection *connection)
+{
+    return connection->handshake;
+}
+
+bool connection_is_closed(const struct connection *connection)
+{
+    return connection->state == CONNECTION_CLOSED;
+}
+
+void connection_close(struct connection *connection)
+{
+    connection->state = CONNECTION_CLOSED;
+}
+
+void connection_expire(struct connection *connection)
+{
+    char peer[64];
+    transport_peer(&connection->transport, peer, sizeof peer);
+    log_error(connection->service->log, "%s: no handshake within %u seconds", peer,
+              connection->service->timeout_seconds);
+    connection_close(connection);
+}
+
 size_t connection_memory(const struct connection *connection)
 {
     return sizeof *connection + sizeof *connection->handshake + connection->unread.size +
@@ -59,154 +86,44 @@ size_t connection_memory(const struct connection *connection)
            (connection->transport.tls ? TLS_MEMORY : 0);
 }
 
-static void tell(const struct connection *connection, const char *what)
+/* Steps. */
+
+/* Why the connection is to be closed: r, a negative errno.  A client that should have begun TLS
+ * and left instead is worth an error: somebody between us may have removed its STARTTLS.  The
+ * same holds for one that we close because EXPORT_NAME, in the clear, cannot be answered. */
+static void log_end(const struct connection *connection, int r)
 {
     char peer[64];
-    if (!log_is_verbose(connection->server->log))
+    bool stayed_in_the_clear =
+        connection->handshake && connection->handshake->wanted_tls && !connection->session.secure;
+    bool left_in_time = r == -ENOTCONN && connection->state != CONNECTION_HANDSHAKE;
+    if (!stayed_in_the_clear && (left_in_time || !log_is_verbose(connection->service->log)))
         return;
     transport_peer(&connection->transport, peer, sizeof peer);
-    log_debug(connection->server->log, "%s: %s", peer, what);
+    if (stayed_in_the_clear)
+        log_error(connection->service->log,
+                  "%s: refused: TLS is required, and it went on in the clear", peer);
+    else
+        log_debug(connection->service->log, "%s: %s", peer,
+                  r == -ENOTCONN ? "left during the handshake" : strerror(-r));
 }
 
-static void enter_transmission(struct connection *connection)
+/* Returns 1 if something came, 0 if nothing did, -errno at the end of the stream. */
+static int discard_input(struct connection *connection)
 {
-    TAILQ_REMOVE(&connection->loop->greeting, connection, greeting);
-    free(connection->handshake);
-    connection->handshake = NULL;
-    connection->state = CONNECTION_TRANSMISSION;
-    tell(connection, "enters transmission");
-}
-
-ssize_t connection_receive(struct connection *connection, size_t want, size_t *came)
-{
-    struct buffer *unread = &connection->unread;
-    uint8_t *in = connection->loop->scratch->in;
-    size_t there = buffer_left(unread);
-    ssize_t n = 0;
-    if (!requests_are_ready(connection)) {
-        struct iovec vector = {in + there, want};
-        n = transport_receive(&connection->transport, &vector, 1);
-        if (n <= 0)
-            return n == 0 ? -ENOTCONN : n;
-    }
-    if (there)
-        memcpy(in, unread->bytes + unread->at, there);
-    buffer_drop(unread);
-    *came = (size_t)n;
-    return (ssize_t)there + n;
-}
-
-/* Handshake. */
-
-/* Take the options that have come in.  Answers like requests_take. */
-static int take_options(struct connection *connection, const uint8_t *in, size_t size)
-{
-    uint8_t out[NBD_HANDSHAKE_OUT];
-    enum nbd_progress progress = NBD_AGAIN;
-    size_t at = 0;
-    int r = 0;
-    while (progress == NBD_AGAIN && r == 0) {
-        size_t used, put;
-        progress =
-            nbd_handshake_step(connection->handshake, in + at, size - at, &used, out, &put);
-        at += used;
-        replies_add_bytes(connection, out, put);
-        if (replies_are_full(connection))
-            r = replies_flush(connection);
-    }
-    if (progress == NBD_TRANSMISSION) {
-        enter_transmission(connection);
-        if (r == 0)
-            return requests_take(connection, in + at, size - at);
-    }
-    if (progress == NBD_TLS || progress == NBD_CLOSE) {
-        connection->state = progress == NBD_TLS ? CONNECTION_TLS : CONNECTION_DRAINING;
-        return r; /* what else came in is not honoured */
-    }
-    connection->unread_ready = r == -EAGAIN && at < size;
-    if (at == size || (r < 0 && r != -EAGAIN))
-        return r;
-    int kept = buffer_store(&connection->unread, in + at, size - at);
-    return kept < 0 ? kept : r;
-}
-
-static int handshake_receive(struct connection *connection)
-{
-    size_t want = SCRATCH_IN - buffer_left(&connection->unread), came;
-    ssize_t size = connection_receive(connection, want, &came);
-    return size < 0 ? (int)size
-                    : take_options(connection, connection->loop->scratch->in, (size_t)size);
-}
-
-/* Once the acknowledgement is gone.  1: the session is secure. */
-static int tls_step(struct connection *connection)
-{
-    struct transport *transport = &connection->transport;
-    struct reason reason;
-    char peer[64];
-    if (!transport->tls) {
-        int r = transport_start_tls(transport, connection->server->credentials);
-        if (r < 0)
-            return r;
-    }
-    int r = transport_handshake(transport, &reason);
-    if (r == 0) {
-        connection->state = CONNECTION_HANDSHAKE;
-        return 1;
-    }
-    if (r == -EPROTO) {
-        transport_peer(transport, peer, sizeof peer);
-        log_error(connection->server->log, "%s: TLS refused: %s", peer, reason.text);
-    }
-    return r;
-}
-
-/* Throw away what comes in. */
-static int linger(struct connection *connection)
-{
-    struct iovec vector = {connection->loop->scratch->in, SCRATCH_IN};
+    struct iovec vector = {connection->worker->scratch->in, SCRATCH_IN};
     ssize_t n = transport_receive(&connection->transport, &vector, 1);
     if (n == 0)
         return -ENOTCONN;
     return n == -EAGAIN ? 0 : n < 0 ? (int)n : 1;
 }
 
-/* Steps. */
-
-/* Why it is to be closed.  One that was told to begin TLS, and left instead, or was closed
- * because it could not be told, may have had its STARTTLS taken away on the way here. */
-static void tell_end(const struct connection *connection, int r)
+/* Receive once, carry out what came, and send the answers.  Returns 1 if there may be more to do
+ * at once, 0 or -EAGAIN if there is something to wait for (connection_events), or another -errno
+ * if the connection is to be closed. */
+static int receive_and_reply(struct connection *connection)
 {
-    char peer[64];
-    if (connection->handshake && connection->handshake->wanted_tls &&
-        !connection->session.secure) {
-        transport_peer(&connection->transport, peer, sizeof peer);
-        log_error(connection->server->log,
-                  "%s: refused: TLS is required, and it went on in the clear", peer);
-    } else if (r != -ENOTCONN || connection->state == CONNECTION_HANDSHAKE) {
-        tell(connection, r == -ENOTCONN ? "left during the handshake" : strerror(-r));
-    }
-}
-
-/* Receive, answer, send.  1: there may be more, 0 or -EAGAIN: wait, else close. */
-static int one_step(struct connection *connection)
-{
-    int r = 0;
-    switch (connection->state) {
-    case CONNECTION_HANDSHAKE:
-        r = handshake_receive(connection);
-        break;
-    case CONNECTION_TLS:
-        return tls_step(connection);
-    case CONNECTION_TRANSMISSION:
-        r = requests_receive(connection);
-        break;
-    case CONNECTION_LINGERING:
-        return linger(connection);
-    case CONNECTION_DRAINING:
-    case CONNECTION_CLOSED:
-        return -ENOTCONN;
-    }
+    int r = inbox_receive(connection);
     int sent = replies_flush(connection);
     if (r < 0 && r != -EAGAIN) {
         if (sent != -EAGAIN)
@@ -217,12 +134,29 @@ static int one_step(struct connection *connection)
         return sent;
     if (connection->state == CONNECTION_DRAINING)
         return -ENOTCONN;
-    if (r == 0 && connection->loop->stopping)
-        return 1; /* a short receive is likely the last, but now it must be */
-    if (connection->loop->effort >= TURN_EFFORT)
-        return 1; /* ended early, maybe with more to receive */
-    return r > 0 || connection->state == CONNECTION_TLS || requests_are_ready(connection) ||
+    if (r == 0 && connection->worker->stopping)
+        return 1; /* a short receive is likely the last one; when stopping it has to be certain */
+    if (turn_is_over(&connection->worker->turn))
+        return 1; /* it ended early, and there may be more to receive */
+    return r > 0 || connection->state == CONNECTION_TLS || inbox_is_ready(connection) ||
            transport_has_pending(&connection->transport);
+}
+
+static int step_once(struct connection *connection)
+{
+    switch (connection->state) {
+    case CONNECTION_HANDSHAKE:
+    case CONNECTION_TRANSMISSION:
+        return receive_and_reply(connection);
+    case CONNECTION_TLS:
+        return negotiation_secure(connection);
+    case CONNECTION_LINGERING:
+        return discard_input(connection);
+    case CONNECTION_DRAINING:
+    case CONNECTION_CLOSED:
+        break;
+    }
+    return -ENOTCONN;
 }
 
 void connection_step(struct connection *connection)
@@ -230,34 +164,38 @@ void connection_step(struct connection *connection)
     int r = replies_resume(connection);
     connection->turn_over = false;
     for (unsigned i = 0; r >= 0 && i < TURN_RECEIVES; i++) {
-        r = one_step(connection);
+        r = step_once(connection);
         if (r == 0)
             return;
-        if (connection->loop->effort >= TURN_EFFORT)
+        if (turn_is_over(&connection->worker->turn))
             break;
     }
     connection->turn_over = r >= 0;
     if (r >= 0 || r == -EAGAIN)
         return;
-    tell_end(connection, r);
-    connection->state = CONNECTION_CLOSED;
+    log_end(connection, r);
+    connection_close(connection);
+}
+
+static bool is_in_flight(const struct connection *connection)
+{
+    return connection->turn_over || connection->payload.active || connection->zeroing.active ||
+           replies_wait(connection) || !buffer_is_empty(&connection->unread);
 }
 
 void connection_stop(struct connection *connection)
 {
-    unsigned taken = connection->loop->taken;
+    unsigned taken = connection->worker->requests_taken;
     connection->session.shutting_down = true;
     connection_step(connection);
     if (connection->state == CONNECTION_CLOSED || connection->state == CONNECTION_LINGERING)
         return;
-    bool in_flight = connection->turn_over || connection->payload.active ||
-                     connection->zero.active || replies_wait(connection) ||
-                     buffer_any(&connection->unread);
-    if (in_flight || connection->loop->taken != taken)
+    bool in_flight = is_in_flight(connection);
+    if (in_flight || connection->worker->requests_taken != taken)
         connection->answered_late = true;
     if (in_flight)
         return;
-    connection->state = CONNECTION_CLOSED;
+    connection_close(connection);
     if (connection->answered_late && transport_shut(&connection->transport))
         connection->state = CONNECTION_LINGERING;
 }
@@ -269,6 +207,6 @@ uint32_t connection_events(const struct connection *connection)
     if (connection->state == CONNECTION_TLS)
         return transport_events(&connection->transport);
     if (connection->turn_over)
-        return EPOLLIN | EPOLLOUT; /* it goes on at once */
+        return EPOLLIN | EPOLLOUT; /* one of them is ready at once */
     return EPOLLIN;
 }

@@ -12,154 +12,80 @@
  *     |  EXPORT_NAME             | refused
  *     |        v                 |
  *     |   TRANSMISSION           |         end of stream, error, idle when the server stops:
- *     |        |                 |         from everywhere
- *     | ABORT  | DISC, lost step |                          |
+ *     |        |                 |         from every state
+ *     | ABORT  | DISC, bad magic |                          |
  *     v        v                 v                          |
  *      DRAINING ----------> CLOSED <------------------------'
  *            all was sent      ^
  *                              '-- LINGERING <-- from wherever something was answered while
  *                   end of stream                the server stops
  *
- *     STATE         FUNCTION           WHAT IS TRUE
- *     HANDSHAKE     handshake_receive  `handshake` is there; in loop->greeting, with a deadline
- *     TLS           tls_step           nothing is kept of what came in before; deadline goes on
- *     TRANSMISSION  requests_receive   `session` is constant, but for shutting_down
- *     DRAINING      replies_resume     nothing more is looked at; replies go out
- *     LINGERING     linger             our side is shut; what comes in is thrown away, so that
- *                                      the system does not reset the connection over our answers
- *     CLOSED        -                  the loop frees it after this round of events
+ *     STATE         FUNCTION             WHAT IS TRUE
+ *     HANDSHAKE     inbox_receive        `handshake` exists; the loop knows a deadline
+ *     TLS           negotiation_secure   `handshake` exists; nothing is unread; same deadline
+ *     TRANSMISSION  inbox_receive        `session` is constant, except for shutting_down
+ *     DRAINING      replies_resume       nothing more is received; replies go out
+ *     LINGERING     discard_input        our side is shut.  What comes in is thrown away, so that
+ *                                        the system does not reset the connection before the
+ *                                        client has read our answers
+ *     CLOSED        connection_destroy   the loop calls it after the current round of events
  *
  * While replies wait because the client does not take them (`unsent`, `waiting`), nothing is
- * received: a client that does not read costs what it has sent in one piece, and what of the
- * replies was put together already, both bounded by struct scratch.
+ * received.  So a client that never reads costs what it sent in one piece, and the replies that
+ * were put together by then; struct scratch bounds both.
  *
- * Everything here is the loop thread's alone.
+ * Files, each of which includes only those to its right:
+ *
+ *     connection - inbox - negotiation, requests - commands - replies - plan - state, worker
+ *
+ * Threads: connection_create is called by the main thread.  From connection_attach on the connection
+ * belongs to the thread of its loop.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_CONNECTION_H
 #define NBDRAM_SERVER_SESSION_CONNECTION_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
-#include <sys/queue.h>
-#include <sys/uio.h>
 
-#include "nbd/command.h"
-#include "nbd/handshake.h"
-#include "nbd/session.h"
-#include "server/session/buffer.h"
-#include "server/session/loop.h"
-#include "server/net/transport.h"
+#include "server/session/state.h"
 
-enum connection_state {
-    CONNECTION_HANDSHAKE,
-    CONNECTION_TLS,
-    CONNECTION_TRANSMISSION,
-    CONNECTION_DRAINING,
-    CONNECTION_LINGERING,
-    CONNECTION_CLOSED,
-};
+/* Make a connection over two descriptors (of a socket, the same one twice).  Its greeting goes
+ * out with the first step.  Afterwards the connection owns the descriptors; on an error (-errno)
+ * they stay the caller's. */
+int connection_create(const struct service *service, int in, int out,
+                      struct connection **connection);
 
-/* A read on its way out.  In one piece (simple replies, DF) or chunk by chunk. */
-struct read_job {
-    struct nbd_request request;
-    uint64_t offset, left; /* what is still to be sent */
-    uint64_t promised;     /* bytes of it that belong to a header that was sent already */
-};
-
-/* A payload on its way in, longer than what has come of it yet. */
-struct payload_job {
-    struct nbd_request request;
-    uint64_t at; /* bytes of the payload that have come */
-    int error;   /* what it will be answered with; not 0: the rest is thrown away */
-    bool active;
-};
-
-/* A trim or write zeroes of a long range, done slice by slice. */
-struct zero_job {
-    struct nbd_request request;
-    uint64_t at, slice; /* bytes: done, and to be done next */
-    bool active;
-};
-
-struct connection {
-    struct server *server;
-    struct loop *loop;
-    TAILQ_ENTRY(connection) link;     /* in loop->connections, arrived or ended */
-    TAILQ_ENTRY(connection) greeting; /* in loop->greeting, until transmission */
-    struct transport transport;
-    enum connection_state state;
-    bool turn_over; /* the last step ended so that others have their turn: go on at once */
-    uint32_t events_in, events_out; /* what epoll watches the descriptors for */
-
-    struct nbd_session session;
-    struct nbd_handshake *handshake; /* until transmission */
-    int64_t deadline;                /* of the handshake, milliseconds of the loop's clock */
-
-    /* in */
-    struct buffer unread; /* received, not yet looked at */
-    bool unread_ready;  /* ... for lack of room for replies, not for lack of bytes */
-    bool bulk;          /* the last request carried a large payload: the next may, too */
-    struct payload_job payload;
-    struct zero_job zero;
-
-    bool answered_late; /* something, while the server is stopping */
-
-    /* out */
-    struct buffer unsent;
-    struct read_job *waiting; /* reads that were accepted and not wholly sent */
-    unsigned waiting_count;
-};
-
-/* What one step of one connection needs, lent by its loop. */
-#define SCRATCH_IN (160u << 10)   /* received in one piece */
-#define SCRATCH_OUT (256u << 10)  /* headers, status, what is decompressed */
-#define SCRATCH_READS 512u        /* reads taken in before replies go out */
-#define SCRATCH_VECTORS 1024u     /* IOV_MAX */
-#define SCRATCH_LENT (512u << 10) /* bytes sent in one piece */
-
-_Static_assert(SCRATCH_IN >= NBD_HANDSHAKE_IN, "an option may never come to its end");
-
-struct scratch {
-    struct iovec vectors[SCRATCH_VECTORS];
-    struct read_job reads[SCRATCH_READS];
-    unsigned read_count;
-    size_t out_used;
-    uint8_t out[SCRATCH_OUT];
-    uint8_t in[SCRATCH_IN];
-};
-
-static inline uint8_t *out_end(struct scratch *scratch)
-{
-    return scratch->out + scratch->out_used;
-}
-
-static inline void out_ends_at(struct scratch *scratch, const uint8_t *end)
-{
-    scratch->out_used = (size_t)(end - scratch->out);
-}
-
-/* Make a connection over descriptors, and its greeting, which goes out with the first step.
- * -errno: the descriptors stay the caller's.  Called by the main thread. */
-int connection_create(struct server *server, int in, int out, struct connection **connection);
-
-/* Close and free. */
+/* Close the descriptors and free everything. */
 void connection_destroy(struct connection *connection);
 
-/* Bytes that are its own, about, what it needed for its handshake included. */
-size_t connection_memory(const struct connection *connection);
+/* Lend it the worker of the loop that it belongs to from now on. */
+void connection_attach(struct connection *connection, struct worker *worker);
 
-/* Go as far as can be gone without waiting, but not for longer than others can wait. */
+/* Go as far as possible without waiting, but no further than one turn (turn.h). */
 void connection_step(struct connection *connection);
 
-/* The server is stopping: answer what has come in already, and drain. */
+/* As connection_step, while the server is stopping: answer what has come in already, let what is
+ * in flight come to its end, and close. */
 void connection_stop(struct connection *connection);
 
-/* Put what was kept to the front of scratch->in and, unless that is ready to be looked at,
- * receive up to want bytes behind it.  Returns how many are there, of which *came were received
- * now; -ENOTCONN at the end of the stream, or what transport_receive answers. */
-ssize_t connection_receive(struct connection *connection, size_t want, size_t *came);
-
-/* What to wait for: EPOLLIN on transport.in, EPOLLOUT on transport.out. */
+/* What to wait for until the next step: EPOLLIN on transport.in, EPOLLOUT on transport.out. */
 uint32_t connection_events(const struct connection *connection);
+
+/* Whether the handshake, TLS included, is not over. */
+bool connection_is_handshaking(const struct connection *connection);
+
+/* Whether it is over, and to be destroyed. */
+bool connection_is_closed(const struct connection *connection);
+
+/* End it: the next thing to do is to destroy it. */
+void connection_close(struct connection *connection);
+
+/* Log that the handshake took longer than the service allows, and close. */
+void connection_expire(struct connection *connection);
+
+/* The bytes of memory that it takes, about, including what it needed for its handshake. */
+size_t connection_memory(const struct connection *connection);
 
 #endif

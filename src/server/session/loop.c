@@ -14,20 +14,19 @@
 #include "os/thread.h"
 #include "server/host/log.h"
 #include "server/session/connection.h"
-#include "server/session/server.h"
 
-#define EVENTS 256
+#define EVENTS_MAX 256
 #define STOP_MILLISECONDS 700
 
-/* Bytes of connections that ended until they are given back.  malloc does so of its own accord
- * only where nothing above them is in use: after 4,000 connections at once some MiB would stay.
- */
+/* After this many bytes of connections that ended, malloc is asked to give free memory back.  Of
+ * its own accord it does so only where nothing above that memory is in use: after 4,000 connections
+ * at once some MiB would stay. */
 #define TIDY_AFTER (512u << 10)
 
-/* Watching. */
+/* What epoll watches. */
 
-static int watch_one(struct loop *loop, struct connection *connection, int fd, uint32_t *watched,
-                     uint32_t events)
+static int watch_descriptor(struct loop *loop, struct connection *connection, int fd,
+                            uint32_t *watched, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.ptr = connection};
     if (*watched == events)
@@ -39,57 +38,65 @@ static int watch_one(struct loop *loop, struct connection *connection, int fd, u
     return 0;
 }
 
-/* Two descriptors (-s) are watched one by one: a descriptor that is not waited for is taken out,
- * or its end would be told for ever. */
-static int watch(struct loop *loop, struct connection *connection)
+/* Two descriptors (-s) are watched one by one.  One that is not waited for is taken out of epoll,
+ * which would otherwise report its end for ever. */
+static int watch_connection(struct loop *loop, struct connection *connection)
 {
     uint32_t events = connection_events(connection);
     int in = connection->transport.in, out = connection->transport.out;
     if (in == out)
-        return watch_one(loop, connection, in, &connection->events_in, events);
-    int r = watch_one(loop, connection, in, &connection->events_in, events & EPOLLIN);
-    return r < 0 ? r
-                 : watch_one(loop, connection, out, &connection->events_out, events & EPOLLOUT);
+        return watch_descriptor(loop, connection, in, &connection->watched_in, events);
+    int r = watch_descriptor(loop, connection, in, &connection->watched_in, events & EPOLLIN);
+    if (r < 0)
+        return r;
+    return watch_descriptor(loop, connection, out, &connection->watched_out, events & EPOLLOUT);
 }
 
 /* Connections. */
 
-/* The connection is freed later: there may be another event for it at hand. */
-static void end(struct loop *loop, struct connection *connection)
+static void drop_deadline(struct loop *loop, struct connection *connection)
 {
-    if (connection->handshake)
-        TAILQ_REMOVE(&loop->greeting, connection, greeting);
+    TAILQ_REMOVE(&loop->handshaking, connection, handshaking);
+    connection->has_deadline = false;
+}
+
+/* The connection is destroyed later: this round may have another event for it. */
+static void retire_connection(struct loop *loop, struct connection *connection)
+{
+    if (connection->has_deadline)
+        drop_deadline(loop, connection);
     TAILQ_REMOVE(&loop->connections, connection, link);
     TAILQ_INSERT_TAIL(&loop->ended, connection, link);
 }
 
 static void after_step(struct loop *loop, struct connection *connection)
 {
-    if (connection->state != CONNECTION_CLOSED) {
-        int r = watch(loop, connection);
+    if (connection->has_deadline && !connection_is_handshaking(connection))
+        drop_deadline(loop, connection);
+    if (!connection_is_closed(connection)) {
+        int r = watch_connection(loop, connection);
         if (r < 0) {
-            log_error(loop->server->log, "watching a connection: %s", strerror(-r));
-            connection->state = CONNECTION_CLOSED;
+            log_error(loop->service->log, "watching a connection: %s", strerror(-r));
+            connection_close(connection);
         }
     }
-    if (connection->state == CONNECTION_CLOSED)
-        end(loop, connection);
+    if (connection_is_closed(connection))
+        retire_connection(loop, connection);
 }
 
-static void step(struct loop *loop, struct connection *connection)
+static void step_connection(struct loop *loop, struct connection *connection)
 {
-    if (connection->state == CONNECTION_CLOSED)
+    if (connection_is_closed(connection))
         return;
-    loop->effort = 0;
-    loop->step_began = os_clock_fine();
-    if (loop->stopping)
+    turn_begin(&loop->worker.turn);
+    if (loop->worker.stopping)
         connection_stop(connection);
     else
         connection_step(connection);
     after_step(loop, connection);
 }
 
-static void free_ended(struct loop *loop)
+static void destroy_ended(struct loop *loop)
 {
     struct connection *connection;
     uint64_t one = 1;
@@ -97,8 +104,8 @@ static void free_ended(struct loop *loop)
         TAILQ_REMOVE(&loop->ended, connection, link);
         loop->untidy += connection_memory(connection);
         connection_destroy(connection);
-        atomic_fetch_sub_explicit(&loop->server->connections, 1, memory_order_relaxed);
-        if (write(loop->server->left, &one, sizeof one) < 0)
+        atomic_fetch_sub_explicit(&loop->open->count, 1, memory_order_relaxed);
+        if (write(loop->open->ended_event, &one, sizeof one) < 0)
             continue; /* cannot happen: it would take 2^64 of them */
     }
     if (loop->untidy >= TIDY_AFTER) {
@@ -107,33 +114,35 @@ static void free_ended(struct loop *loop)
     }
 }
 
-static void welcome(struct loop *loop, struct connection *connection)
+/* What other threads post. */
+
+static void add_connection(struct loop *loop, struct connection *connection)
 {
-    connection->loop = loop;
-    connection->deadline = os_clock() + (int64_t)loop->server->timeout * 1000;
+    connection_attach(connection, &loop->worker);
+    connection->deadline = os_clock() + (int64_t)loop->service->timeout_seconds * 1000;
+    connection->has_deadline = true;
     TAILQ_INSERT_TAIL(&loop->connections, connection, link);
-    TAILQ_INSERT_TAIL(&loop->greeting, connection, greeting);
-    step(loop, connection);
+    TAILQ_INSERT_TAIL(&loop->handshaking, connection, handshaking);
+    step_connection(loop, connection);
 }
 
-static void stop_all(struct loop *loop)
+static void stop_connections(struct loop *loop)
 {
     struct connection *connection, *next;
-    loop->stopping = true;
+    loop->worker.stopping = true;
     loop->deadline = os_clock() + STOP_MILLISECONDS;
     for (connection = TAILQ_FIRST(&loop->connections); connection; connection = next) {
         next = TAILQ_NEXT(connection, link);
-        step(loop, connection);
+        step_connection(loop, connection);
     }
 }
 
-/* Told by the main thread. */
-static void hear(struct loop *loop)
+static void handle_wakeup(struct loop *loop)
 {
     struct connection_list arrived = TAILQ_HEAD_INITIALIZER(arrived);
     struct connection *connection;
-    uint64_t told;
-    if (read(loop->wake, &told, sizeof told) < 0)
+    uint64_t posts;
+    if (read(loop->wake_event, &posts, sizeof posts) < 0)
         return;
     pthread_mutex_lock(&loop->lock);
     bool stop = loop->stop;
@@ -141,29 +150,25 @@ static void hear(struct loop *loop)
     pthread_mutex_unlock(&loop->lock);
     while ((connection = TAILQ_FIRST(&arrived))) {
         TAILQ_REMOVE(&arrived, connection, link);
-        welcome(loop, connection);
+        add_connection(loop, connection);
     }
-    if (stop && !loop->stopping)
-        stop_all(loop);
+    if (stop && !loop->worker.stopping)
+        stop_connections(loop);
 }
 
 /* Time. */
 
-static void close_late(struct loop *loop)
+static void expire_handshakes(struct loop *loop)
 {
     struct connection *connection;
-    while (loop->server->timeout && (connection = TAILQ_FIRST(&loop->greeting)) &&
+    while (loop->service->timeout_seconds && (connection = TAILQ_FIRST(&loop->handshaking)) &&
            connection->deadline <= os_clock()) {
-        char peer[64];
-        transport_peer(&connection->transport, peer, sizeof peer);
-        log_error(loop->server->log, "%s: no handshake within %u seconds", peer,
-                  loop->server->timeout);
-        connection->state = CONNECTION_CLOSED;
-        end(loop, connection);
+        connection_expire(connection);
+        retire_connection(loop, connection);
     }
 }
 
-static int until(int64_t deadline)
+static int milliseconds_until(int64_t deadline)
 {
     int64_t left = deadline - os_clock();
     return left < 0 ? 0 : left > 1000000 ? 1000000 : (int)left + 1;
@@ -171,123 +176,125 @@ static int until(int64_t deadline)
 
 static int milliseconds_to_wait(const struct loop *loop)
 {
-    const struct connection *oldest = TAILQ_FIRST(&loop->greeting);
-    if (loop->stopping)
-        return until(loop->deadline);
-    return oldest && loop->server->timeout ? until(oldest->deadline) : -1;
+    const struct connection *oldest = TAILQ_FIRST(&loop->handshaking);
+    if (loop->worker.stopping)
+        return milliseconds_until(loop->deadline);
+    return oldest && loop->service->timeout_seconds ? milliseconds_until(oldest->deadline) : -1;
 }
 
-/* A client with one small request in flight sends the next within microseconds; to fall asleep
- * and be woken meanwhile costs as much as the request, and more in a virtual machine.  So as long
- * as there is a single client, of that kind, the loop looks for a moment before it sleeps.  When
- * that was in vain it is left for the next 1, 2, 4, ... 1024 times. */
-#define LOOK_NANOSECONDS 25000
-#define LOOK_PENALTY_MOST 1024
+/* A client with one small request in flight sends the next one within microseconds.  To fall
+ * asleep and be woken in between costs as much as the request, and more in a virtual machine.  So
+ * as long as there is a single client, of that kind, the loop spins for a moment before it
+ * sleeps.  After a spin in vain it skips the next 1, 2, 4, ... SPIN_PENALTY_MAX. */
+#define SPIN_NANOSECONDS 25000
+#define SPIN_PENALTY_MAX 1024
 
-static bool is_worth_looking(struct loop *loop)
+static bool should_spin(struct loop *loop)
 {
-    if (!loop->may_look || loop->taken != 1 ||
-        atomic_load_explicit(&loop->server->connections, memory_order_relaxed) != 1)
+    if (!loop->may_spin || loop->worker.requests_taken != 1 ||
+        atomic_load_explicit(&loop->open->count, memory_order_relaxed) != 1)
         return false;
-    if (loop->skip_looks == 0)
+    if (loop->spins_to_skip == 0)
         return true;
-    loop->skip_looks--;
+    loop->spins_to_skip--;
     return false;
 }
 
-static int look(struct loop *loop, struct epoll_event *events)
+static int spin_for_events(struct loop *loop, struct epoll_event *events)
 {
-    int64_t until = os_clock_fine() + LOOK_NANOSECONDS;
-    int n = epoll_wait(loop->epoll, events, EVENTS, 0);
-    while (n == 0 && os_clock_fine() < until) {
+    int64_t end = os_clock_fine() + SPIN_NANOSECONDS;
+    int n = epoll_wait(loop->epoll, events, EVENTS_MAX, 0);
+    while (n == 0 && os_clock_fine() < end) {
         sched_yield(); /* the client may be on this very processor */
-        n = epoll_wait(loop->epoll, events, EVENTS, 0);
+        n = epoll_wait(loop->epoll, events, EVENTS_MAX, 0);
     }
     if (n > 0) {
-        loop->look_penalty = 1;
+        loop->spin_penalty = 1;
     } else {
-        loop->skip_looks = loop->look_penalty;
-        if (loop->look_penalty < LOOK_PENALTY_MOST)
-            loop->look_penalty *= 2;
+        loop->spins_to_skip = loop->spin_penalty;
+        if (loop->spin_penalty < SPIN_PENALTY_MAX)
+            loop->spin_penalty *= 2;
     }
     return n;
 }
 
 static int wait_for_events(struct loop *loop, struct epoll_event *events)
 {
-    int n = is_worth_looking(loop) ? look(loop, events) : 0;
-    loop->taken = 0;
-    return n ? n : epoll_wait(loop->epoll, events, EVENTS, milliseconds_to_wait(loop));
+    int n = should_spin(loop) ? spin_for_events(loop, events) : 0;
+    loop->worker.requests_taken = 0;
+    return n ? n : epoll_wait(loop->epoll, events, EVENTS_MAX, milliseconds_to_wait(loop));
 }
 
-static bool is_over(const struct loop *loop)
+static bool has_stopped(const struct loop *loop)
 {
-    return loop->stopping && (TAILQ_EMPTY(&loop->connections) || os_clock() >= loop->deadline);
+    return loop->worker.stopping &&
+           (TAILQ_EMPTY(&loop->connections) || os_clock() >= loop->deadline);
 }
 
-static void *thread_main(void *arg)
+static void *loop_main(void *arg)
 {
     struct loop *loop = arg;
-    struct epoll_event events[EVENTS];
-    while (!is_over(loop)) {
+    struct epoll_event events[EVENTS_MAX];
+    while (!has_stopped(loop)) {
         int n = wait_for_events(loop, events);
         for (int i = 0; i < n; i++) {
             if (events[i].data.ptr == loop)
-                hear(loop);
+                handle_wakeup(loop);
             else
-                step(loop, events[i].data.ptr);
+                step_connection(loop, events[i].data.ptr);
         }
-        close_late(loop);
-        free_ended(loop);
+        expire_handshakes(loop);
+        destroy_ended(loop);
     }
     struct connection *connection;
     while ((connection = TAILQ_FIRST(&loop->connections)))
-        end(loop, connection);
-    free_ended(loop);
+        retire_connection(loop, connection);
+    destroy_ended(loop);
     return NULL;
 }
 
 /* Callers. */
 
-static void clean_up(struct loop *loop)
+static void free_loop(struct loop *loop)
 {
     if (loop->epoll >= 0)
         close(loop->epoll);
-    if (loop->wake >= 0)
-        close(loop->wake);
-    free(loop->scratch);
+    if (loop->wake_event >= 0)
+        close(loop->wake_event);
+    free(loop->worker.scratch);
     pthread_mutex_destroy(&loop->lock);
 }
 
-int loop_start(struct loop *loop, struct server *server)
+int loop_start(struct loop *loop, const struct service *service, struct open_connections *open)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = loop};
-    *loop = (struct loop){.server = server, .may_look = os_cpu_count() > 1, .look_penalty = 1};
+    *loop = (struct loop){
+        .service = service, .open = open, .may_spin = os_cpu_count() > 1, .spin_penalty = 1};
     pthread_mutex_init(&loop->lock, NULL);
     TAILQ_INIT(&loop->arrived);
     TAILQ_INIT(&loop->connections);
-    TAILQ_INIT(&loop->greeting);
+    TAILQ_INIT(&loop->handshaking);
     TAILQ_INIT(&loop->ended);
     loop->epoll = epoll_create1(EPOLL_CLOEXEC);
-    loop->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    loop->scratch = calloc(1, sizeof *loop->scratch);
+    loop->wake_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    loop->worker.scratch = calloc(1, sizeof *loop->worker.scratch);
     int r = 0;
-    if (loop->epoll < 0 || loop->wake < 0 ||
-        epoll_ctl(loop->epoll, EPOLL_CTL_ADD, loop->wake, &event) < 0)
+    if (loop->epoll < 0 || loop->wake_event < 0 ||
+        epoll_ctl(loop->epoll, EPOLL_CTL_ADD, loop->wake_event, &event) < 0)
         r = -errno;
-    else if (!loop->scratch)
+    else if (!loop->worker.scratch)
         r = -ENOMEM;
     else
-        r = os_thread_start(&loop->thread, thread_main, loop);
+        r = os_thread_start(&loop->thread, loop_main, loop);
     if (r < 0)
-        clean_up(loop);
+        free_loop(loop);
     return r;
 }
 
-static void wake(struct loop *loop)
+static void wake_loop(struct loop *loop)
 {
     uint64_t one = 1;
-    if (write(loop->wake, &one, sizeof one) < 0)
+    if (write(loop->wake_event, &one, sizeof one) < 0)
         return; /* it is awake: the counter is full */
 }
 
@@ -296,7 +303,7 @@ void loop_hand_over(struct loop *loop, struct connection *connection)
     pthread_mutex_lock(&loop->lock);
     TAILQ_INSERT_TAIL(&loop->arrived, connection, link);
     pthread_mutex_unlock(&loop->lock);
-    wake(loop);
+    wake_loop(loop);
 }
 
 void loop_ask_to_stop(struct loop *loop)
@@ -304,11 +311,11 @@ void loop_ask_to_stop(struct loop *loop)
     pthread_mutex_lock(&loop->lock);
     loop->stop = true;
     pthread_mutex_unlock(&loop->lock);
-    wake(loop);
+    wake_loop(loop);
 }
 
 void loop_join(struct loop *loop)
 {
     pthread_join(loop->thread, NULL);
-    clean_up(loop);
+    free_loop(loop);
 }

@@ -7,10 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "disk/memory/bytes.h"
 #include "disk/disk.h"
+#include "disk/memory/bytes.h"
 #include "nbd/reply.h"
-#include "server/session/server.h"
 
 static const uint8_t zeroes[64 << 10];
 
@@ -67,7 +66,7 @@ static int plan_packed(struct plan *plan, struct read_job *job, size_t size)
     uint8_t *bytes = out_end(plan->scratch);
     if (!has_room_for(plan, size))
         return 0;
-    int r = disk_read(plan->connection->server->disk, job->offset, size, bytes);
+    int r = disk_read(plan->connection->service->disk, job->offset, size, bytes);
     if (r < 0)
         return r;
     plan->scratch->out_used += size;
@@ -85,7 +84,7 @@ static size_t least(uint64_t a, uint64_t b)
 static int lend(struct plan *plan, const struct read_job *job, uint64_t count,
                 struct disk_piece *piece)
 {
-    struct disk *disk = plan->connection->server->disk;
+    struct disk *disk = plan->connection->service->disk;
     int r = disk_lend(disk, job->offset, least(count, SCRATCH_LENT), piece);
     if (r == 0 && piece->kind == DISK_PIECE_PACKED) {
         uint32_t page = disk_page_size(disk);
@@ -165,7 +164,7 @@ static void plan_whole(struct plan *plan, struct read_job *job)
 /* How long the hole is that begins with a piece of `known` bytes. */
 static size_t hole_size(struct plan *plan, const struct read_job *job, size_t known)
 {
-    struct disk *disk = plan->connection->server->disk;
+    struct disk *disk = plan->connection->service->disk;
     struct disk_piece piece;
     while (known < job->left &&
            disk_lend(disk, job->offset + known, (size_t)job->left - known, &piece) == 0 &&
@@ -215,7 +214,7 @@ static int plan_read(struct plan *plan, struct read_job *job)
 
 struct plan plan_begin(struct connection *connection)
 {
-    struct scratch *scratch = connection->loop->scratch;
+    struct scratch *scratch = connection->worker->scratch;
     struct plan plan = {.connection = connection, .scratch = scratch};
     if (scratch->out_used)
         plan_bytes(&plan, scratch->out, scratch->out_used);
@@ -245,7 +244,7 @@ int plan_keep(struct plan *plan, size_t sent)
     }
     if (rest == again)
         return 0;
-    assert(!buffer_any(&connection->unsent));
+    assert(buffer_is_empty(&connection->unsent));
     uint8_t *bytes = malloc(rest - again);
     if (!bytes)
         return -ENOMEM;

@@ -23,7 +23,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "server/session/connection.h"
+#include "server/session/state.h"
 
 struct plan {
     struct connection *connection;

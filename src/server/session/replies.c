@@ -10,17 +10,15 @@
 #include "disk/disk.h"
 #include "nbd/reply.h"
 #include "server/session/plan.h"
-#include "server/session/server.h"
 
 #define ROOM (NBD_HANDSHAKE_OUT + NBD_REPLY_SIZE_MAX) /* for any one reply */
-#define TURN_BYTES (2u << 20)                         /* sent until others have their turn */
 #define STATUS_BYTES (NBD_HANDSHAKE_OUT)
 
 /* Answers. */
 
 static struct scratch *scratch_of(const struct connection *connection)
 {
-    return connection->loop->scratch;
+    return connection->worker->scratch;
 }
 
 bool replies_are_full(const struct connection *connection)
@@ -36,7 +34,7 @@ void replies_add_answer(struct connection *connection, const struct nbd_request 
     out_ends_at(scratch,
                 nbd_put_answer(out_end(scratch), connection->session.style, request, error));
     if (error)
-        loop_count(&connection->loop->counters.failed, 1);
+        counter_add(&connection->worker->counters.failed, 1);
 }
 
 void replies_add_bytes(struct connection *connection, const void *bytes, size_t size)
@@ -93,7 +91,7 @@ void replies_add_status(struct connection *connection, const struct nbd_request 
     status.max = request->flags & NBD_CMD_FLAG_REQ_ONE
                      ? 1
                      : (uint32_t)(STATUS_BYTES / nbd_descriptor_size(style));
-    int r = disk_extents(connection->server->disk, request->offset, request->length, add_extent,
+    int r = disk_extents(connection->service->disk, request->offset, request->length, add_extent,
                          &status);
     if (r < 0 || status.count == 0) {
         replies_add_answer(connection, request, r < 0 ? r : -EINVAL);
@@ -109,7 +107,7 @@ void replies_add_status(struct connection *connection, const struct nbd_request 
 static ssize_t send_some(struct connection *connection, unsigned *next)
 {
     struct scratch *scratch = scratch_of(connection);
-    struct disk *disk = connection->server->disk;
+    struct disk *disk = connection->service->disk;
     ssize_t sent = 0;
     disk_lend_begin(disk);
     struct plan plan = plan_begin(connection);
@@ -152,7 +150,7 @@ int replies_flush(struct connection *connection)
     unsigned next = 0;
     size_t turn = 0;
     ssize_t n = 0;
-    while (n >= 0 && turn < TURN_BYTES && (scratch->out_used || next < scratch->read_count)) {
+    while (n >= 0 && turn < TURN_SENT && (scratch->out_used || next < scratch->read_count)) {
         n = send_some(connection, &next);
         turn += n > 0 ? (size_t)n : 0;
     }
@@ -167,7 +165,7 @@ int replies_flush(struct connection *connection)
 static int send_unsent(struct connection *connection)
 {
     struct buffer *unsent = &connection->unsent;
-    while (buffer_any(unsent)) {
+    while (!buffer_is_empty(unsent)) {
         struct iovec vector = {unsent->bytes + unsent->at, buffer_left(unsent)};
         ssize_t n = transport_send(&connection->transport, &vector, 1);
         if (n < 0)
@@ -203,6 +201,6 @@ int replies_resume(struct connection *connection)
 
 bool replies_wait(const struct connection *connection)
 {
-    return buffer_any(&connection->unsent) || connection->waiting_count ||
+    return !buffer_is_empty(&connection->unsent) || connection->waiting_count ||
            transport_wants_flush(&connection->transport);
 }

@@ -13,7 +13,7 @@
 #ifndef NBDRAM_SERVER_SESSION_REPLIES_H
 #define NBDRAM_SERVER_SESSION_REPLIES_H
 
-#include "server/session/connection.h"
+#include "server/session/state.h"
 
 /* No room for the reply to one more request, whichever: flush first. */
 bool replies_are_full(const struct connection *connection);

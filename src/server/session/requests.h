@@ -1,30 +1,34 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* requests - what comes in from a client in transmission
+/* requests - bytes of a client in transmission, taken apart into requests
  *
- * Many small requests are received in one piece, and worked off in the order they came, reads
- * last (replies.h).  A payload that is not there as a whole, if it is large, is received straight
- * into the disk's memory (disk_fill); what else is missing is waited for.
+ * Requests are parsed and checked by nbd/command.h, one after the other, and handed to
+ * commands.h.  They are carried out in the order in which they came, except that reads come last (replies.h):
+ * NBD leaves the order of requests in flight to the server.
+ *
+ * Where a payload goes:
+ *
+ *     all of it has arrived       commands_carry_out, from the input
+ *     small, a part is missing    left in the input, with its header, until all of it has arrived
+ *     large, a part is missing    what has arrived: commands_begin_payload; the rest: inbox.h
+ *     refused                     thrown away as it arrives (commands_begin_payload)
+ *
+ * Threads: the connection's loop.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_REQUESTS_H
 #define NBDRAM_SERVER_SESSION_REQUESTS_H
 
-#include "server/session/connection.h"
+#include "server/session/input.h"
+#include "server/session/state.h"
 
-/* Receive once, and work off what came.  Returns whether there is likely to be more (1) or not
- * (0); -EAGAIN when replies wait for the client (replies.h), or others for their turn; -ENOTCONN
- * at the end of the stream; another -errno when the connection is to be closed.  After a DISC the
- * state is CONNECTION_DRAINING. */
-int requests_receive(struct connection *connection);
-
-/* Work off bytes that came in with the end of the handshake.  As requests_receive. */
-int requests_take(struct connection *connection, const uint8_t *bytes, size_t size);
-
-/* Whether there is something to be worked off that need not be received first. */
-static inline bool requests_are_ready(const struct connection *connection)
-{
-    return connection->unread_ready || connection->zero.active;
-}
+/* In CONNECTION_TRANSMISSION: process input, and consume what was processed.  What is left is an
+ * incomplete request, or requests for which there is no room or no time now.  After a DISC the
+ * state is CONNECTION_DRAINING, and nobody may look at what is left.
+ *
+ * Returns 0; -EAGAIN when replies wait for the client (replies.h) or the turn is over; another
+ * -errno when the connection is to be closed: -EPROTO after a wrong magic number, or a payload too
+ * long to be skipped. */
+int requests_take(struct connection *connection, struct input *input);
 
 #endif

@@ -18,22 +18,22 @@ void server_stop(struct server *server)
         loop_join(&server->loops[i]);
     server->loop_count = 0;
     free(server->loops);
-    close(server->left);
+    close(server->open.ended_event);
 }
 
 int server_start(struct server *server, unsigned loops)
 {
     int r = 0;
-    server->left = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (server->left < 0)
+    server->open.ended_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (server->open.ended_event < 0)
         return -errno;
     server->loops = calloc(loops, sizeof *server->loops);
     if (!server->loops) {
-        close(server->left);
+        close(server->open.ended_event);
         return -ENOMEM;
     }
     for (server->loop_count = 0; r == 0 && server->loop_count < loops;) {
-        r = loop_start(&server->loops[server->loop_count], server);
+        r = loop_start(&server->loops[server->loop_count], &server->service, &server->open);
         server->loop_count += r == 0;
     }
     if (r < 0)
@@ -44,17 +44,17 @@ int server_start(struct server *server, unsigned loops)
 int server_adopt(struct server *server, int in, int out)
 {
     struct connection *connection;
-    int r = connection_create(server, in, out, &connection);
+    int r = connection_create(&server->service, in, out, &connection);
     if (r < 0)
         return r;
-    atomic_fetch_add_explicit(&server->connections, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&server->open.count, 1, memory_order_relaxed);
     loop_hand_over(&server->loops[server->accepted++ % server->loop_count], connection);
     return 0;
 }
 
-static unsigned connections_now(const struct server *server)
+unsigned server_connections(const struct server *server)
 {
-    return atomic_load_explicit(&server->connections, memory_order_relaxed);
+    return atomic_load_explicit(&server->open.count, memory_order_relaxed);
 }
 
 /* What went wrong belongs to the client that was to be accepted, not to us. */
@@ -63,12 +63,11 @@ static bool is_the_clients(int error)
     return error == ECONNABORTED || error == EINTR || error == EPROTO || error == EPERM;
 }
 
-#define TURN_ACCEPTS 64
-
 int server_accept(struct server *server, int listener)
 {
     for (unsigned i = 0; i < TURN_ACCEPTS; i++) {
-        if (server->max_connections && connections_now(server) >= server->max_connections)
+        if (server->service.max_connections &&
+            server_connections(server) >= server->service.max_connections)
             return -EAGAIN;
         /* cppcheck-suppress nullPointer ; nobody needs the address */
         int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);

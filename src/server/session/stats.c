@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "disk/disk.h"
 #include "nbd/command.h"
 #include "os/memory.h"
 #include "server/host/file_replace.h"
@@ -45,16 +46,16 @@ static void add_loop(struct snapshot *snapshot, const struct counters *counters)
 static struct snapshot snapshot_of(const struct server *server)
 {
     struct snapshot snapshot = {
-        .connections = atomic_load_explicit(&server->connections, memory_order_relaxed),
+        .connections = atomic_load_explicit(&server->open.count, memory_order_relaxed),
         .accepted = server->accepted,
-        .size = disk_size(server->disk),
+        .size = disk_size(server->service.disk),
         .resident = os_memory_resident(),
     };
     for (unsigned i = 0; i < server->loop_count; i++)
-        add_loop(&snapshot, &server->loops[i].counters);
-    disk_stats(server->disk, &snapshot.disk);
-    snapshot.stored = snapshot.disk.pages * disk_page_size(server->disk);
-    snapshot.packed = snapshot.disk.compressed * disk_page_size(server->disk);
+        add_loop(&snapshot, &server->loops[i].worker.counters);
+    disk_stats(server->service.disk, &snapshot.disk);
+    snapshot.stored = snapshot.disk.pages * disk_page_size(server->service.disk);
+    snapshot.packed = snapshot.disk.compressed * disk_page_size(server->service.disk);
     return snapshot;
 }
 

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "server/session/inbox.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "disk/disk.h"
+#include "server/session/commands.h"
+#include "server/session/negotiation.h"
+#include "server/session/requests.h"
+
+#define FILL_MIN 4096 /* bytes of a payload that are worth a loan of the disk's memory */
+
+/* Processing. */
+
+static int process_by_state(struct connection *connection, struct input *input)
+{
+    int r = 0;
+    if (connection->state == CONNECTION_HANDSHAKE)
+        r = negotiation_take(connection, input);
+    if (r == 0 && connection->state == CONNECTION_TRANSMISSION)
+        r = requests_take(connection, input);
+    return r;
+}
+
+/* Process the first bytes of scratch->in, and keep what is left of them. */
+static int process(struct connection *connection, size_t size)
+{
+    struct input input = {connection->worker->scratch->in, size};
+    int r = process_by_state(connection, &input);
+    if (connection->state == CONNECTION_TLS || connection->state == CONNECTION_DRAINING)
+        input.left = 0; /* nothing that came in after a STARTTLS, ABORT or DISC is honoured */
+    connection->unread_ready = r == -EAGAIN && input.left;
+    if (input.left == 0 || (r < 0 && r != -EAGAIN))
+        return r;
+    int stored = buffer_store(&connection->unread, input.at, input.left);
+    return stored < 0 ? stored : r;
+}
+
+/* Large payloads. */
+
+/* One receive into the disk's memory. */
+struct direct_receive {
+    struct connection *connection;
+    size_t missing;  /* bytes of the payload that have not arrived */
+    size_t received; /* bytes of the payload that this receive brought */
+    size_t header;   /* bytes of the next request's header that it brought, in scratch->in */
+    bool was_full;   /* it brought all that it had asked for */
+};
+
+/* Called by disk_fill, inside a read section of the disk.  If the loan ends with the payload, the
+ * next request's header is received in the same call. */
+static ssize_t receive_into_disk(void *opaque, struct iovec *vectors, int n)
+{
+    struct direct_receive *receive = opaque;
+    struct connection *connection = receive->connection;
+    size_t lent = 0, header = nbd_request_size(connection->session.style);
+    for (int i = 0; i < n; i++)
+        lent += vectors[i].iov_len;
+    if (lent == receive->missing)
+        vectors[n++] = (struct iovec){connection->worker->scratch->in, header};
+    else
+        header = 0;
+    ssize_t r = transport_receive(&connection->transport, vectors, n);
+    if (r <= 0)
+        return r < 0 ? r : -ENOTCONN;
+    receive->received = (size_t)r < lent ? (size_t)r : lent;
+    receive->header = (size_t)r - receive->received;
+    receive->was_full = (size_t)r == lent + header;
+    return (ssize_t)receive->received;
+}
+
+static bool is_payload_worth_filling(const struct connection *connection)
+{
+    const struct payload_job *job = &connection->payload;
+    return job->active && job->error == 0 && job->request.payload - job->at >= FILL_MIN;
+}
+
+/* Receive a large payload into the disk's memory.  -ENOBUFS: the disk has none to lend at this
+ * place, and nothing was received; else as inbox_receive. */
+static int receive_payload(struct connection *connection)
+{
+    const struct payload_job *job = &connection->payload;
+    struct direct_receive receive = {.connection = connection,
+                                     .missing = (size_t)(job->request.payload - job->at)};
+    size_t lent;
+    ssize_t n = disk_fill(connection->service->disk, job->request.offset + job->at,
+                          receive.missing, &lent, receive_into_disk, &receive);
+    if (n < 0 && receive.received == 0)
+        return (int)n;
+    commands_payload_filled(connection, receive.received, n < 0 ? (int)n : 0);
+    int r = process(connection, receive.header);
+    return r < 0 ? r : receive.was_full;
+}
+
+/* Everything else. */
+
+/* The number of bytes to receive after those that are unread. */
+static size_t bytes_wanted(const struct connection *connection)
+{
+    size_t unread = buffer_left(&connection->unread);
+    size_t header = nbd_request_size(connection->session.style);
+    if (connection->bulk && !connection->payload.active && unread < header)
+        return header - unread;
+    return SCRATCH_IN - unread;
+}
+
+/* Receive up to want bytes, unless there is something to process first, and put the unread bytes before
+ * them, at the front of scratch->in.  Returns how many there are together, *received of them new; -ENOTCONN
+ * at the end of the stream, or what transport_receive returns, and the unread bytes stay. */
+static ssize_t receive_after_unread(struct connection *connection, size_t want, size_t *received)
+{
+    struct buffer *unread = &connection->unread;
+    uint8_t *in = connection->worker->scratch->in;
+    size_t before = buffer_left(unread);
+    ssize_t n = 0;
+    if (!inbox_is_ready(connection)) {
+        struct iovec vector = {in + before, want};
+        n = transport_receive(&connection->transport, &vector, 1);
+        if (n <= 0)
+            return n == 0 ? -ENOTCONN : n;
+    }
+    if (before)
+        memcpy(in, unread->bytes + unread->at, before);
+    buffer_drop(unread);
+    *received = (size_t)n;
+    return (ssize_t)before + n;
+}
+
+int inbox_receive(struct connection *connection)
+{
+    if (is_payload_worth_filling(connection)) {
+        int r = receive_payload(connection);
+        if (r != -ENOBUFS)
+            return r;
+    }
+    size_t want = bytes_wanted(connection), received;
+    ssize_t size = receive_after_unread(connection, want, &received);
+    if (size < 0)
+        return (int)size;
+    int r = process(connection, (size_t)size);
+    return r < 0 ? r : connection->bulk || received == want;
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "server/session/negotiation.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "server/host/log.h"
+#include "server/session/replies.h"
+#include "text/reason.h"
+
+static void enter_transmission(struct connection *connection)
+{
+    char peer[64];
+    free(connection->handshake);
+    connection->handshake = NULL;
+    connection->state = CONNECTION_TRANSMISSION;
+    if (log_is_verbose(connection->service->log)) {
+        transport_peer(&connection->transport, peer, sizeof peer);
+        log_debug(connection->service->log, "%s: enters transmission", peer);
+    }
+}
+
+int negotiation_take(struct connection *connection, struct input *input)
+{
+    uint8_t out[NBD_HANDSHAKE_OUT];
+    enum nbd_progress progress = NBD_AGAIN;
+    int r = 0;
+    while (progress == NBD_AGAIN && r == 0) {
+        size_t used, put;
+        progress =
+            nbd_handshake_step(connection->handshake, input->at, input->left, &used, out, &put);
+        input_consume(input, used);
+        replies_add_bytes(connection, out, put);
+        if (replies_are_full(connection))
+            r = replies_flush(connection);
+    }
+    if (progress == NBD_TRANSMISSION)
+        enter_transmission(connection);
+    else if (progress == NBD_TLS)
+        connection->state = CONNECTION_TLS;
+    else if (progress == NBD_CLOSE)
+        connection->state = CONNECTION_DRAINING;
+    return r;
+}
+
+int negotiation_secure(struct connection *connection)
+{
+    struct transport *transport = &connection->transport;
+    struct reason reason;
+    char peer[64];
+    if (!transport->tls) {
+        int r = transport_start_tls(transport, connection->service->credentials);
+        if (r < 0)
+            return r;
+    }
+    int r = transport_handshake(transport, &reason);
+    if (r == 0) {
+        connection->state = CONNECTION_HANDSHAKE;
+        return 1;
+    }
+    if (r == -EPROTO) {
+        transport_peer(transport, peer, sizeof peer);
+        log_error(connection->service->log, "%s: TLS refused: %s", peer, reason.text);
+    }
+    return r;
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* state - what the server knows of one client
+ *
+ * Passive: data that inbox, negotiation, requests, commands, replies and plan work on, and no function that acts.
+ * connection.h says how the states follow each other.
+ *
+ * Everything here belongs to the thread of the connection's loop, once connection_attach was called.
+ */
+
+#ifndef NBDRAM_SERVER_SESSION_STATE_H
+#define NBDRAM_SERVER_SESSION_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "nbd/command.h"
+#include "nbd/session.h"
+#include "server/net/transport.h"
+#include "server/session/buffer.h"
+#include "server/session/service.h"
+#include "server/session/worker.h"
+
+enum connection_state {
+    CONNECTION_HANDSHAKE,    /* options are negotiated */
+    CONNECTION_TLS,          /* the TLS handshake is under way, or about to begin */
+    CONNECTION_TRANSMISSION, /* requests are carried out */
+    CONNECTION_DRAINING,     /* replies still go out; nothing more is received */
+    CONNECTION_LINGERING,    /* our side is shut; what comes in is thrown away */
+    CONNECTION_CLOSED,       /* over; the loop frees it */
+};
+
+/* A write whose payload is on its way in, or the payload of a request that was refused. */
+struct payload_job {
+    struct nbd_request request;
+    uint64_t at; /* bytes of the payload that have arrived */
+    int error;   /* -errno to answer with: the rest of the payload is thrown away; or 0 */
+    bool active;
+};
+
+/* A trim or write zeroes of a long range, done slice by slice. */
+struct zero_job {
+    struct nbd_request request;
+    uint64_t at;    /* bytes done */
+    uint64_t slice; /* bytes to be done next */
+    bool active;
+};
+
+struct connection {
+    const struct service *service;
+    struct worker *worker; /* its loop's */
+    struct transport transport;
+    enum connection_state state;
+    bool turn_over; /* the last step ended so that others have their turn: go on at once */
+
+    struct nbd_session session;
+    struct nbd_handshake *handshake; /* owned; NULL from transmission on */
+
+    /* in */
+    struct buffer unread; /* received, and not processed yet */
+    bool unread_ready;    /* it waits for replies to go out, not for more bytes */
+    bool bulk;            /* the last request had a large payload: so may the next */
+    struct payload_job
+        payload; /* while it is active, nothing is unread, and no zeroing is active */
+    struct zero_job zeroing;
+
+    bool answered_late; /* something was answered while the server is stopping */
+
+    /* out */
+    struct buffer unsent;     /* goes out before anything else */
+    struct read_job *waiting; /* owned: reads that were accepted and are not wholly sent */
+    unsigned waiting_count;
+
+    /* the loop's own: no other file touches it */
+    TAILQ_ENTRY(connection) link; /* in its list of connections that arrived, live or ended */
+    TAILQ_ENTRY(connection) handshaking; /* in its list of handshakes, while has_deadline */
+    bool has_deadline;
+    int64_t deadline;                 /* of the handshake, milliseconds of os_clock */
+    uint32_t watched_in, watched_out; /* what epoll watches the descriptors for */
+};
+
+TAILQ_HEAD(connection_list, connection);
+
+#endif
