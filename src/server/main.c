@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -101,22 +100,6 @@ static int take_signals(struct program *program)
     return program->signals < 0 ? report(program, strerror(errno)) : 0;
 }
 
-/* Files cannot be waited for, and nor can the null device. */
-static int check_stream(struct program *program, int fd, const char *name)
-{
-    struct epoll_event event = {.events = EPOLLIN};
-    int epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (epoll < 0)
-        return report(program, strerror(errno));
-    bool waits = epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
-    close(epoll);
-    if (waits)
-        return 0;
-    log_error(&program->log, "-s: %s is a file or a device: sockets and pipes are accepted",
-              name);
-    return -1;
-}
-
 /* What can be refused, is refused while somebody looks at the terminal. */
 static int prepare(struct program *program)
 {
@@ -125,10 +108,6 @@ static int prepare(struct program *program)
     captive_raise_descriptors(&program->captive);
     if (options->disk.mlock || options->swap)
         lock_memory_raise_limit();
-    if (options->listen.kind->is_single &&
-        (check_stream(program, STDIN_FILENO, "standard input") < 0 ||
-         check_stream(program, STDOUT_FILENO, "standard output") < 0))
-        return -1;
     if (options->tls.mode != TLS_OFF &&
         tls_credentials_load(&options->tls, &program->credentials, &reason) < 0)
         return report(program, reason.text);
@@ -274,7 +253,6 @@ static int start_command(struct program *program)
     const struct captive_options command = {
         .command = options->run,
         .uri = program->listeners.uri,
-        .nbd = program->listeners.nbd,
         .unix_path = program->listeners.unix_path,
         .export_name = options->listen.export_name,
         .port = program->listeners.port,

@@ -13,6 +13,7 @@
 #include "server/cli/parse_value.h"
 #include "server/net/listen.h"
 #include "server/net/socket_kind.h"
+#include "server/net/uri.h"
 #include "text.h"
 #include "text/parse.h"
 #include "text/reason.h"

@@ -52,15 +52,15 @@ static void variables_are_quoted(void **state)
     char output[1024];
     struct captive_options options = {
         .command = SHOW,
-        .uri = "nbd+unix:///?socket=/a b",
-        .nbd = "$nbd ; exit 9",
+        .uri = "nbd+unix:///?socket=/a b ; exit 9 $nbd",
         .unix_path = "/a 'b'''",
         .export_name = "it's $(touch oops) `touch oops`\n\\ \"*\"",
         .port = 10809,
         .tls = "2",
     };
     assert_int_equal(run(&options, output, sizeof output), 0);
-    assert_string_equal(output, "nbd+unix:///?socket=/a b|$nbd ; exit 9|10809|/a 'b'''|"
+    assert_string_equal(output, "nbd+unix:///?socket=/a b ; exit 9 $nbd|"
+                                "nbd+unix:///?socket=/a b ; exit 9 $nbd|10809|/a 'b'''|"
                                 "it's $(touch oops) `touch oops`\n\\ \"*\"|2|");
     assert_false(file_exists("oops"));
     options.tls = "1";

@@ -105,18 +105,47 @@ static void unfit_descriptors_are_refused(void **state)
     child_run(refuse_others, NULL);
 }
 
+static void listen_on_pipes(void *argument)
+{
+    struct listen_options options = {.kind = &socket_stdio};
+    struct listeners listeners;
+    struct reason reason = {0};
+    int pipes[2];
+    (void)argument;
+    MUST(pipe(pipes) == 0 && dup2(pipes[0], 0) == 0 && dup2(pipes[1], 1) == 1);
+    int before = count_descriptors();
+    MUST(listen_open(&options, &listeners, &reason) == 0);
+    MUST(listeners.count == 0 && !listeners.uri);
+    listen_close(&listeners);
+    MUST(count_descriptors() == before);
+}
+
 static void stdio_opens_nothing(void **state)
 {
     (void)state;
+    child_run(listen_on_pipes, NULL);
+}
+
+static void listen_on_devices(void *argument)
+{
     struct listen_options options = {.kind = &socket_stdio};
     struct listeners listeners;
-    struct reason reason;
-    int before = count_descriptors();
-    assert_int_equal(listen_open(&options, &listeners, &reason), 0);
-    assert_int_equal(listeners.count, 0);
-    assert_null(listeners.uri);
-    listen_close(&listeners);
-    assert_int_equal(count_descriptors(), before);
+    struct reason reason = {0};
+    int pipes[2];
+    (void)argument;
+    MUST(pipe(pipes) == 0 && dup2(pipes[0], 0) == 0);
+    MUST(dup2(open("/dev/null", O_WRONLY), 1) == 1);
+    MUST(listen_open(&options, &listeners, &reason) == -EPERM);
+    MUST(strstr(reason.text, "standard output is a file or a device"));
+    MUST(dup2(1, 0) == 0);
+    MUST(listen_open(&options, &listeners, &reason) == -EPERM);
+    MUST(strstr(reason.text, "standard input is a file or a device"));
+}
+
+static void stdio_must_be_something_to_wait_for(void **state)
+{
+    (void)state;
+    child_run(listen_on_devices, NULL);
 }
 
 int main(void)
@@ -125,6 +154,7 @@ int main(void)
         TEST_IN_FOLDER(passed_sockets_are_taken_over),
         TEST_IN_FOLDER(unfit_descriptors_are_refused),
         TEST_IN_FOLDER(stdio_opens_nothing),
+        TEST_IN_FOLDER(stdio_must_be_something_to_wait_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

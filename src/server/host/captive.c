@@ -53,7 +53,7 @@ static char *make_script(const struct captive_options *options)
     if (!script)
         return NULL;
     put_variable(script, "uri", options->uri);
-    put_variable(script, "nbd", options->nbd);
+    put_variable(script, "nbd", options->uri);
     put_variable(script, "port", port);
     put_variable(script, "unixsocket", options->unix_path);
     put_variable(script, "exportname", options->export_name);

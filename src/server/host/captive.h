@@ -13,11 +13,11 @@
 
 struct reason; /* text/reason.h */
 
-/* The command, and the values of the shell variables that it may use: nbdkit's $uri, $nbd,
- * $unixsocket, $port, $exportname and $tls.  NULL (for port: 0) makes a variable empty. */
+/* The command, and the values of the shell variables that it may use: nbdkit's $uri,
+ * $nbd (the same as $uri), $unixsocket, $port, $exportname and $tls.  NULL (for port: 0) makes a variable empty. */
 struct captive_options {
     const char *command;
-    const char *uri, *nbd, *unix_path, *export_name;
+    const char *uri, *unix_path, *export_name;
     unsigned port;
     const char *tls; /* "1": offered; "2": required */
 };

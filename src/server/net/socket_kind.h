@@ -1,47 +1,90 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* socket_kind - the ways in which clients can reach the server, one row each
+/* socket_kind - the ways in which a client can reach the server, one row each
+ *
+ * A row holds all that the server knows about a kind of socket.  socket_tcp.c, socket_unix.c and
+ * so on each define one.  The rest of the server reads the row, and never asks which one it is.
+ *
+ * To add a kind: write socket_NAME.c with its row, declare the row below, enter it in socket_kind.c,
+ * and choose it with an option (cli/option_table.c).
+ *
+ * Rows are constant.  Their functions are called by the main thread, except tune and name_peer,
+ * which any thread may call.
  */
 
 #ifndef NBDRAM_SERVER_NET_SOCKET_KIND_H
 #define NBDRAM_SERVER_NET_SOCKET_KIND_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <sys/socket.h>
 
-struct listen_options; /* server/net/listen.h */
+struct listen_options; /* server/net/listeners.h */
 struct listeners;
-struct reason; /* text/reason.h */
+struct reason;         /* text/reason.h */
+struct socket_address; /* server/net/socket.h */
+struct user_ids;       /* server/host/privileges.h */
 
+#define SOCKET_FAMILIES_MAX 2
+
+/* A pointer that is NULL, and a number that is 0, means: this kind has none. */
 struct socket_kind {
-    const char *name;
-    /* Add descriptors to listeners (in order, listening) and set port or the Unix fields.
-     * Returns 0, or -errno with a reason; listen.c closes what was added to fds, and this function
-     * has undone everything else. */
-    int (*open)(const struct listen_options *options, struct listeners *listeners,
-                struct reason *reason);
-    unsigned port_max;      /* the highest port number; 0: there are no ports */
+    const char *name; /* in messages */
+
+    /* What the command line can say about it. */
+
+    unsigned port_max;      /* the highest port number */
     bool has_service_names; /* a port may be given as the name of a service */
     bool has_addresses;     /* listens on addresses of this host */
-    bool is_single; /* no sockets: the only client is on standard input and output */
+    bool is_single;         /* no sockets: the only client is on standard input and output */
     bool is_passed; /* whoever started the process has opened the sockets, and knows them */
+
+    /* Listening. */
+
+    /* Append listening descriptors to listeners->fds, and set port or the unix_ fields.  Returns
+     * 0, or -errno with a reason.  The caller closes the descriptors that were appended, also on
+     * an error; on an error this function undoes everything else. */
+    int (*open)(const struct listen_options *options, struct listeners *listeners,
+                struct reason *reason);
+
+    /* Give the files that open has made to another user; see listen_give_away. */
+    int (*give_away)(const struct listeners *listeners, const struct user_ids *ids,
+                     struct reason *reason);
+
+    /* Remove the files that open has made, while the descriptors are still open. */
+    void (*before_close)(struct listeners *listeners);
+
+    /* The URI of a listening socket that is bound to address: see uri.h. */
+
+    const char *scheme; /* the part after nbd or nbds */
+
+    /* Write what follows "://".  Returns 0, or -errno if it cannot be told. */
+    int (*put_authority)(FILE *out, const struct listen_options *options,
+                         const struct listeners *listeners, const struct socket_address *address);
+
+    /* Write the query, from the question mark. */
+    void (*put_query)(FILE *out, const struct socket_address *address);
+
+    /* Connections. */
+
+    /* A socket of one of these families is of this kind.  The second may be AF_UNSPEC. */
+    sa_family_t families[SOCKET_FAMILIES_MAX];
+
+    /* Set the options of a connected socket.  It works without them, so errors are ignored. */
+    void (*tune)(int fd, bool keepalive);
+
+    /* Name the client behind a connected socket, for log lines; address is the client's. */
+    void (*name_peer)(int fd, const struct socket_address *address, char *name, size_t size);
 };
 
-extern const struct socket_kind socket_tcp, socket_unix, socket_vsock;
-extern const struct socket_kind socket_activated; /* by sd_listen_fds(3) */
-extern const struct socket_kind socket_stdio;
+extern const struct socket_kind socket_tcp;       /* IPv4 and IPv6 */
+extern const struct socket_kind socket_unix;      /* a file */
+extern const struct socket_kind socket_vsock;     /* between a virtual machine and its host */
+extern const struct socket_kind socket_activated; /* passed by a service manager */
+extern const struct socket_kind socket_stdio;     /* standard input and output */
 
-/* For listen_*.c. */
-
-/* Remove the socket file and its folder, before the socket is closed.  A file that is another one
- * by now is somebody else's, and stays. */
-void listen_unix_remove(struct listeners *listeners);
-
-/* A new socket of this family that is bound and listens, or -errno, and no file is left. */
-int listen_bound(int family, const struct sockaddr *address, socklen_t length);
-
-/* How to connect to these sockets, following the NBD URI standard.  To be freed; NULL: no memory,
- * or a kind of socket that no URI can name. */
-char *uri_of_listeners(const struct listen_options *options, const struct listeners *listeners);
+/* The kind of socket that has this address family; NULL: none that we know. */
+const struct socket_kind *socket_kind_of_family(sa_family_t family);
 
 #endif

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* TCP, over IPv4 and IPv6.  A name can have several addresses.  Each gets a socket of its own, and
+ * all of them the same port. */
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/net/listeners.h"
+#include "server/net/socket.h"
+#include "server/net/socket_kind.h"
+#include "text/parse.h"
+#include "text/reason.h"
+
+#define PORT_MAX 65535
+
+#define TEXT_(number) #number
+#define TEXT(number) TEXT_(number)
+
+/* How often to try another port, if any is wanted, until one is free on all addresses. */
+#define PORT_TRIES 100
+
+static in_port_t *port_of(struct sockaddr *address)
+{
+    if (address->sa_family == AF_INET6)
+        return &((struct sockaddr_in6 *)(void *)address)->sin6_port;
+    return &((struct sockaddr_in *)(void *)address)->sin_port;
+}
+
+/* Names can list an address more than once. */
+static bool is_repeated(const struct addrinfo *all, const struct addrinfo *this)
+{
+    for (; all != this; all = all->ai_next)
+        if (all->ai_addrlen == this->ai_addrlen &&
+            memcmp(all->ai_addr, this->ai_addr, this->ai_addrlen) == 0)
+            return true;
+    return false;
+}
+
+static void close_sockets(struct listeners *listeners)
+{
+    while (listeners->count > 0)
+        close(listeners->fds[--listeners->count]);
+    listeners->port = 0;
+}
+
+/* Returns a descriptor, or -errno. */
+static int listen_on(const struct addrinfo *info)
+{
+    static const int yes = 1;
+    int fd = socket_create(info->ai_family);
+    if (fd < 0)
+        return fd;
+    int failed = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    /* An IPv6 socket could serve IPv4 as well, but IPv4 has a socket of its own. */
+    if (!failed && info->ai_family == AF_INET6)
+        failed = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes);
+    if (!failed)
+        failed = bind(fd, info->ai_addr, info->ai_addrlen);
+    if (!failed)
+        failed = listen(fd, SOCKET_BACKLOG);
+    if (!failed)
+        return fd;
+    int r = -errno;
+    close(fd);
+    return r;
+}
+
+/* Listen on one more address.  The first one determines the port. */
+static int add_address(struct listeners *listeners, struct addrinfo *info)
+{
+    if (listeners->count == LISTENERS_MAX)
+        return -ENOSPC;
+    if (listeners->count > 0)
+        *port_of(info->ai_addr) = htons((in_port_t)listeners->port);
+    int fd = listen_on(info);
+    if (fd < 0)
+        return fd;
+    listeners->fds[listeners->count++] = fd;
+    if (listeners->count > 1)
+        return 0;
+    struct socket_address bound;
+    int r = socket_own_address(fd, &bound);
+    if (r == 0)
+        listeners->port = ntohs(*port_of(&bound.any));
+    return r;
+}
+
+/* Listen on all addresses.  An address that this machine does not have (such as ::1 without IPv6)
+ * is skipped, unless none is left then.  On an error, *which is the address that caused it. */
+static int add_addresses(struct listeners *listeners, struct addrinfo *all,
+                         const struct addrinfo **which)
+{
+    int missing = -EADDRNOTAVAIL;
+    *which = all;
+    for (struct addrinfo *info = all; info; info = info->ai_next) {
+        if (is_repeated(all, info))
+            continue;
+        int r = add_address(listeners, info);
+        if (r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL) {
+            missing = r;
+        } else if (r < 0) {
+            *which = info;
+            return r;
+        }
+    }
+    return listeners->count > 0 ? 0 : missing;
+}
+
+static int look_up(const struct listen_options *options, struct addrinfo **found,
+                   struct reason *reason)
+{
+    /* No AI_PASSIVE: without an address we listen on the loopback ones only. */
+    const struct addrinfo hints = {.ai_family = options->family, .ai_socktype = SOCK_STREAM};
+    const char *port = options->port ? options->port : TEXT(LISTEN_PORT_DEFAULT);
+    unsigned number;
+    /* getaddrinfo would take a number modulo 65536. */
+    if (port[strspn(port, "0123456789")] == '\0' &&
+        parse_number(port, PARSE_DECIMAL, 0, PORT_MAX, &number) < 0)
+        return reason_set(reason, -EINVAL, "port %s: must be at most %d", port, PORT_MAX);
+    int failed = getaddrinfo(options->address, port, &hints, found);
+    if (failed)
+        return reason_set(reason, -EADDRNOTAVAIL, "address %s, port %s: %s",
+                          options->address ? options->address : "(loopback)", port,
+                          failed == EAI_SYSTEM ? strerror(errno) : gai_strerror(failed));
+    return 0;
+}
+
+static int refuse_address(int error, const struct addrinfo *info, struct reason *reason)
+{
+    char host[NI_MAXHOST] = "?", port[NI_MAXSERV] = "?";
+    getnameinfo(info->ai_addr, info->ai_addrlen, host, sizeof host, port, sizeof port,
+                NI_NUMERICHOST | NI_NUMERICSERV);
+    return reason_set(reason, error, "cannot listen on %s, port %s: ", host, port);
+}
+
+static int open_tcp(const struct listen_options *options, struct listeners *listeners,
+                    struct reason *reason)
+{
+    struct addrinfo *found = NULL;
+    int r = look_up(options, &found, reason);
+    if (r < 0 || !found) /* never NULL after a success, but analyzers cannot know that */
+        return r;
+    bool is_any_port = *port_of(found->ai_addr) == 0;
+    const struct addrinfo *which = found;
+    for (int i = 0; i < PORT_TRIES; i++) {
+        r = add_addresses(listeners, found, &which);
+        /* A port that is free on the first address need not be free on the others. */
+        if (r != -EADDRINUSE || !is_any_port)
+            break;
+        close_sockets(listeners);
+    }
+    if (r < 0)
+        refuse_address(r, which, reason);
+    freeaddrinfo(found);
+    return r;
+}
+
+/* The percent sign of a zone ("fe80::1%eth0") is encoded: RFC 6874. */
+static void put_host(FILE *out, const char *host)
+{
+    bool has_brackets = strchr(host, ':') != NULL;
+    fputs(has_brackets ? "[" : "", out);
+    for (; *host != '\0'; host++)
+        if (*host == '%')
+            fputs("%25", out);
+        else
+            fputc(*host, out);
+    fputs(has_brackets ? "]" : "", out);
+}
+
+static bool is_any_address(const struct socket_address *address)
+{
+    if (address->any.sa_family == AF_INET)
+        return ((const struct sockaddr_in *)(const void *)&address->storage)->sin_addr.s_addr ==
+               INADDR_ANY;
+    const struct sockaddr_in6 *six = (const void *)&address->storage;
+    return IN6_IS_ADDR_UNSPECIFIED(&six->sin6_addr);
+}
+
+static bool has_family(const struct listeners *listeners, sa_family_t family)
+{
+    struct socket_address address;
+    for (unsigned i = 0; i < listeners->count; i++)
+        if (socket_own_address(listeners->fds[i], &address) == 0 &&
+            address.any.sa_family == family)
+            return true;
+    return false;
+}
+
+/* HOST is what was asked for: a name need not lead back to an address, nor the address of a socket
+ * that was passed to us have a name. */
+static int put_tcp_authority(FILE *out, const struct listen_options *options,
+                             const struct listeners *listeners,
+                             const struct socket_address *address)
+{
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+    if (getnameinfo(&address->any, address->length, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        return -EADDRNOTAVAIL;
+    bool is_passed = options->kind->is_passed;
+    if (is_any_address(address) || (!is_passed && !options->address))
+        /* Not every machine has an IPv6 address for localhost. */
+        put_host(out, has_family(listeners, AF_INET) ? "localhost" : "::1");
+    else
+        put_host(out, is_passed ? host : options->address);
+    fprintf(out, ":%s", port);
+    return 0;
+}
+
+static void set_tcp_options(int fd, bool keepalive)
+{
+    const int yes = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    if (keepalive)
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
+}
+
+static void name_tcp_peer(int fd, const struct socket_address *address, char *name, size_t size)
+{
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+    (void)fd;
+    if (getnameinfo(&address->any, address->length, host, sizeof host, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        snprintf(name, size, "unknown");
+    else
+        snprintf(name, size, address->any.sa_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host,
+                 port);
+}
+
+const struct socket_kind socket_tcp = {
+    .name = "tcp",
+    .port_max = PORT_MAX,
+    .has_service_names = true,
+    .has_addresses = true,
+    .open = open_tcp,
+    .scheme = "",
+    .put_authority = put_tcp_authority,
+    .families = {AF_INET, AF_INET6},
+    .tune = set_tcp_options,
+    .name_peer = name_tcp_peer,
+};

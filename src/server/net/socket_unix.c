@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* A Unix socket's file outlives its server.  The next server connects, to find out whether
+ * somebody still listens:
+ *
+ *   no file          bind
+ *   refused          a leftover: unlink, bind
+ *   anything else    somebody listens: an error, and the file is left alone
+ *
+ * A connection is refused between bind and listen, too; and another server may come between
+ * connecting and unlinking.  So the folder is locked (flock) during all of this, and while the file
+ * is removed at the end: nbdrams that start at once do not take each other's file.  We wait for the
+ * lock only for a second, and then go on without it, because anybody who may read the folder can
+ * hold it.
+ *
+ * At the end we recognize the file by its inode number, which no other file can have while our
+ * socket is open.  To connect once more would take a descriptor, and there may be none. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "server/host/privileges.h"
+#include "server/net/listeners.h"
+#include "server/net/socket.h"
+#include "server/net/socket_kind.h"
+#include "server/net/uri.h"
+#include "text/reason.h"
+
+/* With the terminating zero. */
+#define PATH_BYTES sizeof(((struct sockaddr_un *)0)->sun_path)
+
+#define LOCK_TRIES 100
+#define LOCK_PAUSE_MS 10
+
+/* 256 KiB replies are a fifth to a third faster with this send buffer, which the kernel doubles,
+ * than with the usual 208 KiB, for which each reply takes two rounds.  2 MiB gained no more, and
+ * could pin that much memory for each client that does not read.  The receive buffer of a Unix
+ * socket has no effect. */
+#define SEND_BUFFER (512 << 10)
+
+static const char folder_pattern[] = "nbdram-XXXXXX";
+static const char private_name[] = "socket";
+
+/* To be freed; NULL with errno set. */
+static char *absolute_path(const char *path)
+{
+    if (path[0] == '/')
+        return strdup(path);
+    char *folder = getcwd(NULL, 0), *whole = NULL;
+    if (folder && asprintf(&whole, "%s/%s", strcmp(folder, "/") == 0 ? "" : folder, path) < 0)
+        whole = NULL;
+    free(folder);
+    return whole;
+}
+
+/* Returns 0: a leftover; -ENOENT: no file; -EADDRINUSE: somebody listens; -ENOTSOCK: not a socket;
+ * or another -errno. */
+static int probe_file(const struct sockaddr_un *address)
+{
+    struct stat status;
+    if (lstat(address->sun_path, &status) < 0)
+        return -errno;
+    if (!S_ISSOCK(status.st_mode))
+        return -ENOTSOCK;
+    int fd = socket_create(AF_UNIX);
+    if (fd < 0)
+        return fd;
+    int error = connect(fd, (const struct sockaddr *)address, sizeof *address) < 0 ? errno : 0;
+    close(fd);
+    if (error == ECONNREFUSED)
+        return 0;
+    /* EAGAIN: its backlog is full.  EPROTOTYPE: it is not a stream socket. */
+    return error == 0 || error == EAGAIN || error == EPROTOTYPE ? -EADDRINUSE : -error;
+}
+
+/* Lock the folder of path.  Returns a descriptor, and closing it unlocks; -1: not locked. */
+static int lock_folder_of(const char *path)
+{
+    char folder[PATH_BYTES];
+    const char *slash = strrchr(path, '/');
+    snprintf(folder, sizeof folder, "%.*s", slash > path ? (int)(slash - path) : 1, path);
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    for (int i = 0; i < LOCK_TRIES; i++) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return fd;
+        poll(NULL, 0, LOCK_PAUSE_MS);
+    }
+    close(fd);
+    return -1;
+}
+
+/* Remove a leftover.  Returns 0 if there is no file at the address any more. */
+static int remove_leftover(const struct sockaddr_un *address, struct reason *reason)
+{
+    int r = probe_file(address);
+    if (r == -ENOENT)
+        return 0;
+    if (r == -EADDRINUSE)
+        return reason_set(reason, r, "%s: another server is listening there", address->sun_path);
+    if (r == -ENOTSOCK)
+        return reason_set(reason, r, "%s: there is a file that is no socket", address->sun_path);
+    if (r == 0 && unlink(address->sun_path) < 0 && errno != ENOENT)
+        r = -errno;
+    if (r < 0)
+        return reason_set(reason, r, "%s: cannot replace the socket: ", address->sun_path);
+    return 0;
+}
+
+/* Where there is no file: bind, listen and remember which file it is.  Returns a descriptor, or
+ * -errno; then there still is no file. */
+static int listen_at(struct listeners *listeners, const struct sockaddr_un *address)
+{
+    struct stat status;
+    int fd = socket_create(AF_UNIX);
+    if (fd < 0)
+        return fd;
+    bool has_file = bind(fd, (const struct sockaddr *)address, sizeof *address) == 0;
+    if (has_file && listen(fd, SOCKET_BACKLOG) == 0 && lstat(address->sun_path, &status) == 0) {
+        listeners->unix_device = status.st_dev;
+        listeners->unix_inode = status.st_ino;
+        return fd;
+    }
+    int r = -errno;
+    if (has_file)
+        unlink(address->sun_path);
+    close(fd);
+    return r;
+}
+
+/* Returns a descriptor, or -errno with a reason. */
+static int open_path(struct listeners *listeners, const char *path, struct reason *reason)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= PATH_BYTES)
+        return reason_set(reason, -ENAMETOOLONG,
+                          "the path of the Unix socket is longer than %zu bytes: %s",
+                          PATH_BYTES - 1, path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    int lock = lock_folder_of(path);
+    int r = remove_leftover(&address, reason);
+    if (r == 0) {
+        r = listen_at(listeners, &address);
+        if (r < 0)
+            reason_set(reason, r, "%s: cannot make the socket: ", path);
+    }
+    if (lock >= 0)
+        close(lock);
+    return r;
+}
+
+/* Make a folder that nobody else can enter, in TMPDIR unless that leaves too little room for the
+ * path of a socket.  To be freed; NULL with errno set. */
+static char *make_private_folder(void)
+{
+    const char *place = getenv("TMPDIR");
+    if (!place || place[0] != '/' ||
+        strlen(place) + 1 + sizeof folder_pattern + sizeof private_name > PATH_BYTES)
+        place = "/tmp";
+    char *folder = NULL;
+    if (asprintf(&folder, "%s/%s", place, folder_pattern) < 0)
+        return NULL;
+    if (mkdtemp(folder))
+        return folder;
+    int error = errno;
+    free(folder);
+    errno = error;
+    return NULL;
+}
+
+static int open_private(struct listeners *listeners, struct reason *reason)
+{
+    char *path = NULL, *folder = make_private_folder();
+    if (!folder)
+        return reason_set(reason, -errno, "cannot make a folder for the Unix socket: ");
+    int fd;
+    if (asprintf(&path, "%s/%s", folder, private_name) < 0) {
+        path = NULL;
+        fd = reason_set(reason, -ENOMEM, "%s: ", folder);
+    } else {
+        fd = open_path(listeners, path, reason);
+    }
+    if (fd >= 0) {
+        listeners->fds[listeners->count++] = fd;
+        listeners->unix_path = path;
+        listeners->unix_dir = folder;
+        return 0;
+    }
+    rmdir(folder);
+    free(path);
+    free(folder);
+    return fd;
+}
+
+static int open_unix(const struct listen_options *options, struct listeners *listeners,
+                     struct reason *reason)
+{
+    if (strcmp(options->unix_path, "-") == 0)
+        return open_private(listeners, reason);
+    if (options->unix_path[0] == '\0')
+        return reason_set(reason, -EINVAL, "the path of the Unix socket is empty");
+    char *path = absolute_path(options->unix_path);
+    if (!path)
+        return reason_set(reason, -errno, "%s: ", options->unix_path);
+    int fd = open_path(listeners, path, reason);
+    if (fd < 0) {
+        free(path);
+        return fd;
+    }
+    listeners->fds[listeners->count++] = fd;
+    listeners->unix_path = path;
+    return 0;
+}
+
+static int give_folder_away(const struct listeners *listeners, const struct user_ids *ids,
+                            struct reason *reason)
+{
+    if (!listeners->unix_dir)
+        return 0;
+    if (lchown(listeners->unix_path, ids->uid, ids->gid) < 0 ||
+        lchown(listeners->unix_dir, ids->uid, ids->gid) < 0)
+        return reason_set(reason, -errno,
+                          "%s: cannot give it to another user: ", listeners->unix_dir);
+    return 0;
+}
+
+static bool is_our_file(const struct listeners *listeners)
+{
+    struct stat status;
+    return lstat(listeners->unix_path, &status) == 0 && S_ISSOCK(status.st_mode) &&
+           status.st_dev == listeners->unix_device && status.st_ino == listeners->unix_inode;
+}
+
+static void remove_file(struct listeners *listeners)
+{
+    /* A copy of the descriptor, as in a child that has not called exec yet, must not go on
+     * listening. */
+    for (unsigned i = 0; i < listeners->count; i++)
+        shutdown(listeners->fds[i], SHUT_RDWR);
+    if (listeners->unix_path) {
+        int lock = lock_folder_of(listeners->unix_path);
+        if (is_our_file(listeners))
+            unlink(listeners->unix_path);
+        if (lock >= 0)
+            close(lock);
+    }
+    if (listeners->unix_dir)
+        rmdir(listeners->unix_dir);
+}
+
+static void put_unix_query(FILE *out, const struct socket_address *address)
+{
+    const struct sockaddr_un *unix_address = (const void *)&address->storage;
+    size_t length = address->length - offsetof(struct sockaddr_un, sun_path);
+    /* An abstract name starts with a zero byte, and all of its bytes count. */
+    if (unix_address->sun_path[0] != '\0')
+        length = strnlen(unix_address->sun_path, length);
+    fputs("?socket=", out);
+    uri_put_encoded(out, unix_address->sun_path, length);
+}
+
+static void enlarge_send_buffer(int fd, bool keepalive)
+{
+    const int size = SEND_BUFFER;
+    (void)keepalive;
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+}
+
+static void name_unix_peer(int fd, const struct socket_address *address, char *name, size_t size)
+{
+    struct ucred peer;
+    socklen_t length = sizeof peer;
+    (void)address;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && peer.pid > 0)
+        snprintf(name, size, "unix:%ld", (long)peer.pid);
+    else
+        snprintf(name, size, "unix");
+}
+
+const struct socket_kind socket_unix = {
+    .name = "unix",
+    .open = open_unix,
+    .give_away = give_folder_away,
+    .before_close = remove_file,
+    .scheme = "+unix",
+    .put_query = put_unix_query,
+    .families = {AF_UNIX},
+    .tune = enlarge_send_buffer,
+    .name_peer = name_unix_peer,
+};
