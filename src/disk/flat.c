@@ -15,7 +15,7 @@
 
 #include "disk/allocator.h"
 #include "disk/memory/budget.h"
-#include "disk/memory/bytes.h"
+#include "os/bytes.h"
 #include "os/memory.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)

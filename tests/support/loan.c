@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "disk/memory/bytes.h"
+#include "os/bytes.h"
 
 static const char *fault_of(const struct source *source, const struct iovec *iov, int iov_count)
 {

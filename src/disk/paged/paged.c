@@ -45,10 +45,10 @@
 #include <stdlib.h>
 
 #include "disk/allocator.h"
-#include "disk/memory/bytes.h"
 #include "disk/memory/rcu.h"
 #include "disk/paged/request.h"
 #include "disk/zstd/compressor.h"
+#include "os/bytes.h"
 #include "os/memory.h"
 
 #define CALLERS 64 /* threads that may call without the RCU library having to find memory */
@@ -148,7 +148,8 @@ static void finish_frame(struct paged *paged, const struct reclaim_item *pending
         paged_swap(paged, slot, &word, entry_thawed(word));
 }
 
-static void finish_node(struct paged *paged, const struct reclaim_item *pending, struct deferred *left)
+static void finish_node(struct paged *paged, const struct reclaim_item *pending,
+                        struct deferred *left)
 {
     uint64_t above;
     if (!table_unlink_empty(&paged->table, pending->page, pending->word))

@@ -2,10 +2,10 @@
 
 /* Reading from a paged disk, and telling where its holes are.  The rules are those of paged.c. */
 
-#include "disk/memory/bytes.h"
 #include "disk/memory/rcu.h"
 #include "disk/paged/request.h"
 #include "disk/zstd/compressor.h"
+#include "os/bytes.h"
 
 /* Reading. */
 

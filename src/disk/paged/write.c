@@ -4,10 +4,10 @@
 
 #include <errno.h>
 
-#include "disk/memory/bytes.h"
 #include "disk/memory/rcu.h"
 #include "disk/paged/request.h"
 #include "disk/zstd/compressor.h"
+#include "os/bytes.h"
 
 /* Turning a hole or a blob into a frame. */
 

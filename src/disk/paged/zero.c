@@ -4,9 +4,9 @@
 
 #include <errno.h>
 
-#include "disk/memory/bytes.h"
 #include "disk/memory/rcu.h"
 #include "disk/paged/request.h"
+#include "os/bytes.h"
 
 /* A frame that has become all zero is frozen, for finish() to look at again.  It is looked at
  * here, too, so that only those that are worth it are frozen. */

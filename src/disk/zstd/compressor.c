@@ -33,7 +33,7 @@
 #include <time.h>
 
 #include "disk/zstd/blob_log.h"
-#include "disk/memory/bytes.h"
+#include "os/bytes.h"
 #include "disk/zstd/codec.h"
 #include "disk/memory/rcu.h"
 #include "os/thread.h"

@@ -8,8 +8,8 @@
 #include <string.h>
 
 #include "disk/disk.h"
-#include "disk/memory/bytes.h"
 #include "nbd/reply.h"
+#include "os/bytes.h"
 
 static const uint8_t zeroes[64 << 10];
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* bytes - copying to and from pages that others may be writing
+/* os/bytes - copying to and from pages that others may be writing
  *
  * Two clients may write the same bytes at once, and NBD lets either win: such a race is theirs,
  * and harmless, as long as nothing but the bytes depends on it.  So what a page holds is read and
@@ -9,8 +9,8 @@
  * byte is an atomic.
  */
 
-#ifndef NBDRAM_DISK_MEMORY_BYTES_H
-#define NBDRAM_DISK_MEMORY_BYTES_H
+#ifndef NBDRAM_OS_BYTES_H
+#define NBDRAM_OS_BYTES_H
 
 #include <stdbool.h>
 #include <stddef.h>
