@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "os/thread.h"
 #include "server/host/parent_death.h"
 #include "text/reason.h"
 #include "text/string_builder.h"
@@ -99,6 +100,41 @@ int captive_start(struct captive *captive, const struct captive_options *options
         return reason_set(reason, err, "cannot fork: ");
     captive->child = pid;
     return 0;
+}
+
+bool captive_has_ended(struct captive *captive, int *status)
+{
+    int wait_status;
+    if (captive->child == 0 || waitpid(captive->child, &wait_status, WNOHANG) != captive->child)
+        return false;
+    captive->child = 0;
+    *status = captive_exit_status(wait_status);
+    return true;
+}
+
+void captive_terminate(struct captive *captive)
+{
+    if (captive->child)
+        kill(captive->child, SIGTERM);
+}
+
+void captive_wait(struct captive *captive, int64_t deadline)
+{
+    sigset_t ended;
+    int status;
+    sigemptyset(&ended);
+    sigaddset(&ended, SIGCHLD);
+    while (captive->child && !captive_has_ended(captive, &status)) {
+        int64_t left = deadline - os_clock();
+        const struct timespec timeout = {left / 1000, left % 1000 * 1000000};
+        if (left <= 0) {
+            kill(captive->child, SIGKILL);
+            waitpid(captive->child, NULL, 0);
+            captive->child = 0;
+            return;
+        }
+        sigtimedwait(&ended, NULL, &timeout);
+    }
 }
 
 int captive_exit_status(int status)

@@ -8,6 +8,8 @@
 #ifndef NBDRAM_SERVER_HOST_CAPTIVE_H
 #define NBDRAM_SERVER_HOST_CAPTIVE_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/resource.h>
 #include <sys/types.h>
 
@@ -37,6 +39,16 @@ void captive_raise_descriptors(struct captive *captive);
  * end first.  Returns 0, or -errno with a reason. */
 int captive_start(struct captive *captive, const struct captive_options *options,
                   struct reason *reason);
+
+/* Whether the command has ended; then *status is an exit status for us.  Does not wait. */
+bool captive_has_ended(struct captive *captive, int *status);
+
+/* Ask the command to end, if one is running. */
+void captive_terminate(struct captive *captive);
+
+/* Wait until the command has ended, if one is running.  It is killed at the deadline (os_clock).
+ * SIGCHLD must be blocked. */
+void captive_wait(struct captive *captive, int64_t deadline);
 
 /* Turn a wait status into an exit status for us: the command's own, or 128 + signal. */
 int captive_exit_status(int status);

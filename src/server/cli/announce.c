@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "server/cli/announce.h"
+
+#include <stdio.h>
+
+#include "server/cli/options.h"
+#include "server/net/socket_kind.h"
+
+void announce(const struct options *options, const char *uri)
+{
+    /* A process that passed the sockets to us knows them.  It may have passed its own standard
+     * output too, and if it is nbdcopy, whatever is printed there ends up in its copy. */
+    bool is_known = options->run || options->listen.kind->is_passed;
+    if (!uri || (is_known && !options->print_uri))
+        return;
+    if (!options->foreground || is_known) {
+        puts(uri);
+    } else {
+        printf("A RAM disk at %s\n\n", uri);
+        printf("    nbdinfo '%s'\n", uri);
+        printf("    nbdcopy FILE '%s'\n", uri);
+        printf("    qemu-img convert -n -O raw FILE '%s'\n\n", uri);
+        printf("Ctrl-C stops it, and its content is lost.\n");
+    }
+    fflush(stdout);
+}

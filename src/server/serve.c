@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+#include "server/serve.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "os/thread.h"
+#include "server/host/signals.h"
+#include "server/net/socket_kind.h"
+#include "server/program.h"
+#include "text/string_builder.h"
+
+#define RETRY_MILLISECONDS 100 /* after ACCEPTING_FAILED */
+
+static void print_stats(struct program *program)
+{
+    struct string_builder text;
+    FILE *to = string_builder_open(&text);
+    if (!to)
+        return;
+    stats_print(&program->server, to);
+    char *bytes = string_builder_close(&text, to);
+    if (bytes)
+        log_write(&program->log, bytes, text.size);
+    free(bytes);
+}
+
+/* False when it is time to stop. */
+static bool handle_signal(struct program *program)
+{
+    switch (signals_read(program->signals)) {
+    case SIGNAL_NONE:
+        return true;
+    case SIGNAL_STATS:
+        print_stats(program);
+        program->stats_due = 0;
+        return true;
+    case SIGNAL_CHILD:
+        return !captive_has_ended(&program->captive, &program->status);
+    case SIGNAL_STOP:
+        return false;
+    }
+    return true;
+}
+
+/* Milliseconds until there is something to do without an event; -1: never. */
+static int poll_timeout(const struct program *program)
+{
+    int64_t timeout = -1;
+    if (program->stats.folder >= 0) {
+        timeout = program->stats_due - os_clock();
+        timeout = timeout < 0 ? 0 : timeout;
+    }
+    if (program->accepting == ACCEPTING_FAILED && (timeout < 0 || timeout > RETRY_MILLISECONDS))
+        timeout = RETRY_MILLISECONDS;
+    return (int)timeout;
+}
+
+static enum accepting accepting_after(int r)
+{
+    if (r == -EAGAIN)
+        return ACCEPTING_AT_LIMIT;
+    return r < 0 ? ACCEPTING_FAILED : ACCEPTING_NOW;
+}
+
+/* A refusal is logged once, not for as long as it lasts. */
+static void accept_connections(struct program *program)
+{
+    enum accepting before = program->accepting;
+    program->accepting = ACCEPTING_NOW;
+    for (unsigned i = 0; i < program->listeners.count && program->accepting == ACCEPTING_NOW;
+         i++) {
+        int r = server_accept(&program->server, program->listeners.fds[i]);
+        program->accepting = accepting_after(r);
+        if (program->accepting == ACCEPTING_FAILED && before != ACCEPTING_FAILED)
+            log_error(&program->log, "accepting a connection: %s; others have to wait",
+                      strerror(-r));
+    }
+}
+
+static bool has_lost_its_only_client(const struct program *program)
+{
+    return program->options.listen.kind->is_single && server_connections(&program->server) == 0;
+}
+
+/* Make an eventfd unreadable until the next event. */
+static void drain_events(int fd)
+{
+    uint64_t events;
+    while (read(fd, &events, sizeof events) > 0)
+        ;
+}
+
+/* Polls for signals, for connections that ended and, while it accepts connections, for listeners.
+ */
+void serve(struct program *program)
+{
+    struct pollfd polled[2 + LISTENERS_MAX] = {
+        {.fd = program->signals, .events = POLLIN},
+        {.fd = program->server.open.ended_event, .events = POLLIN},
+    };
+    unsigned count = program->listeners.count;
+    for (unsigned i = 0; i < count; i++)
+        polled[2 + i] = (struct pollfd){.fd = program->listeners.fds[i], .events = POLLIN};
+    while (!has_lost_its_only_client(program)) {
+        nfds_t n = 2 + (program->accepting == ACCEPTING_NOW ? count : 0);
+        int r = poll(polled, n, poll_timeout(program));
+        if (r > 0 && polled[0].revents && !handle_signal(program))
+            return;
+        if (r > 0 && polled[1].revents)
+            drain_events(program->server.open.ended_event);
+        accept_connections(program);
+        if (program->stats_due <= os_clock())
+            program_write_stats(program);
+    }
+}

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* set_up, at the end, lists all steps in their order, with the reasons for it.  The steps stand
+ * before it in the same order.  Each returns 0, or a negative number after it has logged an error.
+ */
+
+#include "server/set_up.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "disk/disk.h"
+#include "os/thread.h"
+#include "server/cli/announce.h"
+#include "server/host/lock_memory.h"
+#include "server/host/parent_death.h"
+#include "server/host/privileges.h"
+#include "server/host/signals.h"
+#include "server/net/socket_kind.h"
+#include "server/net/tls.h"
+#include "server/program.h"
+#include "text/reason.h"
+
+#define PAYLOAD_MAX (64u << 20) /* bytes: twice what every server should take */
+
+static int report_disk(struct program *program, int error)
+{
+    struct reason reason;
+    disk_explain(&program->options.disk, error, &reason);
+    return program_report(program, reason.text);
+}
+
+static int report_error(struct program *program, const char *what, int error)
+{
+    log_error(&program->log, "%s: %s", what, strerror(-error));
+    return -1;
+}
+
+static int open_signals(struct program *program)
+{
+    struct reason reason;
+    program->signals = signals_open(&reason);
+    return program->signals < 0 ? program_report(program, reason.text) : 0;
+}
+
+static int raise_limits(struct program *program)
+{
+    const struct options *options = &program->options;
+    captive_raise_descriptors(&program->captive);
+    if (options->disk.mlock || options->swap)
+        lock_memory_raise_limit();
+    return 0;
+}
+
+static int load_credentials(struct program *program)
+{
+    const struct tls_options *options = &program->options.tls;
+    struct reason reason;
+    if (options->mode != TLS_OFF &&
+        tls_credentials_load(options, &program->credentials, &reason) < 0)
+        return program_report(program, reason.text);
+    return 0;
+}
+
+static int create_disk(struct program *program)
+{
+    int r = disk_create(&program->options.disk, &program->disk);
+    return r < 0 ? report_disk(program, r) : 0;
+}
+
+static int open_files(struct program *program)
+{
+    const struct options *options = &program->options;
+    struct reason reason;
+    if (options->pidfile && pidfile_open(&program->pidfile, options->pidfile, &reason) < 0)
+        return program_report(program, reason.text);
+    if (options->stats && stats_file_open(&program->stats, options->stats, &reason) < 0)
+        return program_report(program, reason.text);
+    return 0;
+}
+
+static int open_listeners(struct program *program)
+{
+    const struct options *options = &program->options;
+    struct reason reason;
+    if (listen_open(&options->listen, &program->listeners, &reason) < 0 ||
+        listen_give_away(&program->listeners, &options->run_as, &reason) < 0)
+        return program_report(program, reason.text);
+    return 0;
+}
+
+static int exit_with_parent(struct program *program)
+{
+    if (!program->options.exit_with_parent)
+        return 0;
+    int r = parent_death_signal(SIGTERM, getppid());
+    if (r == -ESRCH)
+        return program_report(program, "--exit-with-parent: the parent has ended already");
+    return r < 0 ? report_error(program, "--exit-with-parent", r) : 0;
+}
+
+static int enter_background(struct program *program)
+{
+    struct reason reason;
+    if (!program->options.foreground && background_enter(&program->background, &reason) < 0)
+        return program_report(program, reason.text);
+    return 0;
+}
+
+static int set_attributes(struct program *program)
+{
+    const struct options *options = &program->options;
+    if (options->swap)
+        lock_memory_become_flusher();
+    /* The command of --run may need new privileges: fusermount, for one, is set-user-ID. */
+    if ((options->run_as.user || options->run_as.group) && !options->run)
+        privileges_forbid_new();
+    return 0;
+}
+
+static int start_disk(struct program *program)
+{
+    int r = disk_start(program->disk);
+    return r < 0 ? report_disk(program, r) : 0;
+}
+
+static int start_server(struct program *program)
+{
+    const struct options *options = &program->options;
+    program->server.service = (struct service){
+        .disk = program->disk,
+        .export = {.size = disk_size(program->disk),
+                   .read_only = options->read_only,
+                   .preferred = disk_page_size(program->disk),
+                   .payload_max = PAYLOAD_MAX,
+                   .name = options->listen.export_name ? options->listen.export_name : "",
+                   .description = "a RAM disk"},
+        .policy = {.handshake_flags = (uint16_t)(options->handshake_mask &
+                                                 (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES)),
+                   .structured = !options->no_structured,
+                   .tls_offered = options->tls.mode != TLS_OFF,
+                   .tls_required = options->tls.mode == TLS_REQUIRE},
+        .credentials = program->credentials,
+        .log = &program->log,
+        .timeout_seconds = options->timeout,
+        .keepalive = options->keepalive,
+        .max_connections = options->max_connections,
+    };
+    int r = server_start(&program->server, options->threads ? options->threads : os_cpu_count());
+    return r < 0 ? report_error(program, "cannot start the threads", r) : 0;
+}
+
+/* Everything but the disk, which disk_start has locked if that was asked for. */
+static int lock_program(struct program *program)
+{
+    struct reason reason;
+    if (!program->options.swap)
+        return 0;
+    int r = lock_memory_of_program(&reason);
+    for (unsigned i = 0; r == 0 && i < program->server.loop_count; i++) {
+        const struct loop *loop = &program->server.loops[i];
+        r = lock_memory_of_thread(loop->thread, loop->worker.scratch, &reason);
+    }
+    return r < 0 ? program_report(program, reason.text) : 0;
+}
+
+static int become_user(struct program *program)
+{
+    struct reason reason;
+    if (privileges_become(&program->options.run_as, &reason) < 0)
+        return program_report(program, reason.text);
+    return 0;
+}
+
+static int adopt_streams(struct program *program)
+{
+    if (!program->options.listen.kind->is_single)
+        return 0;
+    int r = server_adopt(&program->server, STDIN_FILENO, STDOUT_FILENO);
+    return r < 0 ? report_error(program, "-s", r) : 0;
+}
+
+static int write_pidfile(struct program *program)
+{
+    struct reason reason;
+    if (program->options.pidfile && pidfile_write(&program->pidfile, &reason) < 0)
+        return program_report(program, reason.text);
+    return 0;
+}
+
+static int leave_terminal(struct program *program)
+{
+    const struct options *options = &program->options;
+    announce(options, program->listeners.uri);
+    background_ready(&program->background);
+    log_set(&program->log, options->log, options->verbose, !options->foreground);
+    return 0;
+}
+
+static int start_command(struct program *program)
+{
+    static const char *const tls[] = {[TLS_OFF] = NULL, [TLS_ON] = "1", [TLS_REQUIRE] = "2"};
+    const struct options *options = &program->options;
+    const struct captive_options command = {
+        .command = options->run,
+        .uri = program->listeners.uri,
+        .unix_path = program->listeners.unix_path,
+        .export_name = options->listen.export_name,
+        .port = program->listeners.port,
+        .tls = tls[options->tls.mode],
+    };
+    struct reason reason;
+    if (options->run && captive_start(&program->captive, &command, &reason) < 0)
+        return program_report(program, reason.text);
+    return 0;
+}
+
+int set_up(struct program *program)
+{
+    static int (*const steps[])(struct program *) = {
+        /* Before there is anything that a signal would leave behind. */
+        open_signals,
+        /* A person may be looking at the terminal: whatever can be refused is refused now. */
+        raise_limits,
+        load_credentials,
+        create_disk,
+        open_files,
+        open_listeners,
+        /* --exit-with-parent implies --foreground: a fork would clear the signal. */
+        exit_with_parent,
+        enter_background,
+        /* Threads inherit the attributes.  A fork copies neither threads nor memory locks. */
+        set_attributes,
+        start_disk,
+        start_server,
+        /* Memory that root has locked stays locked when the process becomes a user who may not
+         * lock so much.  All threads become that user at once, before there is a client. */
+        lock_program,
+        become_user,
+        adopt_streams,
+        /* Clients can connect: let everybody know.  The number of the process is the final one. */
+        program_write_stats,
+        write_pidfile,
+        leave_terminal,
+        start_command,
+    };
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
+        if (steps[i](program) < 0)
+            return -1;
+    return 0;
+}
