@@ -29,8 +29,8 @@
 #include "tally.h"
 
 enum { REQUEST = 28, REPLY = 16, RECEIVE_MAX = 256 << 10 };
-/* Replies of 16 bytes to all that is in flight must fit into a socket, or both ends would wait.
- */
+/* Replies of 16 bytes to all that is in flight must fit into a socket, or both ends would
+ * wait. */
 enum { IN_FLIGHT_MAX = 128, BLOCK_MAX = 32 << 20 };
 
 struct job {

@@ -48,7 +48,7 @@ struct conn {
     uint64_t cursor, first_block, blocks;
     struct slot *slots;
     unsigned *free, free_count;
-    char *heads;    /* of WIRE_REQUEST_MAX each */
+    char *heads;    /* of CLIENT_REQUEST_MAX each */
     char *payloads; /* a block per slot, only where content matters */
     struct iovec *iov;
     unsigned iov_first, iov_count;
@@ -58,7 +58,7 @@ struct conn {
     uint32_t payload_left;
     bool is_data, is_last;
     unsigned carry_count;
-    char carry[WIRE_HEAD_MAX];
+    char carry[CLIENT_HEAD_MAX];
 };
 
 struct driver {
@@ -155,9 +155,9 @@ static char *add_request(struct driver *d, struct conn *c, char *head)
     struct slot *slot = &c->slots[number];
     const uint64_t block = choose_block(d, c);
     const bool is_write = random_below(d, 100) >= job->read_percent;
-    struct wire_request request = {.offset = job->offset + block * job->block,
-                                   .count = job->block,
-                                   .command = is_write ? WIRE_WRITE : WIRE_READ};
+    struct client_request request = {.offset = job->offset + block * job->block,
+                                     .count = job->block,
+                                     .command = is_write ? NBD_CMD_WRITE : NBD_CMD_READ};
     size_t head_count;
 
     request.cookie = (((slot->cookie >> SLOT_BITS) + 1) << SLOT_BITS) | number;
@@ -168,7 +168,7 @@ static char *add_request(struct driver *d, struct conn *c, char *head)
                           .is_busy = true,
                           .is_write = is_write,
                           .must_match = job->written && is_written(job, block)};
-    head_count = wire_put_request(head, job->style, &request);
+    head_count = client_put_request(head, job->style, &request);
     add_iov(c, head, head_count);
     if (is_write) {
         char *payload = job->written ? c->payloads + (size_t)number * job->block : d->content;
@@ -249,7 +249,7 @@ static void finish(struct driver *d, struct conn *c, struct slot *slot)
 }
 
 static struct slot *slot_of(const struct driver *d, struct conn *c,
-                            const struct wire_reply *reply)
+                            const struct client_reply *reply)
 {
     const uint64_t number = reply->cookie & ((1 << SLOT_BITS) - 1);
     struct slot *slot = &c->slots[number];
@@ -257,12 +257,12 @@ static struct slot *slot_of(const struct driver *d, struct conn *c,
     if (number >= d->job->in_flight || !slot->is_busy || slot->cookie != reply->cookie)
         errx(EXIT_FAILURE, "a reply to no request: cookie %#llx",
              (unsigned long long)reply->cookie);
-    if (d->job->style == WIRE_EXTENDED && reply->request_offset != slot->offset)
+    if (d->job->style == CLIENT_EXTENDED && reply->request_offset != slot->offset)
         errx(EXIT_FAILURE, "a reply with another request's offset");
     return slot;
 }
 
-static void take_content(struct driver *d, struct slot *slot, const struct wire_reply *reply)
+static void take_content(struct driver *d, struct slot *slot, const struct client_reply *reply)
 {
     static const char zeroes[16]; /* 15 bytes of the pattern in a row are never all zero */
     const uint64_t from =
@@ -272,7 +272,7 @@ static void take_content(struct driver *d, struct slot *slot, const struct wire_
         from > d->job->block || reply->count > d->job->block - from)
         errx(EXIT_FAILURE, "a chunk of content that was not asked for");
     slot->left -= reply->count;
-    if (reply->kind == WIRE_REPLY_HOLE && slot->must_match &&
+    if (reply->kind == CLIENT_REPLY_HOLE && slot->must_match &&
         !pattern_matches(zeroes, reply->offset, reply->count < 16 ? reply->count : 16, false))
         d->tally.mismatches++;
 }
@@ -280,28 +280,28 @@ static void take_content(struct driver *d, struct slot *slot, const struct wire_
 /* Returns how many of COUNT bytes were used; 0: a head needs more of them. */
 static size_t take_head(struct driver *d, struct conn *c, const char *p, size_t count)
 {
-    struct wire_reply reply;
-    const size_t used = wire_get_reply(p, count, d->job->style, &reply);
+    struct client_reply reply;
+    const size_t used = client_get_reply(p, count, d->job->style, &reply);
     struct slot *slot;
 
     if (used == 0)
         return 0;
     slot = slot_of(d, c, &reply);
-    if (reply.kind == WIRE_REPLY_SIMPLE && !slot->is_write && d->job->style != WIRE_SIMPLE)
+    if (reply.kind == CLIENT_REPLY_SIMPLE && !slot->is_write && d->job->style != CLIENT_SIMPLE)
         errx(EXIT_FAILURE, "a simple reply to a read");
-    if (reply.kind == WIRE_REPLY_SIMPLE && !reply.error && !slot->is_write) {
-        reply.kind = WIRE_REPLY_DATA;
+    if (reply.kind == CLIENT_REPLY_SIMPLE && !reply.error && !slot->is_write) {
+        reply.kind = CLIENT_REPLY_DATA;
         reply.offset = slot->offset;
         reply.count = reply.payload = d->job->block;
     }
-    if (reply.kind == WIRE_REPLY_DATA || reply.kind == WIRE_REPLY_HOLE)
+    if (reply.kind == CLIENT_REPLY_DATA || reply.kind == CLIENT_REPLY_HOLE)
         take_content(d, slot, &reply);
-    if (reply.error || reply.kind == WIRE_REPLY_ERROR)
+    if (reply.error || reply.kind == CLIENT_REPLY_ERROR)
         slot->is_bad = true;
     c->receiving = slot;
     c->data_offset = reply.offset;
     c->payload_left = reply.payload;
-    c->is_data = reply.kind == WIRE_REPLY_DATA;
+    c->is_data = reply.kind == CLIENT_REPLY_DATA;
     c->is_last = reply.is_done;
     if (c->payload_left == 0 && c->is_last)
         finish(d, c, slot);
@@ -457,7 +457,7 @@ static void begin_conn(const struct drive_job *job, struct conn *c, int fd, unsi
                        .slots = allocate(depth, sizeof *c->slots),
                        .free = allocate(depth, sizeof *c->free),
                        .free_count = depth,
-                       .heads = allocate(depth, WIRE_REQUEST_MAX),
+                       .heads = allocate(depth, CLIENT_REQUEST_MAX),
                        .iov = allocate(2 * (size_t)depth, sizeof *c->iov)};
     for (unsigned i = 0; i < depth; i++)
         c->free[i] = depth - 1 - i;

@@ -13,11 +13,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "client.h"
 #include "tally.h"
-#include "wire.h"
 
 struct drive_job {
-    enum wire_style style;
+    enum client_style style;
     unsigned connections; /* of all drivers */
     unsigned in_flight;   /* requests, per connection */
     uint32_t block;

@@ -25,8 +25,8 @@
 #include <unistd.h>
 
 #include "disk/disk.h"
-#include "text/reason.h"
 #include "places.h"
+#include "text/reason.h"
 
 enum { CONTENT = 1 << 20, BLOCK_MAX = 256 << 10, THREADS_MAX = 64, LOOK_AT_CLOCK_EVERY = 16 };
 
@@ -62,25 +62,29 @@ struct worker {
 
 static char content[CONTENT + BLOCK_MAX];
 
-static _Noreturn void die(const char *what, int error) {
+static _Noreturn void die(const char *what, int error)
+{
     fprintf(stderr, "engine: %s: %s\n", what, strerror(error));
     exit(EXIT_FAILURE);
 }
 
-static double now(void) {
+static double now(void)
+{
     struct timespec t;
 
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static void make_content(void) {
+static void make_content(void)
+{
     for (size_t i = 0; i < sizeof content; i++)
         content[i] = (char)('a' + place(i, 40) % 16);
 }
 
 static int do_one(struct disk *disk, const struct job *job, uint64_t offset, uint64_t i,
-                  char *buf) {
+                  char *buf)
+{
     const char *from = content + i * 64 % CONTENT;
     int error;
 
@@ -97,7 +101,8 @@ static int do_one(struct disk *disk, const struct job *job, uint64_t offset, uin
 }
 
 /* Blocks of a share come in places' order, or one after another, and round again. */
-static void *work(void *opaque) {
+static void *work(void *opaque)
+{
     struct worker *w = opaque;
     const unsigned bits = place_bits(w->blocks);
     const uint64_t once_over = w->job->is_random ? UINT64_C(1) << bits : w->blocks;
@@ -123,7 +128,8 @@ static void *work(void *opaque) {
 }
 
 static double ns_per_op(struct disk *disk, const struct job *job, unsigned threads,
-                        double seconds) {
+                        double seconds)
+{
     struct worker workers[THREADS_MAX];
     const uint64_t share = disk_size(disk) / job->block / threads;
     const double start = now();
@@ -146,7 +152,8 @@ static double ns_per_op(struct disk *disk, const struct job *job, unsigned threa
     return (now() - start) * 1e9 * threads / (double)(done ? done : 1);
 }
 
-static struct disk *new_disk(const struct disk_options *options) {
+static struct disk *new_disk(const struct disk_options *options)
+{
     struct disk *disk;
     int error = disk_create(options, &disk);
 
@@ -158,7 +165,8 @@ static struct disk *new_disk(const struct disk_options *options) {
 }
 
 static void print_row(const char *allocator, const struct disk_options *options, unsigned threads,
-                      double seconds) {
+                      double seconds)
+{
     struct disk *disk = NULL;
 
     printf("%-10s %7u", allocator, threads);
@@ -174,7 +182,8 @@ static void print_row(const char *allocator, const struct disk_options *options,
     disk_destroy(disk);
 }
 
-static void print_header(void) {
+static void print_header(void)
+{
     printf("%-10s %7s", "ns per op", "threads");
     for (size_t i = 0; i < JOBS; i++)
         printf(" %10s", jobs[i].name);
@@ -182,7 +191,8 @@ static void print_header(void) {
 }
 
 static void print_allocator(const char *allocator, uint64_t size, unsigned threads,
-                            double seconds) {
+                            double seconds)
+{
     struct disk_options options = {.size = size, .level = DISK_LEVEL_DEFAULT};
     struct reason reason;
 
@@ -195,7 +205,8 @@ static void print_allocator(const char *allocator, uint64_t size, unsigned threa
         print_row(allocator, &options, threads, seconds);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     static const char *const all[] = {"sparse", "malloc", "zstd"};
     long threads = sysconf(_SC_NPROCESSORS_ONLN);
     uint64_t size = UINT64_C(256) << 20;

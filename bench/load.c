@@ -119,10 +119,10 @@ static void set_flag(struct options *o, int c)
 {
     switch (c) {
     case 'S':
-        o->job.style = WIRE_STRUCTURED;
+        o->job.style = CLIENT_STRUCTURED;
         break;
     case 'E':
-        o->job.style = WIRE_EXTENDED;
+        o->job.style = CLIENT_EXTENDED;
         break;
     case 'u':
         o->job.is_unbatched = true;
@@ -238,8 +238,8 @@ static int *connect_all(struct options *o)
         errx(EXIT_FAILURE, "out of memory");
     allow_files(count);
     for (unsigned i = 0; i < count; i++) {
-        fds[i] = wire_connect(o->address);
-        size = wire_handshake(fds[i], o->job.style);
+        fds[i] = client_connect(o->address);
+        size = client_handshake(fds[i], o->job.style);
     }
     if (o->job.offset < size && !o->job.range)
         o->job.range = size - o->job.offset;
@@ -282,9 +282,9 @@ static size_t make_stalled_batch(const struct stall *stall, char *batch, uint64_
     char *p = batch;
 
     for (unsigned i = 0; i < STALLED_BATCH; i++) {
-        const struct wire_request request = {.cookie = cookie + i, .count = STALLED_BLOCK};
+        const struct client_request request = {.cookie = cookie + i, .count = STALLED_BLOCK};
 
-        p += wire_put_request(p, stall->job->style, &request);
+        p += client_put_request(p, stall->job->style, &request);
     }
     return (size_t)(p - batch);
 }
@@ -292,7 +292,7 @@ static size_t make_stalled_batch(const struct stall *stall, char *batch, uint64_
 /* All send the same batches; at[] is how many bytes of its current one each has sent. */
 static void send_stalled(struct stall *stall, struct pollfd *ready, size_t *at)
 {
-    char batch[STALLED_BATCH * WIRE_REQUEST_MAX];
+    char batch[STALLED_BATCH * CLIENT_REQUEST_MAX];
     const size_t size = make_stalled_batch(stall, batch, 0);
 
     for (unsigned i = 0; i < stall->count; i++) {

@@ -29,8 +29,8 @@ static inline void pattern_fill(char *to, uint64_t offset, size_t count)
     }
 }
 
-/* Whether COUNT bytes of the word that holds OFFSET, all in this one word, are as they should be.
- */
+/* Whether COUNT bytes of the word that holds OFFSET, all in this one word, are as they should
+ * be. */
 static inline bool pattern_matches_word(const char *from, uint64_t offset, size_t count,
                                         bool may_be_zero)
 {

@@ -12,7 +12,8 @@
 
 #include <stdint.h>
 
-static inline uint64_t place(uint64_t i, unsigned bits) {
+static inline uint64_t place(uint64_t i, unsigned bits)
+{
     static const uint64_t odd[] = {0xff51afd7ed558ccd, 0xc4ceb9fe1a85ec53, 0x9e3779b97f4a7c15};
     const uint64_t mask = bits < 64 ? (UINT64_C(1) << bits) - 1 : UINT64_MAX;
 
@@ -25,7 +26,8 @@ static inline uint64_t place(uint64_t i, unsigned bits) {
 }
 
 /* The fewest bits that can number things 0 to count - 1. */
-static inline unsigned place_bits(uint64_t count) {
+static inline unsigned place_bits(uint64_t count)
+{
     unsigned bits = 0;
 
     while (bits < 63 && (UINT64_C(1) << bits) < count)

@@ -38,19 +38,22 @@ struct job {
     uint64_t disk_pages;
 };
 
-static _Noreturn void die(const char *what) {
+static _Noreturn void die(const char *what)
+{
     fprintf(stderr, "scatter: %s\n", what);
     exit(EXIT_FAILURE);
 }
 
-static double now(void) {
+static double now(void)
+{
     struct timespec t;
 
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static void open_data(const char *path, struct job *job) {
+static void open_data(const char *path, struct job *job)
+{
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
 
@@ -63,7 +66,8 @@ static void open_data(const char *path, struct job *job) {
     close(fd);
 }
 
-static void open_disk(const char *uri, struct job *job) {
+static void open_disk(const char *uri, struct job *job)
+{
     int64_t size;
 
     job->nbd = nbd_create();
@@ -76,14 +80,16 @@ static void open_disk(const char *uri, struct job *job) {
 }
 
 /* 1 retires the command (libnbd(3), "Completion callbacks"). */
-static int completed(void *opaque, int *error) {
+static int completed(void *opaque, int *error)
+{
     (void)opaque;
     if (*error)
         die(strerror(*error));
     return 1;
 }
 
-static void issue(const struct job *job, uint64_t i) {
+static void issue(const struct job *job, uint64_t i)
+{
     const nbd_completion_callback done = {.callback = completed};
     uint64_t page = place(i, place_bits(job->disk_pages));
     const char *content = job->data + (i % job->data_pages) * PAGE;
@@ -99,7 +105,8 @@ static void issue(const struct job *job, uint64_t i) {
         die(nbd_get_error());
 }
 
-static uint64_t run(const struct job *job) {
+static uint64_t run(const struct job *job)
+{
     const double deadline = now() + job->seconds_max;
     uint64_t n = 0;
 
@@ -117,7 +124,8 @@ static uint64_t run(const struct job *job) {
     return n;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     struct job job = {0};
     double start;
     uint64_t n;

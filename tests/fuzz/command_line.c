@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* Command lines, a word a line.  What is accepted is within its limits, points into the words,
- * and is understood in the same way when it is written out in full; what is refused has a reason.
- */
+ * and is understood in the same way when it is written out in full; what is refused has a
+ * reason. */
 
 #include <inttypes.h>
 #include <stdarg.h>

@@ -62,8 +62,8 @@ struct peer {
 /* A client connects. */
 void peer_connect(struct peer *peer);
 
-/* Go on for as long as there is something to be done with what is open.  True: still connected.
- */
+/* Go on for as long as there is something to be done with what is open.  True: still
+ * connected. */
 bool peer_run(struct peer *peer);
 
 /* The server stops. */

@@ -244,8 +244,8 @@ static int check_told(struct telling *t, const struct window *w, uint64_t at, ui
     return 0;
 }
 
-/* What is told has to be right wherever a window overlaps it; outside of windows are only holes.
- */
+/* What is told has to be right wherever a window overlaps it; outside of windows are only
+ * holes. */
 static int check_told_windows(struct telling *t, uint64_t at, uint64_t end, bool hole)
 {
     const struct model *m = t->m;

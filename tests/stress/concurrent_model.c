@@ -54,8 +54,8 @@
 
 enum { GROUPS = 4, CELL_MAX = 64, WRITERS_MAX = 8, PAGES_MAX = 2048, HELD_UP_ONE_IN = 12 };
 
-/* Widths of cells, by page: one that shares its words of memory with others, two that straddle.
- */
+/* Widths of cells, by page: one that shares its words of memory with others, two that
+ * straddle. */
 static const uint32_t widths[] = {16, 1, 5, 64};
 
 struct shape {

@@ -33,12 +33,12 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "../bench/wire.h"
+#include "../bench/client.h"
 #include "server/host/log.h"
 #include "server/session/server.h"
 
 enum { CLIENTS = 6, DEPTH = 6, LOOPS = 2, ROUND_EACH = 2000, HANG_SECONDS = 120 };
-enum { BYTES_MAX = RANGE_MAX * SECTOR, OUT_SIZE = DEPTH * (WIRE_REQUEST_MAX + BYTES_MAX) };
+enum { BYTES_MAX = RANGE_MAX * SECTOR, OUT_SIZE = DEPTH * (CLIENT_REQUEST_MAX + BYTES_MAX) };
 
 struct shape {
     const char *name;
@@ -66,7 +66,7 @@ struct client {
     struct run *run;
     struct log *log;
     int fd;
-    enum wire_style style;
+    enum client_style style;
     pthread_t sender, receiver;
     struct prng prng; /* the sender's */
     sem_t free;       /* slots */
@@ -115,27 +115,27 @@ static struct slot *take_slot(struct client *c)
     return slot;
 }
 
-static enum wire_command some_zeroing(struct prng *prng, unsigned *flags)
+static enum nbd_command_type some_zeroing(struct prng *prng, unsigned *flags)
 {
     uint64_t dice = prng_below(prng, 16);
     if (dice == 0)
-        *flags = WIRE_FLAG_NO_HOLE;
-    return dice < 7 ? WIRE_WRITE_ZEROES : dice < 14 ? WIRE_TRIM : WIRE_WRITE;
+        *flags = NBD_CMD_FLAG_NO_HOLE;
+    return dice < 7 ? NBD_CMD_WRITE_ZEROES : dice < 14 ? NBD_CMD_TRIM : NBD_CMD_WRITE;
 }
 
 static void put_request(struct client *c, const struct slot *slot)
 {
     const struct event *event = &c->log->events[slot->event];
-    struct wire_request request = {
+    struct client_request request = {
         .cookie = (uint64_t)(slot - c->slots),
         .offset = c->run->base + (uint64_t)event->first * SECTOR,
         .count = event->count * SECTOR,
-        .command = event->kind == EVENT_READ ? WIRE_READ : WIRE_WRITE,
+        .command = event->kind == EVENT_READ ? NBD_CMD_READ : NBD_CMD_WRITE,
     };
     if (event->kind == EVENT_ZERO)
         request.command = some_zeroing(&c->prng, &request.flags);
-    c->out_count += wire_put_request((char *)c->out + c->out_count, c->style, &request);
-    if (request.command != WIRE_WRITE)
+    c->out_count += client_put_request((char *)c->out + c->out_count, c->style, &request);
+    if (request.command != NBD_CMD_WRITE)
         return;
     if (event->kind == EVENT_ZERO)
         memset(c->out + c->out_count, 0, request.count);
@@ -181,11 +181,11 @@ static void receive_more(struct client *c)
     c->in_end += (size_t)n;
 }
 
-static void receive_reply(struct client *c, struct wire_reply *reply)
+static void receive_reply(struct client *c, struct client_reply *reply)
 {
     size_t used;
-    while ((used = wire_get_reply((const char *)c->in + c->in_at, c->in_end - c->in_at, c->style,
-                                  reply)) == 0)
+    while ((used = client_get_reply((const char *)c->in + c->in_at, c->in_end - c->in_at,
+                                    c->style, reply)) == 0)
         receive_more(c);
     c->in_at += used;
 }
@@ -203,13 +203,13 @@ static void receive_data(struct client *c, uint8_t *to, size_t count)
     }
 }
 
-static void take_content(struct client *c, struct slot *slot, struct wire_reply *reply)
+static void take_content(struct client *c, struct slot *slot, struct client_reply *reply)
 {
     const struct event *event = &c->log->events[slot->event];
     uint64_t offset = c->run->base + (uint64_t)event->first * SECTOR;
-    if (reply->kind == WIRE_REPLY_NONE)
+    if (reply->kind == CLIENT_REPLY_NONE)
         return;
-    if (reply->kind == WIRE_REPLY_SIMPLE) {
+    if (reply->kind == CLIENT_REPLY_SIMPLE) {
         reply->offset = offset;
         reply->count = event->kind == EVENT_READ ? event->count * SECTOR : 0;
     } else if (event->kind != EVENT_READ) {
@@ -218,7 +218,7 @@ static void take_content(struct client *c, struct slot *slot, struct wire_reply 
     uint64_t at = reply->offset - offset, size = (uint64_t)event->count * SECTOR;
     if (at > size || reply->count > size - at)
         errx(EXIT_FAILURE, "content beyond the request");
-    if (reply->kind == WIRE_REPLY_HOLE)
+    if (reply->kind == CLIENT_REPLY_HOLE)
         memset(slot->bytes + at, 0, reply->count);
     else
         receive_data(c, slot->bytes + at, reply->count);
@@ -228,7 +228,7 @@ static void *receiver(void *opaque)
 {
     struct client *c = opaque;
     for (size_t answered = 0; answered < c->log->event_max;) {
-        struct wire_reply reply;
+        struct client_reply reply;
         receive_reply(c, &reply);
         struct slot *slot = reply.cookie < DEPTH ? &c->slots[reply.cookie] : NULL;
         if (slot == NULL || !atomic_load_explicit(&slot->busy, memory_order_acquire))
@@ -285,7 +285,7 @@ static void connect_client(struct client *c, struct run *run, unsigned number)
     const struct timeval patience = {.tv_sec = HANG_SECONDS};
     c->run = run;
     c->log = &run->history.logs[number];
-    c->style = (enum wire_style)(number % 3);
+    c->style = (enum client_style)(number % 3);
     prng_init(&c->prng, test_seed(), number);
     assert_int_equal(sem_init(&c->free, 0, DEPTH), 0);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
@@ -293,7 +293,7 @@ static void connect_client(struct client *c, struct run *run, unsigned number)
     c->fd = fds[1];
     setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    assert_int_equal(wire_handshake(c->fd, c->style), disk_size(run->disk));
+    assert_int_equal(client_handshake(c->fd, c->style), disk_size(run->disk));
 }
 
 static void run_round(struct run *run, struct client *clients, struct verdict *verdict)

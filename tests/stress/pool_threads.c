@@ -161,8 +161,8 @@ static struct held remove_any(struct taker *t)
     return held;
 }
 
-/* Takers take more often than they give, until they hold all they can.  Now and then one gives most
- * of its cells back at once, so that whole granules become free. */
+/* Takers take more often than they give, until they hold all they can.  Now and then one gives
+ * most of its cells back at once, so that whole granules become free. */
 static void taker_step(struct taker *t)
 {
     struct held held;

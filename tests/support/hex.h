@@ -30,8 +30,8 @@ static inline unsigned hex_digit(char c)
     return digit ? (unsigned)(digit - digits) : 0;
 }
 
-/* Take one item, which begins at *text, and tell its bytes: all of 'text', else one.  0: a blank.
- */
+/* Take one item, which begins at *text, and tell its bytes: all of 'text', else one.  0: a
+ * blank. */
 static inline size_t hex_item(const char **text, uint8_t *at)
 {
     const char *from = *text;

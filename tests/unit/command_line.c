@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* command_line_parse: every word ends up in the field that it is for, the last one counts, and what is
- * refused is refused in one line that says what would have been accepted. */
+/* command_line_parse: every word ends up in the field that it is for, the last one counts, and
+ * what is refused is refused in one line that says what would have been accepted. */
 
 #include "support/support.h"
 

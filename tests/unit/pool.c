@@ -87,8 +87,8 @@ static void every_cell_of_the_budget_is_had(void **state)
     pool_destroy(&bench.pool);
 }
 
-/* What is given back singly is neither charged nor resident, and is charged when it is had again.
- */
+/* What is given back singly is neither charged nor resident, and is charged when it is had
+ * again. */
 static void single_granules_go_back(void **state)
 {
     struct bench bench;

@@ -2,9 +2,9 @@
 
 /* pool_check finds planted faults.
  *
- * Each test makes a pool in which every kind of chunk and every state of a cell occurs, breaks one
- * invariant of pool_inside.h by hand, and expects pool_check to name it.  Then it repairs the pool,
- * because pool_destroy verifies the invariants, too, in some builds.
+ * Each test makes a pool in which every kind of chunk and every state of a cell occurs, breaks
+ * one invariant of pool_inside.h by hand, and expects pool_check to name it.  Then it repairs the
+ * pool, because pool_destroy verifies the invariants, too, in some builds.
  *
  *     chunk   0        1      2        3         4      5
  *             hollow   full   vacant   partial   full   fresh
