@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* os/bytes - copying to and from pages that others may be writing
+/* os/bytes - memory that several threads write without a lock
  *
- * Two clients may write the same bytes at once, and NBD lets either win: such a race is theirs,
- * and harmless, as long as nothing but the bytes depends on it.  So what a page holds is read and
- * written through these functions only.  They are the C library's, except for the thread
- * sanitizer, which is to keep quiet about the bytes of pages and about nothing else: there each
- * byte is an atomic.
+ * The bytes of a disk's pages are such memory.  Two clients may write the same bytes at the same
+ * time, and NBD does not say which of them wins.  Such a race is the clients' affair.  It is
+ * harmless as long as nothing depends on its outcome but these bytes.  So the bytes of pages are
+ * read and written by these functions only.
+ *
+ * They are functions of the C library.  In builds with the thread sanitizer each byte is an
+ * atomic: the sanitizer then reports no race on the bytes of pages, and still every other race.
+ * The atomics are relaxed: the bytes of pages order nothing.
+ *
+ * A read that overlaps a write in time may return new bytes in some places and old ones in
+ * others. n is in bytes and may be 0.  Any thread may call any function, as long as the page
+ * stays where it is: inside a read section (disk/memory/rcu.h), or as the only owner of the page.
  */
 
 #ifndef NBDRAM_OS_BYTES_H
@@ -20,12 +27,14 @@
 
 #ifdef NBDRAM_TSAN
 
+/* Copy n bytes of a page out. */
 static inline void bytes_load(void *to, const void *page, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         ((char *)to)[i] = __atomic_load_n((const char *)page + i, __ATOMIC_RELAXED);
 }
 
+/* Copy n bytes into a page. */
 static inline void bytes_store(void *page, const void *from, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -38,6 +47,8 @@ static inline void bytes_zero(void *page, size_t n)
         __atomic_store_n((char *)page + i, 0, __ATOMIC_RELAXED);
 }
 
+/* Whether n bytes of a page are all zero.  If another thread writes them meanwhile, the answer
+ * may be out of date already. */
 static inline bool bytes_are_zero(const void *page, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -63,7 +74,7 @@ static inline void bytes_zero(void *page, size_t n)
     memset(page, 0, n);
 }
 
-/* The first byte is zero, and each equals the next. */
+/* True if the first byte is zero and each byte equals the next one. */
 static inline bool bytes_are_zero(const void *page, size_t n)
 {
     const char *p = page;

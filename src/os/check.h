@@ -13,8 +13,8 @@
  *     if (OS_CHECK_ENABLED && pool_check(pool, &reason) < 0)
  *         os_check_failed(reason.text);
  *
- * meson's option self_check decides whether NBDRAM_CHECK is defined.  Its default is yes in builds
- * of type debug and in builds with a sanitizer, and otherwise no.
+ * meson's option self_check decides whether NBDRAM_CHECK is defined.  Its default is yes in
+ * builds of type debug and in builds with a sanitizer, and otherwise no.
  */
 
 #ifndef NBDRAM_OS_CHECK_H

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Control groups nest, and a limit holds for all below it: every group from the process's own up
- * to the root is asked.  A container often sees its own group as the root of /sys/fs/cgroup while
- * /proc/self/cgroup still tells a longer path: paths that do not exist are passed over.  What
- * cannot be opened for want of descriptors or memory is not: without it the answer would be too
- * high. */
+/* Control groups nest, and a group's limit also applies to all groups below it.  So every group
+ * is asked, from the process's own up to the root.  A container often sees its own group as the
+ * root of /sys/fs/cgroup, while /proc/self/cgroup still has the longer path from outside: paths
+ * that do not exist are skipped.  A file that cannot be opened for lack of descriptors or memory
+ * is an error: without its limit the answer would be too high. */
 
 #include "os/machine.h"
 
@@ -14,10 +14,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PATH_SIZE 4400 /* a path of PATH_MAX and what is put around it */
+#define PATH_SIZE 4400 /* PATH_MAX, and room for what is put before and after the path */
 
-/* NULL: errno says why. */
-static FILE *open_text(const char *root, const char *directory, const char *name)
+/* Open root + directory + name.  NULL on failure, with errno set. */
+static FILE *open_below(const char *root, const char *directory, const char *name)
 {
     char path[PATH_SIZE];
     int n = snprintf(path, sizeof path, "%s%s%s", root, directory, name);
@@ -27,32 +27,32 @@ static FILE *open_text(const char *root, const char *directory, const char *name
     return NULL;
 }
 
-/* Why a file could not be opened: -ENOENT, or what may pass. */
-static int why_not_open(void)
+/* After open_below failed: -EMFILE, -ENFILE or -ENOMEM if it may succeed later, else -ENOENT. */
+static int open_error(void)
 {
     return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : -ENOENT;
 }
 
-/* A file that holds one number.  "max" (no limit) is not a number.  0, -ENOENT, or what may pass.
- */
+/* Read a file that holds one number.  0; -ENOENT if there is none ("max", no limit, is not a
+ * number); or an error of open_error. */
 static int read_number(const char *root, const char *directory, const char *name,
                        uint64_t *number)
 {
-    FILE *file = open_text(root, directory, name);
+    FILE *file = open_below(root, directory, name);
     if (!file)
-        return why_not_open();
+        return open_error();
     bool found = fscanf(file, "%" SCNu64, number) == 1;
     fclose(file);
     return found ? 0 : -ENOENT;
 }
 
-/* A file of lines "key number".  Answers like read_number. */
+/* Find the line "key number" in a file and read the number.  Returns what read_number returns. */
 static int read_keyed(const char *root, const char *directory, const char *name, const char *key,
                       uint64_t *number)
 {
-    FILE *file = open_text(root, directory, name);
+    FILE *file = open_below(root, directory, name);
     if (!file)
-        return why_not_open();
+        return open_error();
     bool found = false;
     char line[256];
     size_t length = strlen(key);
@@ -62,18 +62,20 @@ static int read_keyed(const char *root, const char *directory, const char *name,
     return found ? 0 : -ENOENT;
 }
 
-/* The names under which the two versions of control groups tell the same. */
+/* Where the two versions of control groups keep the same facts. */
 struct group_files {
-    const char *mount, *limit, *usage, *inactive;
+    const char *mount;
+    const char *limit, *usage; /* files in a group's directory */
+    const char *inactive;      /* key in its memory.stat: clean page cache and the like */
 };
 static const struct group_files version1 = {"/sys/fs/cgroup/memory", "/memory.limit_in_bytes",
                                             "/memory.usage_in_bytes", "total_inactive_file "};
 static const struct group_files version2 = {"/sys/fs/cgroup", "/memory.max", "/memory.current",
                                             "inactive_file "};
 
-/* 0, or what may pass. */
-static int tighten(struct os_memory_room *room, const char *root, const char *directory,
-                   const struct group_files *files)
+/* Lower room to what one group allows.  0, or an error of open_error that may pass. */
+static int apply_group(struct os_memory_room *room, const char *root, const char *directory,
+                       const struct group_files *files)
 {
     uint64_t limit, usage, inactive = 0;
     int r = read_number(root, directory, files->limit, &limit);
@@ -81,7 +83,7 @@ static int tighten(struct os_memory_room *room, const char *root, const char *di
         r = read_number(root, directory, files->usage, &usage);
     if (r < 0)
         return r == -ENOENT ? 0 : r;
-    /* Not to know this makes the answer too low, which does no harm. */
+    /* If this fails, the answer is too low, which does no harm. */
     read_keyed(root, directory, "/memory.stat", files->inactive, &inactive);
     usage -= inactive < usage ? inactive : usage;
     uint64_t available = limit > usage ? limit - usage : 0;
@@ -92,14 +94,15 @@ static int tighten(struct os_memory_room *room, const char *root, const char *di
     return 0;
 }
 
-static int tighten_up_from(struct os_memory_room *room, const char *root, char *group,
-                           const struct group_files *files)
+/* Apply a group and all groups above it.  `group` is cut off on the way. */
+static int apply_groups_above(struct os_memory_room *room, const char *root, char *group,
+                              const struct group_files *files)
 {
     char directory[PATH_SIZE];
     for (;;) {
         int r = 0, n = snprintf(directory, sizeof directory, "%s%s", files->mount, group);
         if (n > 0 && (size_t)n < sizeof directory)
-            r = tighten(room, root, directory, files);
+            r = apply_group(room, root, directory, files);
         char *slash = strrchr(group, '/');
         if (!slash || r < 0)
             return r;
@@ -107,12 +110,13 @@ static int tighten_up_from(struct os_memory_room *room, const char *root, char *
     }
 }
 
-/* A line is "number:controllers:path"; version 2 has no controllers. */
-static int ask_groups(struct os_memory_room *room, const char *root)
+/* Apply all groups of the process.  A line of /proc/self/cgroup is "number:controllers:path";
+ * version 2 names no controllers. */
+static int apply_own_groups(struct os_memory_room *room, const char *root)
 {
-    FILE *file = open_text(root, "/proc/self/cgroup", "");
+    FILE *file = open_below(root, "/proc/self/cgroup", "");
     if (!file)
-        return why_not_open() == -ENOENT ? 0 : why_not_open();
+        return open_error() == -ENOENT ? 0 : open_error();
     char line[PATH_SIZE];
     int r = 0;
     while (r == 0 && fgets(line, sizeof line, file)) {
@@ -124,9 +128,9 @@ static int ask_groups(struct os_memory_room *room, const char *root)
         *controllers++ = '\0';
         *group++ = '\0';
         if (*controllers == '\0')
-            r = tighten_up_from(room, root, group, &version2);
+            r = apply_groups_above(room, root, group, &version2);
         else if (strstr(controllers, "memory"))
-            r = tighten_up_from(room, root, group, &version1);
+            r = apply_groups_above(room, root, group, &version1);
     }
     fclose(file);
     return r;
@@ -144,5 +148,5 @@ int os_memory_room(const char *root, struct os_memory_room *room)
     room->total = total_kib * 1024;
     room->swap = swap_kib * 1024;
     room->available = available_kib * 1024;
-    return ask_groups(room, root);
+    return apply_own_groups(room, root);
 }

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Newer than some libc's headers that we build with; the numbers are the kernel's. */
+/* Some C libraries' headers that we build with are older than these.  The numbers are Linux's. */
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -22,7 +22,7 @@ size_t os_page_size(void)
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* mmap aligns to pages only: reserve more, and return what lies outside. */
+/* mmap aligns to pages only.  So reserve `align` more, and unmap what lies before and after. */
 int os_memory_reserve(size_t length, size_t align, bool huge, void **base)
 {
     if (length > SIZE_MAX - align)
@@ -57,15 +57,15 @@ int os_memory_discard(void *base, size_t length)
     return madvise(base, length, MADV_DONTNEED_LOCKED) == -1 ? -errno : 0;
 }
 
-/* Advice: a kernel without huge pages refuses it, and everything works, slower. */
+/* The error is ignored: a kernel without huge pages refuses, and all works without them. */
 void os_memory_huge(void *base, size_t length, bool allowed)
 {
     madvise(base, length, allowed ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
-/* Before Linux 5.14: touch each page.  Adding nothing to a byte leaves it as it is, even beside
- * another thread that writes it. */
-static void touch(char *base, size_t length)
+/* Fault each page in by writing to it.  Adding 0 atomically does not change a byte, not even one
+ * that another thread writes at the same time.  Relaxed: it orders nothing. */
+static void touch_pages(char *base, size_t length)
 {
     for (size_t at = 0; at < length; at += os_page_size())
         __atomic_fetch_add(base + at, 0, __ATOMIC_RELAXED);
@@ -75,9 +75,9 @@ int os_memory_populate(void *base, size_t length)
 {
     if (madvise(base, length, MADV_POPULATE_WRITE) == 0)
         return 0;
-    if (errno != EINVAL)
+    if (errno != EINVAL) /* EINVAL: Linux before 5.14 */
         return errno == EFAULT ? -ENOMEM : -errno;
-    touch(base, length);
+    touch_pages(base, length);
     return 0;
 }
 
@@ -86,7 +86,7 @@ int os_memory_lock(void *base, size_t length)
     return mlock(base, length) == -1 ? -errno : 0;
 }
 
-/* The kernel checks the limit before anything else, and "on fault" brings nothing in. */
+/* The kernel checks the limit first; with "on fault" it then brings no page in. */
 int os_memory_may_lock(void *base, size_t length)
 {
     if (mlock2(base, length, MLOCK_ONFAULT) == -1)

@@ -2,9 +2,19 @@
 
 /* os/memory - address space and memory from the system
  *
- * Address space is reserved once, in one piece, and costs nothing; memory is committed into it
- * and discarded again.  Lengths and bases are multiples of os_page_size().  All functions may be
- * called from any thread.  0 or -errno, unless said otherwise.
+ * Address space is reserved once, in one piece, and costs nothing.  Parts of it are committed,
+ * which makes them memory, and discarded again.
+ *
+ *     AFTER                  AN ACCESS        THE RANGE TAKES MEMORY
+ *     os_memory_reserve      faults           no
+ *     os_memory_commit       finds zeroes     where it is touched
+ *     os_memory_discard      finds zeroes     where it is touched again
+ *     os_memory_unreserve    is a mistake     no
+ *
+ * UNITS.  Lengths are in bytes.  Lengths and bases are multiples of os_page_size().
+ * ERRORS.  Functions return 0 or -errno, unless they say otherwise.
+ * THREADS.  Any thread may call any function.  The caller owns the range that it passes: two
+ * threads must not change the same range at once.
  */
 
 #ifndef NBDRAM_OS_MEMORY_H
@@ -17,39 +27,44 @@
 /* The size of the system's own pages: 4 KiB nearly everywhere. */
 size_t os_page_size(void);
 
-/* Reserve address space, aligned to align (a power of two).  Touching it faults until it has been
- * committed.  huge asks for huge pages once it is. */
+/* Reserve address space, aligned to `align` (bytes, a power of two, at least a page).  An access
+ * faults until the range is committed.  huge: as os_memory_huge(allowed), for the whole range.
+ * -ENOMEM if there is not enough address space. */
 int os_memory_reserve(size_t length, size_t align, bool huge, void **base);
+
+/* Return a reserved range, with all memory in it. */
 void os_memory_unreserve(void *base, size_t length);
 
-/* Make reserved memory usable.  It reads as zeroes and takes memory when it is touched. */
+/* Make a reserved range accessible.  It reads as zeroes, and takes memory when it is touched.
+ * -ENOMEM if the kernel cannot split its mappings further. */
 int os_memory_commit(void *base, size_t length);
 
-/* Let memory go back to the system.  It stays committed, and reads as zeroes (or faults in
- * anew) afterwards.  -EINVAL: this kernel cannot do that to locked memory (Linux before 5.18). */
+/* Give the memory of a committed range back to the system.  The range stays committed and reads
+ * as zeroes.  -EINVAL if the range is locked and the kernel cannot do that (Linux before
+ * 5.18). */
 int os_memory_discard(void *base, size_t length);
 
-/* Whether the kernel may back a range with huge pages.  A range from which pages were discarded
- * one by one must not: khugepaged would fill the gaps, and the memory would be back. */
+/* Advise the kernel to back a range with huge pages, or forbid it to.  Forbid it for a range of
+ * which single pages are discarded: khugepaged would fill the gaps, and take the memory again. */
 void os_memory_huge(void *base, size_t length, bool allowed);
 
-/* Fault a committed range in, for writing, without changing what it holds.  -ENOMEM if the
- * memory cannot be had. */
+/* Bring a committed range into memory, writable, without changing its bytes.  Other threads may
+ * write to it at the same time.  -ENOMEM if there is not enough memory. */
 int os_memory_populate(void *base, size_t length);
 
-/* Keep a committed range in memory, faulting in what is not.  Not inherited by fork.
- * -EPERM or -ENOMEM if RLIMIT_MEMLOCK is too low. */
+/* Bring a committed range into memory and keep it there: it is never swapped out.  A child made
+ * by fork does not inherit the lock.  -EPERM or -ENOMEM if RLIMIT_MEMLOCK is too low. */
 int os_memory_lock(void *base, size_t length);
 
-/* Whether os_memory_lock could be allowed for the whole of a reserved range.  Locks nothing.  0
- * or -EPERM. */
+/* Whether the process is allowed to lock all of a reserved range.  It tries: afterwards nothing
+ * in the range is locked.  0 or -EPERM. */
 int os_memory_may_lock(void *base, size_t length);
 
-/* What the process has in memory, in bytes; 0 if the machine does not tell. */
+/* Bytes of the process that are in memory (its resident size); 0 if the kernel does not say. */
 uint64_t os_memory_resident(void);
 
-/* Let go what malloc keeps of memory that was freed, where the C library can.  Some microseconds,
- * and for those who allocate next a page fault. */
+/* Give freed memory that malloc still keeps back to the system, if the C library can.  It takes
+ * some microseconds, and the next allocations some page faults. */
 void os_memory_tidy(void);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* os/sanitizer - NBDRAM_TSAN is defined in builds for the thread sanitizer */
+/* os/sanitizer - defines NBDRAM_TSAN in builds with the thread sanitizer, of gcc or clang */
 
 #ifndef NBDRAM_OS_SANITIZER_H
 #define NBDRAM_OS_SANITIZER_H

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* os/stream - bytes to and from a descriptor, in one system call
+/* os/stream - read and write a descriptor, in one system call
  *
- * As readv and writev of one or more vectors; the kernel need not copy a single one in.  What the
- * vectors point to may be lent by the disk, and written by others meanwhile, as bytes.h says of
- * pages.  The thread sanitizer takes what passes its own readv for an access of ours, so there it
- * is gone around; the calling thread orders nothing by these.  Any thread may call them.
+ * These are readv and writev, for count vectors, at least one.  A single vector goes through read
+ * or write, which saves the kernel from copying the vector in.  They return the number of bytes,
+ * or -1 with errno set.
+ *
+ * The vectors may point to memory lent by the disk, which other threads may write meanwhile
+ * (bytes.h says why that is harmless).  The thread sanitizer's own readv and writev would count
+ * as an access by the calling thread and report that race, so its builds make the system calls
+ * directly.  The sanitizer then sees no order between the threads at the two ends of a stream;
+ * ours need none.
+ *
+ * THREADS.  Any thread may call them.
  */
 
 #ifndef NBDRAM_OS_STREAM_H

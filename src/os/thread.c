@@ -19,7 +19,7 @@ int os_thread_start(pthread_t *thread, void *(*main)(void *), void *arg)
     return -r;
 }
 
-/* On Linux a thread has a niceness of its own. */
+/* On Linux each thread has its own niceness, and a process id here may be a thread's. */
 void os_thread_background(void)
 {
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);
@@ -30,7 +30,7 @@ unsigned os_cpu_count(void)
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0)
         return (unsigned)CPU_COUNT(&set);
-    long count = sysconf(_SC_NPROCESSORS_ONLN); /* more than a cpu_set_t holds */
+    long count = sysconf(_SC_NPROCESSORS_ONLN); /* for more processors than a cpu_set_t holds */
     return count > 0 ? (unsigned)count : 1;
 }
 
@@ -40,14 +40,14 @@ unsigned os_cpu_now(void)
     return cpu < 0 ? 0 : (unsigned)cpu;
 }
 
-int64_t os_clock_fine(void)
+int64_t os_clock_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-int64_t os_clock(void)
+int64_t os_clock_ms(void)
 {
-    return os_clock_fine() / 1000000;
+    return os_clock_ns() / 1000000;
 }

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* os/thread - threads and processors.  Any thread may call any of these. */
+/* os/thread - threads, processors and the clock
+ *
+ * Any thread may call any of these functions.
+ */
 
 #ifndef NBDRAM_OS_THREAD_H
 #define NBDRAM_OS_THREAD_H
@@ -8,20 +11,22 @@
 #include <pthread.h>
 #include <stdint.h>
 
-/* Start a thread that takes no signals: those are for the program's own threads. */
+/* Start a thread with all signals blocked: signals are for the program's own threads.  The caller
+ * joins it.  0, or -errno of pthread_create. */
 int os_thread_start(pthread_t *thread, void *(*main)(void *), void *arg);
 
-/* Let the calling thread give way to others. */
+/* Lower the priority of the calling thread: niceness 10. */
 void os_thread_background(void);
 
-/* Processors that may run this process, at least 1. */
+/* The number of processors that may run this process, at least 1. */
 unsigned os_cpu_count(void);
 
-/* Milliseconds, and nanoseconds, of a clock that only goes forward. */
-int64_t os_clock(void);
-int64_t os_clock_fine(void);
+/* Time of a clock that only goes forward (CLOCK_MONOTONIC). */
+int64_t os_clock_ms(void); /* milliseconds */
+int64_t os_clock_ns(void); /* nanoseconds */
 
-/* The processor that runs the caller now: only good for spreading load. */
+/* The number of the processor that runs the caller.  It may be another one already when this
+ * returns, so it is only good for spreading load.  It may be os_cpu_count() or more. */
 unsigned os_cpu_now(void);
 
 #endif

@@ -22,7 +22,7 @@
 static void take_down(struct program *program)
 {
     /* The command's time runs while the server stops. */
-    int64_t deadline = os_clock() + COMMAND_MILLISECONDS;
+    int64_t deadline = os_clock_ms() + COMMAND_MILLISECONDS;
     captive_terminate(&program->captive);
     if (program->server.loop_count) {
         server_stop(&program->server);

@@ -22,6 +22,6 @@ int program_write_stats(struct program *program)
     if (r < 0 && r != program->stats_error)
         log_error(&program->log, "--stats=%s: %s", program->options.stats, strerror(-r));
     program->stats_error = r;
-    program->stats_due = os_clock() + STATS_MILLISECONDS;
+    program->stats_due = os_clock_ms() + STATS_MILLISECONDS;
     return r;
 }

@@ -40,7 +40,7 @@ struct program {
     int signals; /* descriptor (host/signals.h) */
     enum accepting accepting;
     struct stats_file stats;
-    int64_t stats_due; /* os_clock's time of the next write */
+    int64_t stats_due; /* os_clock_ms's time of the next write */
     int stats_error;   /* the error of the last write, which is in the log: 0 or -errno */
     int status;        /* to exit with */
 };

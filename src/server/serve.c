@@ -53,7 +53,7 @@ static int poll_timeout(const struct program *program)
 {
     int64_t timeout = -1;
     if (program->stats.folder >= 0) {
-        timeout = program->stats_due - os_clock();
+        timeout = program->stats_due - os_clock_ms();
         timeout = timeout < 0 ? 0 : timeout;
     }
     if (program->accepting == ACCEPTING_FAILED && (timeout < 0 || timeout > RETRY_MILLISECONDS))
@@ -115,7 +115,7 @@ void serve(struct program *program)
         if (r > 0 && polled[1].revents)
             drain_events(program->server.open.ended_event);
         accept_connections(program);
-        if (program->stats_due <= os_clock())
+        if (program->stats_due <= os_clock_ms())
             program_write_stats(program);
     }
 }

@@ -2,15 +2,16 @@
 
 /* Threads share a pool that is too small for them.
  *
- *     takers     take cells, mark them with a number that they draw, verify the mark later, and give
- *                the cell back; or pass it on to another taker, which verifies and gives it
+ *     takers     take cells, mark each with a random number, verify the mark later, and give the
+ *                cell back; or pass it on to another taker, which verifies it and gives it back
  *     shrinker   calls pool_shrink without a pause, so that cells come and go between the states
  *                free and absent
  *     checker    calls pool_check without a pause, while the others work
  *
  * The takers together want more than the budget allows: each round has to meet the end of it.
- * `taken` has one flag a cell, to see a cell handed out twice even if nobody writes to it.  After
- * each round all cells are given back, and then the budget must be whole again.
+ * `taken` has a flag for each cell, which shows that a cell is handed out twice even if its bytes
+ * do not.  After each round all cells are given back, and nothing may be charged to the budget
+ * any more.
  *
  * Seen to catch, each in the first round: a taken cell that stays free, a discard that leaves its
  * granules free or takes one too many, a magazine used without its lock or emptied after it, a

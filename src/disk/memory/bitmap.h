@@ -2,8 +2,8 @@
 
 /* bitmap - an array of bits in words of 64
  *
- * Bit i is bit i % 64 of word i / 64.  A range is (first, count).  Nothing is checked, and nothing
- * is atomic: the caller owns the array and excludes other threads.
+ * Bit i is bit i % 64 of word i / 64.  A range is (first, count).  Nothing is checked, and
+ * nothing is atomic: the caller owns the array and excludes other threads.
  */
 
 #ifndef NBDRAM_DISK_MEMORY_BITMAP_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Asking the machine means to read half a dozen files, some 50 microseconds: too long for every
- * 2 MiB.  So an answer of R bytes is good for the next R/16: the closer the end, the more often the
+/* Asking the machine means to read half a dozen files, some 50 microseconds: too long for every 2
+ * MiB.  So an answer of R bytes is good for the next R/16: the closer the end, the more often the
  * machine is asked.  Other processes may take memory in between; the reserve is for that.
  *
  * Asking takes a descriptor, and a server can have given all of them to its clients.  Then the
@@ -105,7 +105,8 @@ int budget_take(struct budget *budget, uint64_t n, enum budget_purpose purpose)
                          : take_from_machine(budget, n, keepback);
 }
 
-/* Taking nothing fails if the part of the keepback that is not for this purpose is used already. */
+/* Taking nothing fails if the part of the keepback that is not for this purpose is used
+ * already. */
 bool budget_allows(struct budget *budget, enum budget_purpose purpose)
 {
     return budget->keepback == 0 || budget_take(budget, 0, purpose) == 0;

@@ -5,12 +5,12 @@
  * A disk asks its budget before it takes memory, so that a full machine is an answer, "no space",
  * and not a visit of the kernel's out-of-memory killer.  With a limit, only the limit counts.
  * Without one, the disk may take what the machine and its control groups can give while a reserve
- * stays free: 1/16 of the memory, at least 32 MiB and at most 1 GiB.  The machine is asked again as
- * memory is taken.
+ * stays free: 1/16 of the memory, at least 32 MiB and at most 1 GiB.  The machine is asked again
+ * as memory is taken.
  *
- * Where pages are compressed, a part of the room, the keepback, is not for new pages.  Half of it is
- * for inflating pages that are stored already, so that they can be written again.  All of it is for
- * packing, which takes memory in order to free more.
+ * Where pages are compressed, a part of the room, the keepback, is not for new pages.  Half of it
+ * is for inflating pages that are stored already, so that they can be written again.  All of it
+ * is for packing, which takes memory in order to free more.
  *
  *     |<------------------ limit, or what the machine can give ------------------->|
  *     |                                                   |<------ keepback ------>|
@@ -66,19 +66,20 @@ int budget_take(struct budget *budget, uint64_t n, enum budget_purpose purpose);
 /* Give back n bytes that were taken, for whatever purpose. */
 void budget_give(struct budget *budget, uint64_t n);
 
-/* Whether memory that was taken earlier, and is free, may be put to that use.  Ask this before each
- * such use.  Otherwise new pages would get the memory that packing frees, while packing itself
- * takes from the keepback, until nothing is left to pack with. */
+/* Whether memory that was taken earlier, and is free, may be put to that use.  Ask this before
+ * each such use.  Otherwise new pages would get the memory that packing frees, while packing
+ * itself takes from the keepback, until nothing is left to pack with. */
 bool budget_allows(struct budget *budget, enum budget_purpose purpose);
 
 /* The most that could be taken in all, counting what is taken already: as the machine is now. */
 uint64_t budget_total(struct budget *budget);
 
-/* The most that could ever be taken in all: if nothing else used the machine's memory and swap. */
+/* The most that could ever be taken in all: if nothing else used the machine's memory and
+ * swap. */
 uint64_t budget_ceiling(const struct budget *budget);
 
-/* Verify the budget, of which the caller knows that `charged` bytes are taken: so no other thread may
- * take or give.  0; or -EUCLEAN and in reason what is wrong. */
+/* Verify the budget, of which the caller knows that `charged` bytes are taken: so no other thread
+ * may take or give.  0; or -EUCLEAN and in reason what is wrong. */
 int budget_check(const struct budget *budget, uint64_t charged, struct reason *reason);
 
 #endif

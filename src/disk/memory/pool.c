@@ -3,9 +3,9 @@
 /* The magazines of a pool, and how a pool is made and unmade.  pool_inside.h has the states of a
  * cell, the invariants and the locks.
  *
- * A thread takes from and gives to the magazine of the processor it runs on.  An empty magazine is
- * filled to one half from the chunks, a full one is emptied to one half: so a thread that takes and
- * gives in turn goes to the chunks, and waits for the pool's lock, once in 32 times at most.
+ * A thread uses the magazine of the processor it runs on.  An empty magazine is filled by half
+ * from the chunks, and a full one returns half to them.  So however a thread takes and gives
+ * cells, it needs the pool's lock at most once in magazine_cells / 2 calls.
  */
 
 #include "disk/memory/pool_inside.h"
@@ -30,7 +30,7 @@ static struct magazine *magazine_here(const struct pool_inside *in)
     return &in->magazines[os_cpu_now() % in->magazine_count];
 }
 
-/* When the chunks have nothing left, other processors' magazines may still hold cells. */
+/* For when the chunks have nothing left: other processors' magazines may still hold cells. */
 static int take_from_any_magazine(struct pool *pool, uint64_t *cell)
 {
     struct pool_inside *in = pool->inside;
@@ -120,7 +120,7 @@ uint64_t pool_cells_used(struct pool *pool)
     pthread_mutex_lock(&in->lock);
     uint64_t used = in->resident - in->free;
     pthread_mutex_unlock(&in->lock);
-    return used > held ? used - held : 0; /* the two were not counted at the same time */
+    return used > held ? used - held : 0; /* they were counted at different times */
 }
 
 uint64_t pool_bytes_charged(struct pool *pool)
@@ -139,12 +139,12 @@ static int reserve_address_space(struct pool *pool)
     struct pool_inside *in = pool->inside;
     size_t chunk = in->options.chunk;
     uint64_t count = in->options.capacity / chunk + (in->options.capacity % chunk != 0);
-    if (count > SIZE_MAX / 8 / chunk) /* 32 bits: four pools and the program have to fit */
+    if (count > SIZE_MAX / 8 / chunk) /* on 32 bits four pools and the program have to fit */
         count = SIZE_MAX / 8 / chunk;
     for (; count > 0; count /= 2) {
         void *base;
         if (os_memory_reserve((size_t)count * chunk, chunk, in->options.huge, &base) == 0) {
-            os_memory_huge(base, chunk, false); /* a small disk shall stay small */
+            os_memory_huge(base, chunk, false); /* so that a small disk takes little memory */
             pool->base = base;
             in->chunk_count = count;
             return 0;
@@ -153,8 +153,8 @@ static int reserve_address_space(struct pool *pool)
     return -ENOMEM;
 }
 
-/* One for each processor.  The thread sanitizer follows a thread that holds up to 64 locks, and
- * pool_check holds all of these. */
+/* One magazine for each processor.  The thread sanitizer fails if a thread holds more than 64
+ * locks, and pool_check holds those of all magazines. */
 static unsigned magazines_wanted(void)
 {
     unsigned count = os_cpu_count();

@@ -20,8 +20,8 @@
  * OWNERSHIP.  A cell belongs to the thread that took it until it is given back.  The pool never
  * reads or writes a cell that is in use.
  *
- * THREADS.  Any thread may call any function at any time, but pool_create and pool_destroy need the
- * pool to themselves.  Taking and giving hold a magazine's lock and sometimes the pool's for
+ * THREADS.  Any thread may call any function at any time, but pool_create and pool_destroy need
+ * the pool to themselves.  Taking and giving hold a magazine's lock and sometimes the pool's for
  * microseconds; giving may also wait for the system to take memory back.
  */
 
@@ -51,9 +51,9 @@ struct pool {
     struct pool_inside *inside; /* pool_inside.h */
 };
 
-/* Make a pool without cells.  If the address space for all of capacity is not to be had, half of it
- * is tried, and so on down to one chunk.  0; or -ENOMEM if that fails too, and then *pool is all
- * zeroes. */
+/* Make a pool without cells.  If the address space for all of capacity is not to be had, half of
+ * it is tried, and so on down to one chunk.  0; or -ENOMEM if that fails too, and then *pool is
+ * all zeroes. */
 int pool_create(const struct pool_options *options, struct pool *pool);
 
 /* Free everything, whether cells are in use or not.  The budget is not told: it ends with its
@@ -80,20 +80,21 @@ static inline void *pool_at(const struct pool *pool, uint64_t cell)
     return pool->base + ((size_t)cell << pool->cell_shift);
 }
 
-/* Give all free memory back to the system and to the budget, and wait until what other threads are
- * giving back is there, too. */
+/* Give all free memory back to the system and to the budget, and wait until what other threads
+ * are giving back is there, too. */
 void pool_shrink(struct pool *pool);
 
 /* The number of cells in use; while other threads take and give, close to it. */
 uint64_t pool_cells_used(struct pool *pool);
 
-/* The bytes that the budget is charged for this pool: cells in use, free cells, and those that the
- * system is taking back. */
+/* The bytes that the budget is charged for this pool: cells in use, free cells, and those that
+ * the system is taking back. */
 uint64_t pool_bytes_charged(struct pool *pool);
 
-/* Verify the pool's invariants (pool_inside.h), under its locks, while other threads may go on using
- * it.  0; or -EUCLEAN and in reason which invariant is broken and where.  Costs a look at each word
- * of the bitmaps, one bit a cell, and all threads wait meanwhile: for tests and debug builds. */
+/* Verify the pool's invariants (pool_inside.h), under its locks, while other threads may go on
+ * using it.  0; or -EUCLEAN and in reason which invariant is broken and where.  Costs a look at
+ * each word of the bitmaps, one bit a cell, and all threads wait meanwhile: for tests and debug
+ * builds. */
 int pool_check(struct pool *pool, struct reason *reason);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The invariants of pool_inside.h as code.  Numbers are those of the list there. */
+/* The invariants of pool_inside.h as code.  A number in a comment is an invariant's number
+ * there. */
 
 #include "disk/memory/pool_inside.h"
 
@@ -10,11 +11,11 @@
 #include "disk/memory/bitmap.h"
 #include "text/reason.h"
 
-/* -EUCLEAN, with the number of an invariant and what was found instead. */
+/* Fill in reason with an invariant's number and what was found instead.  Gives -EUCLEAN. */
 #define BROKEN(reason, number, ...)                                                              \
     reason_set(reason, -EUCLEAN, "pool: invariant " #number ": " __VA_ARGS__)
 
-/* 1: no cell is both free and absent. */
+/* 1: no cell of the chunk is both free and absent. */
 static int check_states(const struct pool_inside *in, uint64_t number, struct reason *reason)
 {
     const struct chunk *chunk = &in->chunks[number];
@@ -29,7 +30,7 @@ static int check_states(const struct pool_inside *in, uint64_t number, struct re
     return 0;
 }
 
-/* 2, 6.  The last words of the bitmaps are counted whole: no bit may be set beyond the end. */
+/* 2 and 6.  The bitmaps are counted by whole words: no bit after the chunk's last may be set. */
 static int check_counts(const struct pool_inside *in, uint64_t number, struct reason *reason)
 {
     const struct chunk *chunk = &in->chunks[number];
@@ -47,7 +48,7 @@ static int check_counts(const struct pool_inside *in, uint64_t number, struct re
     return 0;
 }
 
-/* 2, 3, 4, 6. */
+/* 1 to 4 and 6: what each chunk says of itself, and the sums over all chunks. */
 static int check_chunks(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t free = 0, resident = 0;
@@ -73,9 +74,9 @@ static int check_chunks(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
-/* 3, the other way round: who is on a list says so.  A list whose links agree with each other has
- * no chunk twice; so if all lists together are as long as there are chunks, all chunks are on one.
- */
+/* 3: the chunks on each list belong there.  A list whose links agree with each other does not
+ * have a chunk twice.  So if the lists together have as many chunks as were touched, each of
+ * these is on one list. */
 static int check_lists(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t listed = 0;
@@ -98,8 +99,8 @@ static int check_lists(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
-/* 7.  Only the first fresh chunk is looked at: the others' counts may be terabytes away, and were
- * never touched either. */
+/* 7, for the first fresh chunk only.  There may be millions of others, and looking at
+ * all of them would take long. */
 static int check_fresh(const struct pool_inside *in, struct reason *reason)
 {
     if (in->fresh > in->chunk_count)
@@ -114,6 +115,7 @@ static int check_fresh(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
+/* Whether a cell is also at an earlier place in the magazines. */
 static bool is_held_before(const struct pool_inside *in, unsigned magazine, unsigned at)
 {
     uint64_t cell = in->magazines[magazine].cells[at];
@@ -126,7 +128,7 @@ static bool is_held_before(const struct pool_inside *in, unsigned magazine, unsi
     return false;
 }
 
-/* 1. */
+/* 1, for a cell in a magazine. */
 static int check_held_cell(const struct pool_inside *in, unsigned magazine, unsigned at,
                            struct reason *reason)
 {
@@ -144,7 +146,7 @@ static int check_held_cell(const struct pool_inside *in, unsigned magazine, unsi
     return 0;
 }
 
-/* 1, 8; 9, for which the number of cells in magazines is needed. */
+/* 1 and 8, and 9, which needs the number of cells in magazines. */
 static int check_magazines(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t held = 0;
@@ -167,8 +169,8 @@ static int check_magazines(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
-/* 4, 5.  Others are charged to the same budget.  Relaxed: what this pool was charged, it was
- * charged under the lock. */
+/* 4 and 5.  The budget may hold more than this pool's share, because other pools use it, too.
+ * Relaxed order suffices: this pool's own charges were made under the lock that is held here. */
 static int check_sums(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t charged = in->resident * in->options.cell;
@@ -183,7 +185,7 @@ static int check_sums(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
-/* The caller holds all locks. */
+/* The caller holds the locks of all magazines and of the pool. */
 static int check_all_locked(const struct pool_inside *in, struct reason *reason)
 {
     int r = check_fresh(in, reason);

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The chunks of a pool: where cells come from when a magazine is empty, and where they go when it
- * is full.  pool_inside.h has the states of a cell, the invariants and the locks.
+/* The chunks of a pool.  An empty magazine takes cells from them, and a full one returns cells to
+ * them.  pool_inside.h has the states of a cell, the invariants and the locks.
  *
- * Growing prefers what costs least: a free cell, then an absent granule of a chunk in use, then a
- * vacant chunk, then a fresh one.  When the budget has no room left for a whole chunk, one granule
- * of it is taken.
+ * Growing prefers what costs least: a free cell, then an absent granule of a hollow chunk, then a
+ * vacant chunk, then a fresh one.  When the budget has no room left for a whole chunk, only one
+ * granule of it becomes resident.
  *
- * Shrinking starts when more memory is free than 1/32 of what is resident plus SLACK, and stops at
- * half of that, so that a disk that shrinks and grows again does not fault at every step.  Small
- * cells can be free without making up one free granule: what one sweep could not give back
- * (leftover) does not start the next sweep.
+ * Shrinking starts when more memory is free than 1/32 of what is resident plus SLACK, and stops
+ * at half of that, so that a disk that shrinks and grows again does not fault at every step.
+ * Many small cells can be free without a granule that is free as a whole.  So cells that one
+ * sweep could not give back (leftover) do not count when the start of the next sweep is decided.
  */
 
 #include "disk/memory/pool_inside.h"
@@ -50,7 +50,7 @@ static void list_remove(struct pool_inside *in, struct chunk *chunk)
         chunk->next->previous = chunk->previous;
 }
 
-/* Call this after a chunk's counts have changed: it keeps invariant 3. */
+/* Move a chunk to its list after its counts have changed.  Keeps invariant 3. */
 static void chunk_relist_locked(struct pool_inside *in, struct chunk *chunk)
 {
     enum chunk_list list = chunk_list_for(in, chunk);
@@ -60,7 +60,7 @@ static void chunk_relist_locked(struct pool_inside *in, struct chunk *chunk)
     }
 }
 
-/* Keeps invariant 5. */
+/* Add `change` to the pool's free cells.  Keeps invariant 5. */
 static void change_free_locked(struct pool_inside *in, int64_t change)
 {
     in->free += (uint64_t)change;
@@ -68,9 +68,9 @@ static void change_free_locked(struct pool_inside *in, int64_t change)
         in->leftover = in->free;
 }
 
-/* Growing.  Each function makes cells free, or returns why it cannot. */
+/* Growing.  These functions return 0 or an error of pool_take. */
 
-/* Keeps invariant 6: call this before only a part of a chunk is resident. */
+/* To be called before a part of a chunk becomes resident or absent.  Keeps invariant 6. */
 static void split_locked(struct pool *pool, struct chunk *chunk)
 {
     if (pool->inside->options.huge && !chunk->split)
@@ -78,8 +78,8 @@ static void split_locked(struct pool *pool, struct chunk *chunk)
     chunk->split = true;
 }
 
-/* Make n absent granules of a chunk, beginning with `first`, resident and free, if the budget
- * allows it. */
+/* Charge n absent granules of a chunk, beginning with `first`, to the budget, and make their
+ * cells free. */
 static int charge_locked(struct pool *pool, struct chunk *chunk, uint32_t first, uint32_t n,
                          enum budget_purpose purpose)
 {
@@ -104,7 +104,7 @@ static int charge_locked(struct pool *pool, struct chunk *chunk, uint32_t first,
     return 0;
 }
 
-/* The first absent granule of a chunk that has one. */
+/* Charge the first absent granule of a chunk.  The chunk has one. */
 static int grow_granule_locked(struct pool *pool, struct chunk *chunk,
                                enum budget_purpose purpose)
 {
@@ -117,7 +117,7 @@ static int grow_granule_locked(struct pool *pool, struct chunk *chunk,
                          purpose);
 }
 
-/* All of a vacant chunk. */
+/* Charge all of a vacant chunk. */
 static int grow_chunk_locked(struct pool *pool, struct chunk *chunk, enum budget_purpose purpose)
 {
     struct pool_inside *in = pool->inside;
@@ -127,7 +127,7 @@ static int grow_chunk_locked(struct pool *pool, struct chunk *chunk, enum budget
     return charge_locked(pool, chunk, 0, in->granules_per_chunk, purpose);
 }
 
-/* Make the first fresh chunk vacant. */
+/* Turn the first fresh chunk into a vacant one. */
 static int commit_fresh_locked(struct pool *pool)
 {
     struct pool_inside *in = pool->inside;
@@ -143,7 +143,7 @@ static int commit_fresh_locked(struct pool *pool)
     return 0;
 }
 
-/* Make cells free in the cheapest way there is. */
+/* Make at least one cell free, in the cheapest way there is.  No chunk has a free cell. */
 static int grow_locked(struct pool *pool, enum budget_purpose purpose)
 {
     struct pool_inside *in = pool->inside;
@@ -193,8 +193,8 @@ int pool_take_batch(struct pool *pool, enum budget_purpose purpose, unsigned n, 
 
 /* Shrinking. */
 
-/* Make all cells of n granules, beginning with `first`, free or in use.  The granules are
- * resident, and their cells were all of the other kind. */
+/* Make all cells of n granules, beginning with `first`, free (value is true) or in use.  The
+ * granules are resident, and all these cells were in the other state. */
 static void granules_set_free_locked(struct pool_inside *in, struct chunk *chunk, uint32_t first,
                                      uint32_t n, bool value)
 {
@@ -205,9 +205,9 @@ static void granules_set_free_locked(struct pool_inside *in, struct chunk *chunk
     chunk_relist_locked(in, chunk);
 }
 
-/* Give n free granules back to the system.  It takes its time, so this releases the lock and takes
- * it again; meanwhile the granules count as in use, and belong to this call.  If the system refuses
- * them, they are free again. */
+/* Give n granules without a cell in use back to the system.  Releases the lock and takes it
+ * again, because the system call may take long; meanwhile the granules are marked as in use.  If
+ * the system refuses, they become free again. */
 static void discard_locked(struct pool *pool, struct chunk *chunk, uint32_t first, uint32_t n)
 {
     struct pool_inside *in = pool->inside;
@@ -238,7 +238,8 @@ static bool granule_is_free(const struct pool_inside *in, const struct chunk *ch
                           in->cells_per_granule);
 }
 
-/* Give back each run of free granules.  Releases the lock and takes it again. */
+/* Give back all granules of a chunk whose cells are free, neighbours together.  Releases the lock
+ * and takes it again. */
 static void shrink_chunk_locked(struct pool *pool, struct chunk *chunk)
 {
     struct pool_inside *in = pool->inside;

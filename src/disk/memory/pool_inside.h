@@ -1,65 +1,68 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* pool_inside - what the files of the pool share, and nobody else includes
+/* pool_inside - what the files of the pool share, and no other file of src/ includes
  *
  *     pool.c         magazines; making and unmaking the pool; the functions of pool.h
- *     pool_chunk.c   the chunks behind the magazines: growing and shrinking
+ *     pool_chunk.c   chunks, where the magazines get their cells: growing and shrinking
  *     pool_check.c   verifies the invariants below
  *
- * THE STATE OF A CELL, and the functions that change it:
+ * THE STATES OF A CELL, and the functions that change them:
  *
- *                pool_take                   pool_take_batch             charge
- *             <-------------              <-------------            <-------------
- *     in use                 in a magazine                   free                   absent
- *             ------------->              ------------->            ------------->
- *                pool_give                   pool_give_batch             discard
+ *               pool_take                   pool_take_batch             charge_locked
+ *             <-----------               <-----------------           <---------------
+ *     in use               in a magazine                      free                     absent
+ *             ----------->               ----------------->           --------------->
+ *               pool_give                   pool_give_batch             discard_locked
  *
- * pool_give_batch can also make a cell free that was in use, and pool_take_batch the other way
- * round: a pool of large cells has no magazines.
+ *     STATE           FREE BIT OF THE CELL   ABSENT BIT OF ITS GRANULE   ITS NUMBER IS IN
+ *     in use          0                      0                           no magazine
+ *     in a magazine   0                      0                           one magazine
+ *     free            1                      0                           no magazine
+ *     absent          0                      1                           no magazine
  *
- *     STATE           ITS FREE BIT   ITS GRANULE'S ABSENT BIT
- *     in use               0                   0                 in no magazine
- *     in a magazine        0                   0                 in one magazine, once
- *     free                 1                   0
- *     absent               0                   1                 not in memory, not charged
+ * A pool of large cells has no magazines.  Its cells change between "in use" and "free" directly.
  *
- * INVARIANTS.  They hold whenever no thread holds the pool's lock (1 and 8: nor a magazine's):
+ * INVARIANTS.  2 to 7 and 9 hold whenever no thread holds the pool's lock, 1 and 8 whenever no
+ * thread holds a lock of a magazine either.
  *
- *  1. Each cell is in exactly one of the four states.  Cells of a granule that is being discarded,
- *     and cells on their way from a magazine to their chunk, count as in use.
- *  2. A chunk's `free` counts its free bits, its `absent` counts its absent bits, and
+ *  1. Each cell is in exactly one of the four states, and in a magazine at most once.  Two kinds
+ *     of cells count as in use: those of a granule that the system is taking back, and those on
+ *     their way from a magazine to their chunk.
+ *  2. `free` of a chunk is the number of its free bits, `absent` that of its absent bits.  So
  *     free + absent * cells_per_granule + in use + in magazines = cells_per_chunk.
- *  3. A chunk before `fresh` is on exactly one list, and its `list` names it:
+ *  3. Each chunk before `fresh` is on exactly one list, and its `list` says on which:
  *         partial   free > 0
- *         hollow    free = 0, absent > 0, and at least one granule is not absent
+ *         hollow    free = 0; some granules are absent, but not all
  *         vacant    all granules are absent
- *         full      free = 0 and absent = 0 (nothing looks there; every chunk has a list)
- *  4. The pool's `free` is the sum of its chunks' free; `resident` counts the cells that are not
- *     absent; and the budget was charged resident * cell bytes.
+ *         full      free = 0, absent = 0 (no function searches this list)
+ *  4. `free` of the pool is the sum over its chunks.  `resident` is the number of cells that are
+ *     not absent.  The budget is charged for resident cells.
  *  5. leftover <= free.
- *  6. A chunk of which some granules are absent, but not all, is `split`: barred from huge pages.
- *     khugepaged fills the gaps of a range in which a single page is present (max_ptes_none), and
- *     would take back in minutes what TRIM has given.
- *  7. Chunks from `fresh` on were never touched: nothing is free or absent, and they are on no list.
+ *  6. A chunk of which some granules are absent, but not all, is `split`: the kernel may not back
+ *     it with a huge page.  khugepaged fills the gaps of a range in which a single page is
+ *     present (max_ptes_none), and would take back within minutes the memory that TRIM has freed.
+ *  7. Chunk `fresh` and all after it were never touched: no cell is free, no granule is absent,
+ *     and they are on no list.
  *  8. A magazine holds at most magazine_cells cells.
- *  9. Each of the `discards` is of at least one granule.
+ *  9. Each of the `discards` that are under way covers at least one granule.
  *
- * EXCLUSION.  There are two kinds of locks: one of each magazine (m), then that of the pool (P).  A
- * thread that takes both takes the magazine's first.  Neither is held while the system takes memory
- * back: pool_shrink_to marks those granules as in use, so that no other thread touches them.
+ * EXCLUSION.  Each magazine has a lock, and the pool has one.  A thread that needs both takes the
+ * magazine's first.  Neither is held while the system takes memory back: the sweep has marked
+ * those granules as in use, so no other thread touches them.
  *
- *                                 through a     batch   sweep   system takes   pool_check
- *                                 magazine                      memory back
- *     take or give through
- *         a magazine                  m           m       -          -             m
- *     batch to, from chunks           m           P       P          -             P
- *     sweep (pool_shrink_to)          -           P       P          -             P
- *     system takes memory back        -           -       -          -             -
- *     pool_check                      m           P       P          -             P
+ *                                 1    2    3    4    5
+ *     1  take or give a cell
+ *        through a magazine       m    m    -    -    m
+ *     2  move a batch of cells
+ *        to or from chunks        m    p    p    -    p
+ *     3  sweep (pool_shrink_to)   -    p    p    -    p
+ *     4  the system takes
+ *        memory back              -    -    -    -    -
+ *     5  pool_check               m    p    p    -    p
  *
- *     m   exclude each other, if they use the same magazine; pool_check uses all of them
- *     P   exclude each other
- *     -   run concurrently
+ *     m   they exclude each other if they use the same magazine; pool_check uses all of them
+ *     p   they exclude each other
+ *     -   they run concurrently
  */
 
 #ifndef NBDRAM_DISK_MEMORY_POOL_INSIDE_H
@@ -71,12 +74,12 @@
 
 #define MAGAZINE_CELLS 64
 
-/* The lists of chunks, by what a chunk can give: invariant 3. */
+/* The lists of chunks: invariant 3. */
 enum chunk_list {
-    CHUNK_PARTIAL, /* free cells */
-    CHUNK_HOLLOW,  /* absent granules among others */
-    CHUNK_VACANT,  /* absent granules only */
-    CHUNK_FULL,    /* nothing */
+    CHUNK_PARTIAL, /* chunks that have free cells */
+    CHUNK_HOLLOW,  /* chunks without free cells that have absent granules and others */
+    CHUNK_VACANT,  /* chunks of which all granules are absent */
+    CHUNK_FULL,    /* chunks that have nothing to take */
     CHUNK_LISTS,   /* the number of lists */
 };
 
@@ -88,7 +91,8 @@ struct chunk {
     bool split;      /* must not be backed by a huge page */
 };
 
-/* Free cells that one processor holds, so that threads on others do not wait for its lock. */
+/* Cells set aside for the threads of one processor, so that they seldom wait for the pool's
+ * lock. */
 struct magazine {
     _Alignas(64) pthread_mutex_t lock; /* guards what follows */
     unsigned count;
@@ -100,22 +104,22 @@ struct pool_inside {
     struct pool_options options;
     size_t granule; /* bytes */
     uint32_t cells_per_granule, cells_per_chunk, granules_per_chunk;
-    size_t free_words, absent_words; /* words of the bitmaps of one chunk */
+    size_t free_words, absent_words; /* words of each chunk's bitmaps */
     uint64_t chunk_count;
     unsigned magazine_count;
     unsigned magazine_cells; /* the most that a magazine holds; 0: they are not used */
     struct magazine *magazines;
 
-    pthread_mutex_t lock; /* guards what follows */
-    struct chunk *chunks; /* chunk_count of them */
-    uint64_t *free_bits, *absent_bits;
+    pthread_mutex_t lock;              /* guards what follows */
+    struct chunk *chunks;              /* chunk_count of them */
+    uint64_t *free_bits, *absent_bits; /* the bitmaps of all chunks: chunk_free_bits */
     struct chunk *lists[CHUNK_LISTS];
     uint64_t fresh;    /* the first chunk that was never touched */
     uint64_t free;     /* cells, without those in magazines */
     uint64_t resident; /* cells that are not absent */
-    uint64_t leftover; /* free cells that the last sweep found no granule for, at most */
-    unsigned discards; /* runs of granules that the system is taking back */
-    pthread_cond_t discarded;
+    uint64_t leftover; /* free cells that the last sweep should have given back and could not */
+    unsigned discards; /* system calls under way that take granules back */
+    pthread_cond_t discarded; /* one of them has ended */
 };
 
 static inline uint64_t chunk_number(const struct pool_inside *in, const struct chunk *chunk)
@@ -144,20 +148,21 @@ static inline enum chunk_list chunk_list_for(const struct pool_inside *in,
     return chunk->absent ? CHUNK_HOLLOW : CHUNK_FULL;
 }
 
-/* pool_chunk.c.  Each takes the pool's lock; the caller must not hold it. */
+/* These are in pool_chunk.c.  They take the pool's lock, so the caller must not hold it. */
 
-/* Take up to n cells out of one chunk into cells, the lowest last: a magazine hands out its last
- * first, so that a disk filled in order lies in order.  The caller may hold a magazine's lock.  0
- * with *taken from 1 to n, or an error of pool_take. */
+/* Take up to n free cells of one chunk, and grow the pool if there are none.  cells gets their
+ * numbers, the lowest last: a magazine hands out its last cell first, so a disk filled in order
+ * lies in order in memory.  The caller may hold a magazine's lock.  0 and *taken is 1 to n; or an
+ * error of pool_take. */
 int pool_take_batch(struct pool *pool, enum budget_purpose purpose, unsigned n, uint64_t *cells,
                     unsigned *taken);
 
-/* Make n cells free.  If there is more free memory than the pool may keep, give some back to the
- * system; so the caller must hold no magazine's lock. */
+/* Make n cells free.  If more memory is free then than the pool may keep, give some back to the
+ * system.  This takes time, so the caller must not hold a magazine's lock. */
 void pool_give_batch(struct pool *pool, unsigned n, const uint64_t *cells);
 
-/* Give granules back to the system, the emptiest chunks first, until at most `keep` cells are free
- * or no granule is.  The caller must hold no magazine's lock: the system takes its time. */
+/* Give free granules back to the system, the emptiest chunks first, until at most `keep` cells
+ * are free or no whole granule is.  The caller must not hold a magazine's lock. */
 void pool_shrink_to(struct pool *pool, uint64_t keep);
 
 #endif

@@ -13,43 +13,44 @@ char rcu_tsan_grace;
 
 #define THREADS_MAX 256
 
-/* The threads that are registered at the same time are what the library makes room for, and what
- * it keeps when they end. */
-struct crowd {
-    pthread_mutex_t lock;
+/* The library allocates memory for as many threads as are registered at the same time, and keeps
+ * it when they end.  So all threads register, and none ends before all have. */
+struct gathering {
+    pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
-    unsigned there;
-    bool may_go;
+    unsigned registered; /* threads */
+    bool may_end;
 };
 
-static void *stand_there(void *opaque)
+static void *register_and_wait(void *opaque)
 {
-    struct crowd *crowd = opaque;
+    struct gathering *gathering = opaque;
     rcu_enter();
     rcu_leave();
-    pthread_mutex_lock(&crowd->lock);
-    crowd->there++;
-    pthread_cond_broadcast(&crowd->changed);
-    while (!crowd->may_go)
-        pthread_cond_wait(&crowd->changed, &crowd->lock);
-    pthread_mutex_unlock(&crowd->lock);
+    pthread_mutex_lock(&gathering->lock);
+    gathering->registered++;
+    pthread_cond_broadcast(&gathering->changed);
+    while (!gathering->may_end)
+        pthread_cond_wait(&gathering->changed, &gathering->lock);
+    pthread_mutex_unlock(&gathering->lock);
     return NULL;
 }
 
 void rcu_make_room(unsigned threads)
 {
-    struct crowd crowd = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    struct gathering gathering = {.lock = PTHREAD_MUTEX_INITIALIZER,
+                                  .changed = PTHREAD_COND_INITIALIZER};
     pthread_t thread[THREADS_MAX];
     unsigned started = 0;
     while (started < threads && started < THREADS_MAX &&
-           os_thread_start(&thread[started], stand_there, &crowd) == 0)
+           os_thread_start(&thread[started], register_and_wait, &gathering) == 0)
         started++;
-    pthread_mutex_lock(&crowd.lock);
-    while (crowd.there < started)
-        pthread_cond_wait(&crowd.changed, &crowd.lock);
-    crowd.may_go = true;
-    pthread_cond_broadcast(&crowd.changed);
-    pthread_mutex_unlock(&crowd.lock);
+    pthread_mutex_lock(&gathering.lock);
+    while (gathering.registered < started)
+        pthread_cond_wait(&gathering.changed, &gathering.lock);
+    gathering.may_end = true;
+    pthread_cond_broadcast(&gathering.changed);
+    pthread_mutex_unlock(&gathering.lock);
     while (started)
         pthread_join(thread[--started], NULL);
 }

@@ -2,14 +2,22 @@
 
 /* rcu - read sections and grace periods
  *
- * A thread inside a read section may follow numbers it finds in the page table: what leaves the
- * table meanwhile is not reused before every section that could have seen it has ended.  That is
- * a grace period.  A section must not wait for a client, for another section, or for a grace
- * period.
+ * A thread inside a read section may use numbers and addresses that it found in the page table.
+ * What is taken out of the table meanwhile is not reused until every section that could have seen
+ * it has ended.  This wait is a grace period.  A section must not wait for a client, for another
+ * section or for a grace period.  Sections may nest.
  *
- * liburcu's "bp" flavour registers threads by itself, so any thread of the host will do.  The
- * thread sanitizer does not see through the library; it is told what a grace period means: all
- * that was done in sections that have ended happened before what follows it.
+ *     reader                          a thread that takes something away
+ *     rcu_enter()
+ *     finds cell 7 in the table       takes cell 7 out of the table
+ *     uses cell 7                     rcu_wait()  . . . . . . waits for the reader
+ *     rcu_leave()                     . . . . . . . . . . . . returns
+ *                                     frees cell 7
+ *
+ * THREADS.  Any thread may call any function: liburcu's "bp" flavour registers a thread when it
+ * first enters a section.  The thread sanitizer does not see through the library.  Its builds
+ * declare what a grace period means: all that sections which have ended did happened before what
+ * follows it.
  */
 
 #ifndef NBDRAM_DISK_MEMORY_RCU_H
@@ -17,9 +25,10 @@
 
 #include "os/sanitizer.h"
 
-/* Inline, which our licence allows, and which takes liburcu's thread-local variable into our TLS
- * model (meson.build).  Not for the sanitizers: it lays out its own structures misaligned.  Nor
- * for the analyzer, which cannot see that a thread is registered when it needs to be. */
+/* Inline the library's functions, which our licence allows.  This also puts its thread-local
+ * variable into our TLS model (meson.build).  Exceptions are the sanitizers, because the library
+ * misaligns its own structures, and clang's analyzer, which cannot see that threads register
+ * themselves. */
 #if !defined NBDRAM_TSAN && !defined __SANITIZE_ADDRESS__ && !defined __clang_analyzer__
 #define _LGPL_SOURCE
 #endif
@@ -27,14 +36,16 @@
 
 #ifdef NBDRAM_TSAN
 #include <sanitizer/tsan_interface.h>
-extern char rcu_tsan_grace; /* stands for all sections that have ended */
+extern char rcu_tsan_grace; /* its address represents all sections that have ended */
 #endif
 
+/* Begin a read section. */
 static inline void rcu_enter(void)
 {
     urcu_bp_read_lock();
 }
 
+/* End a read section.  What the thread found in it must not be used any more. */
 static inline void rcu_leave(void)
 {
 #ifdef NBDRAM_TSAN
@@ -43,8 +54,9 @@ static inline void rcu_leave(void)
     urcu_bp_read_unlock();
 }
 
-/* Wait for a grace period.  Tens of microseconds; some ten milliseconds beside a section that the
- * scheduler has interrupted. */
+/* Wait for a grace period: until all sections that were open when this was called have ended.
+ * The caller must not be in a section.  It takes tens of microseconds; some ten milliseconds if
+ * the scheduler has interrupted a thread inside a section. */
 static inline void rcu_wait(void)
 {
 #ifndef NBDRAM_BREAK_GRACE
@@ -55,11 +67,11 @@ static inline void rcu_wait(void)
 #endif
 }
 
-/* Make room for that many threads.  The library takes memory when a thread first enters a
+/* Let the library allocate memory for that many threads.  It does so when a thread first enters a
  * section, and aborts if there is none: better now than in the middle of a request.  (Its
- * thread-local variable would be another such case: meson.build has it allocated with the
- * thread.)  Needs threads, so it is to be called after the last fork; if there are none to be
- * had, nothing happens. */
+ * thread-local variable would be another such case; meson.build makes it part of each thread's
+ * initial memory.)  This starts threads, so call it after the last fork.  If they cannot be
+ * started, nothing happens. */
 void rcu_make_room(unsigned threads);
 
 #endif

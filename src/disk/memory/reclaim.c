@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Items are collected in a list of batches, the newest batch first.  A round takes the whole list,
- * waits for one grace period and processes the items: the more items come in, the more of them
- * share one wait.
+/* Items are collected in a list of batches, the newest batch first.  A round takes the whole
+ * list, waits for one grace period and processes the items: the more items come in, the more of
+ * them share one wait.
  *
  * Rounds exclude each other (`running`).  So a thread that runs a round knows that all earlier
  * rounds are over, and this is what reclaim_run promises.
@@ -19,9 +19,9 @@
 
 #define BATCH_ITEMS 168 /* makes a batch 4 KiB */
 
-/* A page found all zero takes one round, each level of nodes that it leaves empty another, and the
- * release of the last node one more.  This limit is above what can follow from one item.  There is
- * one because other threads may hand in new items forever. */
+/* A page found all zero takes one round, each level of nodes that it leaves empty another, and
+ * the release of the last node one more.  This limit is above what can follow from one item.
+ * There is one because other threads may hand in new items forever. */
 #define ROUNDS_MAX 20
 
 struct reclaim_batch {

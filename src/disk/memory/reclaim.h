@@ -2,14 +2,14 @@
 
 /* reclaim - work that has to wait for a grace period
  *
- * Two kinds of words of the page table wait for one: words that were taken out of the table, which
- * are then released, and words that were frozen, which are then examined again (DESIGN.md, "One
- * word a page, and freezing").  Threads hand them in as items.  A thread of its own collects what
- * was handed in, waits for one grace period, and processes all of it.
+ * Two kinds of words of the page table wait for one: words that were taken out of the table,
+ * which are then released, and words that were frozen, which are then examined again (DESIGN.md,
+ * "One word a page, and freezing").  Threads hand them in as items.  A thread of its own collects
+ * what was handed in, waits for one grace period, and processes all of it.
  *
- * THREADS.  Any thread may call any function, but reclaim_create, reclaim_start and reclaim_destroy
- * need the structure to themselves.  A caller must not be inside a read section (rcu.h): the
- * functions may wait for a grace period.
+ * THREADS.  Any thread may call any function, but reclaim_create, reclaim_start and
+ * reclaim_destroy need the structure to themselves.  A caller must not be inside a read section
+ * (rcu.h): the functions may wait for a grace period.
  */
 
 #ifndef NBDRAM_DISK_MEMORY_RECLAIM_H
@@ -28,12 +28,12 @@ struct reclaim_item {
     bool frozen;   /* the word is in the table and frozen; otherwise it was taken out */
 };
 
-/* Process one item: called once for each, after a grace period, outside of a read section, from any
- * thread.  It may hand in more items. */
+/* Process one item: called once for each, after a grace period, outside of a read section, from
+ * any thread.  It may hand in more items. */
 typedef void reclaim_fn(void *opaque, const struct reclaim_item *item);
 
-/* Called by the thread after a second in which nothing was handed in.  It is not called again until
- * something was. */
+/* Called by the thread after a second in which nothing was handed in.  It is not called again
+ * until something was. */
 typedef void reclaim_idle_fn(void *opaque);
 
 struct reclaim {

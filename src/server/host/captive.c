@@ -125,7 +125,7 @@ void captive_wait(struct captive *captive, int64_t deadline)
     sigemptyset(&ended);
     sigaddset(&ended, SIGCHLD);
     while (captive->child && !captive_has_ended(captive, &status)) {
-        int64_t left = deadline - os_clock();
+        int64_t left = deadline - os_clock_ms();
         const struct timespec timeout = {left / 1000, left % 1000 * 1000000};
         if (left <= 0) {
             kill(captive->child, SIGKILL);

@@ -46,7 +46,7 @@ bool captive_has_ended(struct captive *captive, int *status);
 /* Ask the command to end, if one is running. */
 void captive_terminate(struct captive *captive);
 
-/* Wait until the command has ended, if one is running.  It is killed at the deadline (os_clock).
+/* Wait until the command has ended, if one is running.  It is killed at the deadline (os_clock_ms).
  * SIGCHLD must be blocked. */
 void captive_wait(struct captive *captive, int64_t deadline);
 

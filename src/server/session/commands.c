@@ -60,9 +60,9 @@ void commands_zero_slice(struct connection *connection)
     uint64_t from = job->request.offset + job->at, left = job->request.length - job->at;
     uint64_t to_end = (from + job->slice) / COMMANDS_ZERO_SLICE * COMMANDS_ZERO_SLICE - from;
     uint64_t n = left < to_end ? left : to_end;
-    int64_t start = os_clock_fine();
+    int64_t start = os_clock_ns();
     int error = zero_or_trim(connection, &job->request, job->at, n);
-    int64_t took = os_clock_fine() - start;
+    int64_t took = os_clock_ns() - start;
     job->at += n;
     turn_count_nanoseconds(&connection->worker->turn, took);
     if (took < QUICK_SLICE_NANOSECONDS && job->slice < UINT64_MAX / 4)

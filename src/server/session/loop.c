@@ -119,7 +119,7 @@ static void destroy_ended(struct loop *loop)
 static void add_connection(struct loop *loop, struct connection *connection)
 {
     connection_attach(connection, &loop->worker);
-    connection->deadline = os_clock() + (int64_t)loop->service->timeout_seconds * 1000;
+    connection->deadline = os_clock_ms() + (int64_t)loop->service->timeout_seconds * 1000;
     connection->has_deadline = true;
     TAILQ_INSERT_TAIL(&loop->connections, connection, link);
     TAILQ_INSERT_TAIL(&loop->handshaking, connection, handshaking);
@@ -130,7 +130,7 @@ static void stop_connections(struct loop *loop)
 {
     struct connection *connection, *next;
     loop->worker.stopping = true;
-    loop->deadline = os_clock() + STOP_MILLISECONDS;
+    loop->deadline = os_clock_ms() + STOP_MILLISECONDS;
     for (connection = TAILQ_FIRST(&loop->connections); connection; connection = next) {
         next = TAILQ_NEXT(connection, link);
         step_connection(loop, connection);
@@ -162,7 +162,7 @@ static void expire_handshakes(struct loop *loop)
 {
     struct connection *connection;
     while (loop->service->timeout_seconds && (connection = TAILQ_FIRST(&loop->handshaking)) &&
-           connection->deadline <= os_clock()) {
+           connection->deadline <= os_clock_ms()) {
         connection_expire(connection);
         retire_connection(loop, connection);
     }
@@ -170,7 +170,7 @@ static void expire_handshakes(struct loop *loop)
 
 static int milliseconds_until(int64_t deadline)
 {
-    int64_t left = deadline - os_clock();
+    int64_t left = deadline - os_clock_ms();
     return left < 0 ? 0 : left > 1000000 ? 1000000 : (int)left + 1;
 }
 
@@ -202,9 +202,9 @@ static bool should_spin(struct loop *loop)
 
 static int spin_for_events(struct loop *loop, struct epoll_event *events)
 {
-    int64_t end = os_clock_fine() + SPIN_NANOSECONDS;
+    int64_t end = os_clock_ns() + SPIN_NANOSECONDS;
     int n = epoll_wait(loop->epoll, events, EVENTS_MAX, 0);
-    while (n == 0 && os_clock_fine() < end) {
+    while (n == 0 && os_clock_ns() < end) {
         sched_yield(); /* the client may be on this very processor */
         n = epoll_wait(loop->epoll, events, EVENTS_MAX, 0);
     }
@@ -228,7 +228,7 @@ static int wait_for_events(struct loop *loop, struct epoll_event *events)
 static bool has_stopped(const struct loop *loop)
 {
     return loop->worker.stopping &&
-           (TAILQ_EMPTY(&loop->connections) || os_clock() >= loop->deadline);
+           (TAILQ_EMPTY(&loop->connections) || os_clock_ms() >= loop->deadline);
 }
 
 static void *loop_main(void *arg)

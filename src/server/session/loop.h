@@ -46,7 +46,7 @@ struct loop {
     struct connection_list ended;         /* to be destroyed after the current round of events */
     unsigned spins_to_skip, spin_penalty; /* see wait_for_events */
     size_t untidy;                        /* bytes of connections freed since os_memory_tidy */
-    int64_t deadline;                     /* of stopping, milliseconds of os_clock */
+    int64_t deadline;                     /* of stopping, milliseconds of os_clock_ms */
 };
 
 /* Start a loop's thread.  service and open must outlive it.  -errno, and nothing is left behind. */

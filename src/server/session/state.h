@@ -76,7 +76,7 @@ struct connection {
     TAILQ_ENTRY(connection) link; /* in its list of connections that arrived, live or ended */
     TAILQ_ENTRY(connection) handshaking; /* in its list of handshakes, while has_deadline */
     bool has_deadline;
-    int64_t deadline;                 /* of the handshake, milliseconds of os_clock */
+    int64_t deadline;                 /* of the handshake, milliseconds of os_clock_ms */
     uint32_t watched_in, watched_out; /* what epoll watches the descriptors for */
 };
 

@@ -37,14 +37,14 @@
 
 struct turn {
     uint64_t effort;
-    int64_t began;    /* nanoseconds of os_clock_fine */
+    int64_t began;    /* nanoseconds of os_clock_ns */
     unsigned untimed; /* requests since the last look at the clock; goes on from turn to turn */
 };
 
 static inline void turn_begin(struct turn *turn)
 {
     turn->effort = 0;
-    turn->began = os_clock_fine();
+    turn->began = os_clock_ns();
 }
 
 static inline bool turn_is_over(const struct turn *turn)
@@ -67,7 +67,7 @@ static inline void turn_count_nanoseconds(struct turn *turn, int64_t nanoseconds
 /* Look at the clock: the effort is at least the time since the turn began. */
 static inline void turn_look_at_clock(struct turn *turn)
 {
-    uint64_t passed = (uint64_t)(os_clock_fine() - turn->began) * TURN_EFFORT_A_NANOSECOND;
+    uint64_t passed = (uint64_t)(os_clock_ns() - turn->began) * TURN_EFFORT_A_NANOSECOND;
     turn->untimed = 0;
     if (turn->effort < passed)
         turn->effort = passed;
