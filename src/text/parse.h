@@ -2,7 +2,8 @@
 
 /* parse - numbers, sizes, times and booleans, as a person types them
  *
- * Each function reads all of text.  It returns 0, or -EINVAL and leaves its result as it was.
+ * The whole text must be the value.  Each function returns 0; or -EINVAL, and its result is as it
+ * was.
  */
 
 #ifndef NBDRAM_TEXT_PARSE_H
@@ -20,12 +21,12 @@ enum parse_base {
     PARSE_AS_IN_C, /* 31, 0x1f or 037; blanks or a plus sign may precede it */
 };
 
-/* A number from min to max. */
+/* A whole number from min to max. */
 int parse_number(const char *text, enum parse_base base, unsigned min, unsigned max,
                  unsigned *number);
 
-/* A time from 0 to max seconds: a number as in C and a unit, one of s ms us ns; without one, s.
- * Part of a second counts as a whole one. */
+/* A time from 0 to max seconds: a whole number as in C and one of the units s ms us ns.  Without a
+ * unit it is in seconds.  Part of a second is rounded up to a whole one. */
 int parse_seconds(const char *text, unsigned max, unsigned *seconds);
 
 /* One of 1 0 true false t f yes no y n on off, in either case. */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* reason - one line that says what went wrong, for the person who asked for it
+/* reason - one line that says to a person why something failed
  *
- * A function that can fail for reasons a person should read takes a struct reason and fills it in
- * when it fails.  The caller owns the struct; it may live on the stack.  A line names what was
- * given, what is accepted and, where it helps, what to do next.  It has no newline and no program
- * name: whoever prints it adds both.
+ * A function whose failure a person should understand takes a struct reason, and fills it in when
+ * it fails.  The caller owns the struct; it may live on the stack.  The line names what was given
+ * and what is accepted and, where there is one, the next step.  It has no newline and no program
+ * name: the code that prints it adds both.
  */
 
 #ifndef NBDRAM_TEXT_REASON_H
@@ -16,9 +16,9 @@ struct reason {
     char text[320]; /* always terminated */
 };
 
-/* Format the line and return error, which is negative.  A format that ends in ": " gets the
- * system's words for error appended.  Bytes that are not printable become '?', so that what a
- * person typed cannot break the line or the terminal. */
+/* Format the line, and return error, which is negative.  If the format ends in ": ", the system's
+ * message for error is appended.  Control characters become '?', so that text from a person or a
+ * client cannot break the line or steer a terminal. */
 __attribute__((format(printf, 3, 4))) int reason_set(struct reason *reason, int error,
                                                      const char *format, ...);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* text - a string that is put together by printing
+/* string_builder - a string that is built by printing to a stream
  *
- * What open_memstream would do, but for one thing: without memory that goes on, and says that all
- * is well, with a part of the text.  Half a command is another command.
+ * open_memstream would do the same, except that when memory runs out it drops a part of the text
+ * and reports success.  Half of a shell command is another command.
  */
 
 #ifndef NBDRAM_TEXT_STRING_BUILDER_H
@@ -13,14 +13,16 @@
 #include <stdio.h>
 
 struct string_builder {
-    char *bytes;
-    size_t size;
+    char *bytes; /* NULL while nothing is printed */
+    size_t size; /* without the terminating zero */
 };
 
-/* NULL: no memory.  The text must outlive the stream. */
-FILE *string_builder_open(struct string_builder *text);
+/* Open a stream; everything printed to it is appended to the string.  The builder must outlive the
+ * stream.  NULL: no memory. */
+FILE *string_builder_open(struct string_builder *builder);
 
-/* The whole text, to be freed, and a zero byte behind it; or NULL.  The stream is closed. */
-char *string_builder_close(struct string_builder *text, FILE *stream);
+/* Close the stream and return the whole string, terminated, for the caller to free.  NULL: nothing
+ * was printed, or there was no memory for all of it. */
+char *string_builder_close(struct string_builder *builder, FILE *stream);
 
 #endif
