@@ -47,7 +47,8 @@ def command_lines() -> list[bytes]:
 
 def values() -> list[bytes]:
     """Each value for each of the grammars (the first byte chooses)."""
-    words = literals(TESTS / "unit/options.c") + literals(TESTS / "unit/command_line.c")
+    files = ("options.c", "command_line.c", "parse.c")
+    words = [word for name in files for word in literals(TESTS / "unit" / name)]
     short = [word.encode() for word in words if len(word) < 40 and " " not in word]
     uris = [bytes([5]) + b"an export%/\xc3\xa9?\n/tmp/a socket"]
     return [bytes([kind]) + word for word in short for kind in range(8)] + uris

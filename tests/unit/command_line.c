@@ -17,7 +17,6 @@
 #include "server/cli/options.h"
 #include "server/net/listen.h"
 #include "server/net/socket_kind.h"
-#include "text/parse.h"
 #include "text/reason.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -299,84 +298,6 @@ static void the_last_one_counts(void **state)
     assert_ptr_equal(options.disk.allocator, &allocator_zstd);
 }
 
-static void sizes(void **state)
-{
-    (void)state;
-    static const struct {
-        const char *text;
-        uint64_t size;
-    } good[] = {
-        {"0", 0},
-        {"1", 1},
-        {"007", 7},
-        {"1b", 1},
-        {"1B", 1},
-        {"3s", 1536},
-        {"3S", 1536},
-        {"1k", KiB},
-        {"1K", KiB},
-        {"2m", 2 * MiB},
-        {"2M", 2 * MiB},
-        {"1g", GiB},
-        {"1G", GiB},
-        {"1t", TiB},
-        {"1T", TiB},
-        {"1p", 1024 * TiB},
-        {"1P", 1024 * TiB},
-        {"7e", 7 * 1024 * 1024 * TiB},
-        {"7E", 7 * 1024 * 1024 * TiB},
-        {"+1", 1},
-        {" 1", 1},
-        {"-0", 0},
-        {"9223372036854775807", INT64_MAX},
-        {"9223372036854775807b", INT64_MAX},
-        {"18014398509481983s", INT64_MAX - 511},
-        {"9007199254740991k", INT64_MAX - 1023},
-    };
-    static const char *const bad[] = {
-        "",
-        " ",
-        "x",
-        "k",
-        "-1",
-        "-1k",
-        "1.5M",
-        "1,5M",
-        "1MiB",
-        "1MB",
-        "1kk",
-        "1 M",
-        "1M ",
-        "0x10",
-        "0x",
-        "1h",
-        "1_000",
-        "9223372036854775808",
-        "18446744073709551616",
-        "8E",
-        "18014398509481984s",
-        "9007199254740992k",
-        "8796093022208M",
-        "99999999999999999999",
-        "infinity",
-        "1e3",
-        "M1",
-        "\n",
-        "1\n",
-        "\xc3\xa9",
-    };
-    for (size_t i = 0; i < COUNT(good); i++) {
-        uint64_t size = 12345;
-        if (parse_size(good[i].text, &size) != 0 || size != good[i].size)
-            fail_msg("'%s': %llu", good[i].text, (unsigned long long)size);
-    }
-    for (size_t i = 0; i < COUNT(bad); i++) {
-        uint64_t size = 12345;
-        if (parse_size(bad[i], &size) != -EINVAL || size != 12345)
-            fail_msg("'%s' was accepted: %llu", bad[i], (unsigned long long)size);
-    }
-}
-
 static void contradictions(void **state)
 {
     (void)state;
@@ -494,21 +415,13 @@ static void names_are_unique(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults),
-        cmocka_unit_test(texts),
-        cmocka_unit_test(flags),
-        cmocka_unit_test(numbers),
-        cmocka_unit_test(choices),
-        cmocka_unit_test(places),
-        cmocka_unit_test(parameters),
-        cmocka_unit_test(the_last_one_counts),
-        cmocka_unit_test(sizes),
-        cmocka_unit_test(contradictions),
-        cmocka_unit_test(values),
-        cmocka_unit_test(unknown_options),
-        cmocka_unit_test(one_line),
-        cmocka_unit_test(activation),
-        cmocka_unit_test(names_are_unique),
+        cmocka_unit_test(defaults),        cmocka_unit_test(texts),
+        cmocka_unit_test(flags),           cmocka_unit_test(numbers),
+        cmocka_unit_test(choices),         cmocka_unit_test(places),
+        cmocka_unit_test(parameters),      cmocka_unit_test(the_last_one_counts),
+        cmocka_unit_test(contradictions),  cmocka_unit_test(values),
+        cmocka_unit_test(unknown_options), cmocka_unit_test(one_line),
+        cmocka_unit_test(activation),      cmocka_unit_test(names_are_unique),
     };
     unsetenv("LISTEN_PID");
     unsetenv("LISTEN_FDS");
