@@ -11,7 +11,7 @@
 #include "os/thread.h"
 #include "server/cli/command_line.h"
 #include "server/host/standard_streams.h"
-#include "server/net/tls.h"
+#include "server/net/tls_credentials.h"
 #include "server/program.h"
 #include "server/serve.h"
 #include "server/set_up.h"

@@ -19,7 +19,7 @@
 #include "server/host/privileges.h"
 #include "server/host/signals.h"
 #include "server/net/socket_kind.h"
-#include "server/net/tls.h"
+#include "server/net/tls_credentials.h"
 #include "server/program.h"
 #include "text/reason.h"
 

@@ -10,6 +10,7 @@
 
 #include "demand.h"
 #include "disk/allocator.h"
+#include "server/cli/options.h"
 #include "server/cli/parse_value.h"
 #include "server/net/listen.h"
 #include "server/net/socket_kind.h"

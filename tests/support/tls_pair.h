@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#include "server/net/tls.h"
+#include "server/net/tls_credentials.h"
 #include "server/net/transport.h"
 #include "support/tls_parties.h"
 #include "text/reason.h"

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "server/net/tls.h"
+#include "server/net/tls_credentials.h"
 #include "support/file.h"
 #include "support/folder.h"
 #include "support/support.h"

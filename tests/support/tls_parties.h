@@ -19,7 +19,7 @@
 
 struct folder;          /* support/folder.h */
 struct reason;          /* text/reason.h */
-struct tls_credentials; /* server/net/tls.h */
+struct tls_credentials; /* server/net/tls_credentials.h */
 
 struct tls_party {
     gnutls_x509_privkey_t key;

@@ -16,7 +16,7 @@
 #include "server/host/log.h"
 #include "server/host/privileges.h"
 #include "server/net/listen.h"
-#include "server/net/tls.h"
+#include "server/net/tls_credentials.h"
 
 #define OPTIONS_THREADS_MAX 256
 #define OPTIONS_CONNECTIONS_MAX 1000000

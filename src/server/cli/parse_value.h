@@ -9,7 +9,7 @@
 #define NBDRAM_SERVER_CLI_PARSE_VALUE_H
 
 #include "server/host/log.h"
-#include "server/net/tls.h"
+#include "server/net/tls_credentials.h"
 
 /* off, on or require; also nbdkit's other words for them: those of a boolean, required, force. */
 int parse_tls_mode(const char *text, enum tls_mode *mode);

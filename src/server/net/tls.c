@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* GnuTLS wants a send that was not finished to be tried again, does not tell how many bytes it is
- * about (a peer may have asked for shorter records), and gets confused if a change of keys comes
- * in between.  So it never hears of it: what the descriptor does not take is kept here,
- * encrypted, and GnuTLS is told that it was sent.  No record is made while some are kept, so
- * there is at most one, and the messages that come with it.
+/* Sending.  If GnuTLS cannot write a whole record, it wants the same send again, but does not say
+ * of how many bytes (a client may have asked for shorter records), and it goes wrong if a change of
+ * keys comes in between.  So GnuTLS never learns of it: the encrypted bytes that the descriptor does
+ * not take are kept here, and GnuTLS is told that they were written.  No record is made while bytes
+ * are kept, so they are of one record at most, and of the messages that belong to it.
  *
- * Records are made from a copy, not only to put small vectors together: the disk lends its pages
- * to be sent, others may write to them meanwhile, and there are ciphers that read what they
- * encrypt twice (CCM).  The client would find the record forged.
+ * Records are made from a copy, and not only to put small vectors together.  The disk lends its
+ * pages to be sent, other clients may write to them at the same time, and some ciphers (CCM) read
+ * what they encrypt twice.  The client would take the record for a forged one.
  *
- * The descriptors are read and written here too: GnuTLS's own functions want sockets, and with -s
- * they can be pipes.
- */
+ * The descriptors are read and written by functions of this file: GnuTLS's own expect sockets, but
+ * with -s they can be pipes. */
 
 #include "server/net/tls.h"
 
@@ -24,39 +23,40 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "server/net/tls_credentials.h"
+#include "server/net/tls_peer.h"
 #include "text/reason.h"
 
-#define RECORD_SIZE 16384 /* the most that one may hold: RFC 8446, section 5.1 */
+#define RECORD_SIZE 16384 /* the maximum, in bytes: RFC 8446, section 5.1 */
 
-/* GnuTLS may want to be called again although there is more to read.  A peer that can cause that
- * must not keep the thread here. */
+/* How often the handshake is called again because GnuTLS asks for it although there is more to
+ * read.  The limit keeps a client that can cause this from occupying the thread. */
 #define TURNS_MAX 8
 
 struct tls_session {
     gnutls_session_t gnutls;
     int in, out;
     int system_error; /* errno of the descriptor's last failure */
-    int failed;       /* -errno that ended the session, told from then on */
+    int failed;       /* the -errno that ended the session, and that every call returns since */
     bool established; /* the handshake is complete */
-    bool ended;       /* the peer said goodbye */
-    bool drained;     /* the descriptor had nothing more when it was last read */
-    bool at_end;      /* the descriptor was: with or without a goodbye, no more can come */
-    bool half_done;   /* GnuTLS wanted to be called again, though the descriptor had more */
+    bool ended;       /* the client said goodbye */
+    bool drained;     /* the last read from the descriptor found nothing */
+    bool at_end;    /* the last read found the end: with or without a goodbye, no more can come */
+    bool half_done; /* GnuTLS wants to be called again, although the descriptor may have more */
     struct tls_peer peer;
 
-    uint8_t *kept; /* encrypted bytes that the descriptor did not take, or NULL */
-    size_t kept_from, kept_size;
+    uint8_t *unsent;               /* encrypted bytes that the descriptor did not take, or NULL */
+    size_t unsent_at, unsent_size; /* those before unsent_at have been written by now */
 };
 
-/* -errno of the descriptor's last failure; a peer that went away is one error, whatever the
- * system says. */
+/* The -errno of the descriptor's last failure.  A client that is gone is one error, whatever the
+ * system calls it. */
 static int system_failure(const struct tls_session *session)
 {
     return session->system_error == ECONNRESET ? -EPIPE : -session->system_error;
 }
 
-/* What the descriptor takes of the vectors: fewer bytes than they hold, or 0, if it is full. */
+/* Write as much of the vectors as the descriptor takes, which is 0 bytes if it is full.  Returns
+ * the number of bytes, or -1 with session->system_error set. */
 static ssize_t write_some(struct tls_session *session, const struct iovec *iov, int count)
 {
     for (;;) {
@@ -72,8 +72,9 @@ static ssize_t write_some(struct tls_session *session, const struct iovec *iov, 
     }
 }
 
-/* Keep what is left of the vectors after their first `skip` bytes. */
-static int keep(struct tls_session *session, const struct iovec *iov, int count, size_t skip)
+/* Keep the bytes of the vectors, without the first `skip` of them. */
+static int keep_unsent(struct tls_session *session, const struct iovec *iov, int count,
+                       size_t skip)
 {
     for (int i = 0; i < count; i++) {
         size_t from = skip < iov[i].iov_len ? skip : iov[i].iov_len;
@@ -81,35 +82,36 @@ static int keep(struct tls_session *session, const struct iovec *iov, int count,
         skip -= from;
         if (size == 0)
             continue;
-        uint8_t *kept = realloc(session->kept, session->kept_size + size);
-        if (kept == NULL) {
+        uint8_t *longer = realloc(session->unsent, session->unsent_size + size);
+        if (!longer) {
             session->system_error = ENOMEM;
             return -1;
         }
-        memcpy(kept + session->kept_size, (const uint8_t *)iov[i].iov_base + from, size);
-        session->kept = kept;
-        session->kept_size += size;
+        memcpy(longer + session->unsent_size, (const uint8_t *)iov[i].iov_base + from, size);
+        session->unsent = longer;
+        session->unsent_size += size;
     }
     return 0;
 }
 
-/* Called by GnuTLS with encrypted bytes.  All are taken. */
-static ssize_t push(gnutls_transport_ptr_t opaque, const giovec_t *iov, int count)
+/* Called by GnuTLS with encrypted bytes, all of which are taken. */
+static ssize_t push_encrypted(gnutls_transport_ptr_t opaque, const giovec_t *iov, int count)
 {
     struct tls_session *session = opaque;
     size_t total = 0;
     for (int i = 0; i < count; i++)
         total += iov[i].iov_len;
-    ssize_t written = session->kept == NULL ? write_some(session, iov, count) : 0;
+    ssize_t written = session->unsent ? 0 : write_some(session, iov, count);
     if (written < 0 ||
-        ((size_t)written < total && keep(session, iov, count, (size_t)written) < 0)) {
-        errno = EIO; /* of no account, but not EAGAIN or EINTR */
+        ((size_t)written < total && keep_unsent(session, iov, count, (size_t)written) < 0)) {
+        errno = EIO; /* anything but EAGAIN and EINTR */
         return -1;
     }
     return (ssize_t)total;
 }
 
-static ssize_t pull(gnutls_transport_ptr_t opaque, void *buf, size_t size)
+/* Called by GnuTLS for encrypted bytes. */
+static ssize_t pull_encrypted(gnutls_transport_ptr_t opaque, void *buf, size_t size)
 {
     struct tls_session *session = opaque;
     for (;;) {
@@ -129,22 +131,22 @@ static ssize_t pull(gnutls_transport_ptr_t opaque, void *buf, size_t size)
     }
 }
 
-/* Send what is kept: 0 when nothing is any more. */
-static int flush(struct tls_session *session)
+/* Write the bytes that are kept.  Returns 0 when none are left, or -errno. */
+static int flush_unsent(struct tls_session *session)
 {
-    while (session->kept != NULL) {
-        struct iovec rest = {.iov_base = session->kept + session->kept_from,
-                             .iov_len = session->kept_size - session->kept_from};
+    while (session->unsent) {
+        struct iovec rest = {.iov_base = session->unsent + session->unsent_at,
+                             .iov_len = session->unsent_size - session->unsent_at};
         ssize_t written = write_some(session, &rest, 1);
         if (written < 0)
             return system_failure(session);
         if (written == 0)
             return -EAGAIN;
-        session->kept_from += (size_t)written;
-        if (session->kept_from == session->kept_size) {
-            free(session->kept);
-            session->kept = NULL;
-            session->kept_from = session->kept_size = 0;
+        session->unsent_at += (size_t)written;
+        if (session->unsent_at == session->unsent_size) {
+            free(session->unsent);
+            session->unsent = NULL;
+            session->unsent_at = session->unsent_size = 0;
         }
     }
     return 0;
@@ -154,7 +156,7 @@ int tls_session_create(const struct tls_credentials *credentials, int in, int ou
                        struct tls_session **session)
 {
     struct tls_session *made = calloc(1, sizeof *made);
-    if (made == NULL)
+    if (!made)
         return -ENOMEM;
     made->in = in;
     made->out = out;
@@ -163,9 +165,9 @@ int tls_session_create(const struct tls_credentials *credentials, int in, int ou
         return -ENOMEM;
     }
     gnutls_transport_set_ptr(made->gnutls, made);
-    gnutls_transport_set_vec_push_function(made->gnutls, push);
-    gnutls_transport_set_pull_function(made->gnutls, pull);
-    if (tls_credentials_use(credentials, made->gnutls, &made->peer) != 0) {
+    gnutls_transport_set_vec_push_function(made->gnutls, push_encrypted);
+    gnutls_transport_set_pull_function(made->gnutls, pull_encrypted);
+    if (tls_peer_init(&made->peer, credentials, made->gnutls) < 0) {
         tls_session_free(made);
         return -ENOMEM;
     }
@@ -175,17 +177,18 @@ int tls_session_create(const struct tls_credentials *credentials, int in, int ou
 
 void tls_session_free(struct tls_session *session)
 {
-    if (session == NULL)
+    if (!session)
         return;
     gnutls_deinit(session->gnutls);
-    free(session->kept);
+    free(session->unsent);
     free(session);
 }
 
-/* End the session because of an error of GnuTLS.  The peer is told why, if there is one.  Part of
- * a record before the end of the stream may look like a forged one. */
-static int fail(struct tls_session *session, int error)
+/* End the session because of an error of GnuTLS.  The client is sent an alert, if it is still
+ * there.  Returns the -errno. */
+static int end_session(struct tls_session *session, int error)
 {
+    /* A part of a record before the end of the stream can look like a forged one. */
     if (session->at_end && error != GNUTLS_E_MEMORY_ERROR)
         error = GNUTLS_E_PREMATURE_TERMINATION;
     switch (error) {
@@ -193,7 +196,7 @@ static int fail(struct tls_session *session, int error)
     case GNUTLS_E_PUSH_ERROR:
         session->failed = system_failure(session);
         break;
-    case GNUTLS_E_PREMATURE_TERMINATION: /* also of ECONNRESET */
+    case GNUTLS_E_PREMATURE_TERMINATION: /* this is also GnuTLS's error for ECONNRESET */
         session->failed = -EPIPE;
         break;
     case GNUTLS_E_FATAL_ALERT_RECEIVED:
@@ -211,54 +214,53 @@ static int fail(struct tls_session *session, int error)
     return session->failed;
 }
 
-static void explain(const struct tls_session *session, int error, struct reason *reason)
+/* End the session during the handshake, with a reason. */
+static int end_handshake(struct tls_session *session, int error, struct reason *reason)
 {
+    int r = end_session(session, error);
     if (error == GNUTLS_E_PULL_ERROR || error == GNUTLS_E_PUSH_ERROR)
-        reason_set(reason, -EINVAL, "%s", strerror(session->system_error));
-    else if (error == GNUTLS_E_FATAL_ALERT_RECEIVED || error == GNUTLS_E_WARNING_ALERT_RECEIVED)
-        reason_set(reason, -EINVAL, "the client gave up: %s",
-                   gnutls_alert_get_name(gnutls_alert_get(session->gnutls)));
-    else
-        tls_peer_explain(&session->peer, error, reason);
+        return reason_set(reason, r, "%s", strerror(session->system_error));
+    if (error == GNUTLS_E_FATAL_ALERT_RECEIVED || error == GNUTLS_E_WARNING_ALERT_RECEIVED)
+        return reason_set(reason, r, "the client gave up: %s",
+                          gnutls_alert_get_name(gnutls_alert_get(session->gnutls)));
+    return tls_peer_explain(&session->peer, error, r, reason);
 }
 
-static int go_on(struct tls_session *session)
+/* Returns 0 or an error of GnuTLS. */
+static int continue_handshake(struct tls_session *session)
 {
-    int err, turns = TURNS_MAX;
+    int error, turns = TURNS_MAX;
     do {
         session->drained = false;
-        err = gnutls_handshake(session->gnutls);
-    } while (err == GNUTLS_E_AGAIN && !session->drained && !session->at_end && --turns > 0);
-    return err == GNUTLS_E_AGAIN && session->at_end ? GNUTLS_E_PREMATURE_TERMINATION : err;
+        error = gnutls_handshake(session->gnutls);
+    } while (error == GNUTLS_E_AGAIN && !session->drained && !session->at_end && --turns > 0);
+    return error == GNUTLS_E_AGAIN && session->at_end ? GNUTLS_E_PREMATURE_TERMINATION : error;
 }
 
 int tls_session_handshake(struct tls_session *session, struct reason *reason)
 {
-    int err = session->failed != 0 ? session->failed : flush(session);
-    if (err != 0 || session->established) {
-        if (err != 0 && err != -EAGAIN)
-            reason_set(reason, -EINVAL, "%s", strerror(-err));
-        return err;
-    }
-    err = go_on(session);
-    if (err == GNUTLS_E_AGAIN)
+    int r = session->failed < 0 ? session->failed : flush_unsent(session);
+    if (r < 0 && r != -EAGAIN)
+        return reason_set(reason, r, "%s", strerror(-r));
+    if (r < 0 || session->established)
+        return r;
+    int error = continue_handshake(session);
+    if (error == GNUTLS_E_AGAIN)
         return -EAGAIN;
-    if (err < 0) {
-        int failed = fail(session, err);
-        explain(session, err, reason);
-        return failed;
-    }
+    if (error < 0)
+        return end_handshake(session, error, reason);
     session->established = true;
-    return session->kept != NULL ? -EAGAIN : 0;
+    return session->unsent ? -EAGAIN : 0;
 }
 
 bool tls_session_wants_write(const struct tls_session *session)
 {
-    return session->kept != NULL;
+    return session->unsent;
 }
 
-/* Why a receive got nothing (more). */
-static int stopped(struct tls_session *session, ssize_t result)
+/* GnuTLS has no (more) bytes, and result says why.  Returns 0 at the end of the stream, or
+ * -errno. */
+static int stop_receiving(struct tls_session *session, ssize_t result)
 {
     if (result == 0) {
         session->ended = true;
@@ -268,12 +270,12 @@ static int stopped(struct tls_session *session, ssize_t result)
         session->half_done = !session->drained;
         return -EAGAIN;
     }
-    return fail(session, (int)result);
+    return end_session(session, (int)result);
 }
 
 ssize_t tls_session_receive(struct tls_session *session, const struct iovec *iov, int count)
 {
-    if (session->failed != 0 || session->ended)
+    if (session->failed < 0 || session->ended)
         return session->failed;
     ssize_t total = 0;
     session->drained = session->half_done = false;
@@ -282,8 +284,8 @@ ssize_t tls_session_receive(struct tls_session *session, const struct iovec *iov
             ssize_t got = gnutls_record_recv(session->gnutls, (uint8_t *)iov[i].iov_base + filled,
                                              iov[i].iov_len - filled);
             if (got <= 0) {
-                int why = stopped(session, got);
-                return total > 0 ? total : why;
+                int r = stop_receiving(session, got);
+                return total > 0 ? total : r;
             }
             filled += (size_t)got;
             total += got;
@@ -292,14 +294,14 @@ ssize_t tls_session_receive(struct tls_session *session, const struct iovec *iov
     return total;
 }
 
-/* Where a send is in its vectors. */
+/* How far a send has got in its vectors. */
 struct cursor {
     const struct iovec *iov;
     int count;
-    size_t done; /* of the first */
+    size_t done; /* bytes of the first vector that are behind us */
 };
 
-static void advance(struct cursor *at, size_t size)
+static void move_cursor(struct cursor *at, size_t size)
 {
     while (at->count > 0 && size >= at->iov->iov_len - at->done) {
         size -= at->iov->iov_len - at->done;
@@ -310,8 +312,8 @@ static void advance(struct cursor *at, size_t size)
     at->done += size;
 }
 
-/* Copy the next record's bytes, of one vector or several; how many. */
-static size_t gather(struct cursor at, uint8_t *record)
+/* Copy the bytes of the next record, from one vector or several, and return their number. */
+static size_t gather_record(struct cursor at, uint8_t *record)
 {
     size_t size = 0;
     while (at.count > 0 && size < RECORD_SIZE) {
@@ -320,7 +322,7 @@ static size_t gather(struct cursor at, uint8_t *record)
         if (piece > 0)
             memcpy(record + size, (const uint8_t *)at.iov->iov_base + at.done, piece);
         size += piece;
-        advance(&at, piece);
+        move_cursor(&at, piece);
     }
     return size;
 }
@@ -328,27 +330,27 @@ static size_t gather(struct cursor at, uint8_t *record)
 ssize_t tls_session_send(struct tls_session *session, const struct iovec *iov, int count)
 {
     if (session->failed == 0) {
-        int err = flush(session);
-        if (err == -EAGAIN)
-            return err;
-        session->failed = err;
+        int r = flush_unsent(session);
+        if (r == -EAGAIN)
+            return r;
+        session->failed = r;
     }
-    if (session->failed != 0)
+    if (session->failed < 0)
         return session->failed;
 
     uint8_t record[RECORD_SIZE];
     struct cursor at = {.iov = iov, .count = count};
     ssize_t total = 0;
-    while (session->kept == NULL) {
-        size_t size = gather(at, record);
+    while (!session->unsent) {
+        size_t size = gather_record(at, record);
         if (size == 0)
             break;
         ssize_t sent = gnutls_record_send(session->gnutls, record, size);
         if (sent < 0) {
-            int err = fail(session, (int)sent);
-            return total > 0 ? total : err;
+            int r = end_session(session, (int)sent);
+            return total > 0 ? total : r;
         }
-        advance(&at, (size_t)sent);
+        move_cursor(&at, (size_t)sent);
         total += sent;
     }
     return total;
@@ -356,7 +358,7 @@ ssize_t tls_session_send(struct tls_session *session, const struct iovec *iov, i
 
 bool tls_session_wants_flush(const struct tls_session *session)
 {
-    return session->kept != NULL;
+    return session->unsent;
 }
 
 bool tls_session_has_pending(const struct tls_session *session)
@@ -368,5 +370,5 @@ void tls_session_bye(struct tls_session *session)
 {
     if (session->established && session->failed == 0)
         gnutls_bye(session->gnutls, GNUTLS_SHUT_WR);
-    flush(session);
+    flush_unsent(session);
 }

@@ -1,34 +1,53 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* tls_credentials - certificates and keys, between tls.c and tls_credentials.c
+/* tls_credentials - the certificates or the pre-shared keys of the server
  *
- * What everybody may call is in tls.h.
+ * The main thread reads them once, before privileges are dropped.  From then on they are
+ * read-only, and all threads share them.
  */
 
 #ifndef NBDRAM_SERVER_NET_TLS_CREDENTIALS_H
 #define NBDRAM_SERVER_NET_TLS_CREDENTIALS_H
 
-#include <gnutls/gnutls.h>
 #include <stdbool.h>
-#include <stddef.h>
-
-#include "server/net/tls.h"
 
 struct reason; /* text/reason.h */
 
-/* Who somebody says he is, and what is thought of it: filled in during the handshake. */
-struct tls_peer {
-    const struct tls_credentials *credentials;
-    bool is_unknown_user; /* no key has that name */
-    unsigned distrust;    /* GNUTLS_CERT_...: why the certificate is refused; 0: it is not */
-    char user[32];        /* with keys: who, cut and made printable; else empty */
+struct tls_credentials;
+
+enum tls_mode {
+    TLS_OFF,     /* TLS is not offered */
+    TLS_ON,      /* a client that asks for TLS gets it */
+    TLS_REQUIRE, /* a client that does not ask for TLS is refused */
 };
 
-/* Make a session use credentials.  peer must live as long as the session.  0 or -ENOMEM. */
-int tls_credentials_use(const struct tls_credentials *credentials, gnutls_session_t session,
-                        struct tls_peer *peer);
+struct tls_options {
+    enum tls_mode mode;
+    const char *certificates; /* a folder; NULL: one of the usual ones */
+    const char *psk_file;     /* a file of pre-shared keys to use instead, or NULL */
+    bool verify_peer;         /* a client must show a certificate, too */
+};
 
-/* One line about an error of the handshake. */
-void tls_peer_explain(const struct tls_peer *peer, int error, struct reason *reason);
+/* Read the credentials that options name, whatever the mode.
+ *
+ * With a psk_file, that is a file of lines USER:KEY, where KEY is hexadecimal, as psktool writes
+ * them.  If a user has several lines the first one counts.
+ *
+ * Otherwise it is X.509 certificates from a folder with the files ca-cert.pem, server-cert.pem and
+ * server-key.pem, and also ca-crl.pem if there is one.  If options name no folder, it is the first
+ * of nbdkit's usual folders that has the three: /etc/pki/nbdkit for root, and .pki/nbdkit and
+ * .config/pki/nbdkit in $HOME for anybody else.
+ *
+ * With verify_peer a client must show a certificate that ca-cert.pem vouches for, that ca-crl.pem
+ * does not revoke, and that allows its use by clients, if it restricts its use.  Keys prove the
+ * identity of both ends anyway, so verify_peer does not change anything for them.
+ *
+ * Returns 0, or -errno with a reason that names the file: -ENOENT if it does not exist (or if none
+ * of the usual folders has any), -EINVAL if its content is wrong, or the error of reading it. */
+int tls_credentials_load(const struct tls_options *options, struct tls_credentials **credentials,
+                         struct reason *reason);
+
+/* No session may use them any more.  NULL is accepted. */
+void tls_credentials_free(struct tls_credentials *credentials);
 
 #endif

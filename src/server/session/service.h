@@ -15,7 +15,7 @@
 
 struct disk;            /* disk/disk.h */
 struct logger;          /* server/host/log.h */
-struct tls_credentials; /* server/net/tls.h */
+struct tls_credentials; /* server/net/tls_credentials.h */
 
 struct service {
     struct disk *disk;
