@@ -78,7 +78,8 @@ static void accept_connections(struct program *program)
         int r = server_accept(&program->server, program->listeners.fds[i]);
         program->accepting = accepting_after(r);
         if (program->accepting == ACCEPTING_FAILED && before != ACCEPTING_FAILED)
-            log_error(&program->log, "accepting a connection: %s; others have to wait",
+            log_error(&program->log,
+                      "accepting a connection: %s; clients wait until it works again",
                       strerror(-r));
     }
 }
@@ -96,8 +97,7 @@ static void drain_events(int fd)
         ;
 }
 
-/* Polls for signals, for connections that ended and, while it accepts connections, for listeners.
- */
+/* It polls for signals, for connections that ended and, while it may accept, for listeners. */
 void serve(struct program *program)
 {
     struct pollfd polled[2 + LISTENERS_MAX] = {

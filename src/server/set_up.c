@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* set_up, at the end, lists all steps in their order, with the reasons for it.  The steps stand
- * before it in the same order.  Each returns 0, or a negative number after it has logged an error.
- */
+/* set_up, at the end of this file, lists all steps in their order, with the reasons for it.  The
+ * steps are defined in the same order.  Each returns 0, or a negative number after it has logged
+ * an error. */
 
 #include "server/set_up.h"
 

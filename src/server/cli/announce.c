@@ -11,7 +11,7 @@ void announce(const struct options *options, const char *uri)
 {
     /* A process that passed the sockets to us knows them.  It may have passed its own standard
      * output too, and if it is nbdcopy, whatever is printed there ends up in its copy. */
-    bool is_known = options->run || options->listen.kind->is_passed;
+    bool is_known = options->listen.kind->is_passed || options->run != NULL;
     if (!uri || (is_known && !options->print_uri))
         return;
     if (!options->foreground || is_known) {

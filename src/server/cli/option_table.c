@@ -9,8 +9,10 @@
 #include "server/cli/options.h"
 #include "server/net/socket_kind.h"
 
-/* The offset of a member of struct options.  Compiles only if the member has this type. */
+/* The offset of a member of struct options.  Compiles only if the member has this type, which
+ * cannot stand in parentheses. */
 #define OFFSET(type, member)                                                                     \
+    /* NOLINTNEXTLINE(bugprone-macro-parentheses) */                                             \
     _Generic(((struct options *)0)->member, type : offsetof(struct options, member))
 
 #define ROW(k, l, a, h, ...)                                                                     \
