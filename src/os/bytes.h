@@ -12,7 +12,7 @@
  * The atomics are relaxed: the bytes of pages order nothing.
  *
  * A read that overlaps a write in time may return new bytes in some places and old ones in
- * others. n is in bytes and may be 0.  Any thread may call any function, as long as the page
+ * others.  n is in bytes and may be 0.  Any thread may call any function, as long as the page
  * stays where it is: inside a read section (disk/memory/rcu.h), or as the only owner of the page.
  */
 

@@ -73,7 +73,8 @@ static const struct group_files version1 = {"/sys/fs/cgroup/memory", "/memory.li
 static const struct group_files version2 = {"/sys/fs/cgroup", "/memory.max", "/memory.current",
                                             "inactive_file "};
 
-/* Lower room to what one group allows.  0, or an error of open_error that may pass. */
+/* Lower room to what one group allows.  A group without these files allows everything.  0, or an
+ * error of open_error except -ENOENT. */
 static int apply_group(struct os_memory_room *room, const char *root, const char *directory,
                        const struct group_files *files)
 {
@@ -94,7 +95,7 @@ static int apply_group(struct os_memory_room *room, const char *root, const char
     return 0;
 }
 
-/* Apply a group and all groups above it.  `group` is cut off on the way. */
+/* Apply a group and all groups above it.  This shortens `group`, a path, to nothing. */
 static int apply_groups_above(struct os_memory_room *room, const char *root, char *group,
                               const struct group_files *files)
 {

@@ -56,8 +56,8 @@ int os_memory_populate(void *base, size_t length);
  * by fork does not inherit the lock.  -EPERM or -ENOMEM if RLIMIT_MEMLOCK is too low. */
 int os_memory_lock(void *base, size_t length);
 
-/* Whether the process is allowed to lock all of a reserved range.  It tries: afterwards nothing
- * in the range is locked.  0 or -EPERM. */
+/* Whether the process is allowed to lock all of a reserved range.  It tries: afterwards no page
+ * of the range is locked.  0 or -EPERM. */
 int os_memory_may_lock(void *base, size_t length);
 
 /* Bytes of the process that are in memory (its resident size); 0 if the kernel does not say. */

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Asking the machine means to read half a dozen files, some 50 microseconds: too long for every 2
- * MiB.  So an answer of R bytes is good for the next R/16: the closer the end, the more often the
- * machine is asked.  Other processes may take memory in between; the reserve is for that.
+/* To ask the machine, half a dozen files are read.  This takes some 50 microseconds, too long for
+ * each chunk of 2 MiB.  So after an answer of R bytes the next R/16 are taken without asking
+ * (credit): the closer the end, the more often the machine is asked.  Other processes may take
+ * memory in between; the reserve is for that.
  *
- * Asking takes a descriptor, and a server can have given all of them to its clients.  Then the
- * machine's last answer remains valid, less what the disk has taken since.
+ * Asking needs a descriptor, and clients of a server can use up all of them.  Then the machine's
+ * last answer is used, less what the disk has taken since.
  */
 
 #include "disk/memory/budget.h"
@@ -23,6 +24,7 @@ static uint64_t clamp(uint64_t n, uint64_t low, uint64_t high)
     return n < low ? low : n > high ? high : n;
 }
 
+/* Bytes that are available and not part of the reserve. */
 static uint64_t beyond_reserve(const struct budget *budget, const struct os_memory_room *room)
 {
     return room->available > budget->reserve ? room->available - budget->reserve : 0;
@@ -91,6 +93,7 @@ static int take_from_machine(struct budget *budget, uint64_t n, uint64_t keepbac
     return 0;
 }
 
+/* Bytes of the keepback that are not for this purpose. */
 static uint64_t keepback_from(const struct budget *budget, enum budget_purpose purpose)
 {
     static const unsigned quarters[] = {
@@ -105,8 +108,7 @@ int budget_take(struct budget *budget, uint64_t n, enum budget_purpose purpose)
                          : take_from_machine(budget, n, keepback);
 }
 
-/* Taking nothing fails if the part of the keepback that is not for this purpose is used
- * already. */
+/* Taking 0 bytes fails if bytes that are kept back from this purpose are in use. */
 bool budget_allows(struct budget *budget, enum budget_purpose purpose)
 {
     return budget->keepback == 0 || budget_take(budget, 0, purpose) == 0;

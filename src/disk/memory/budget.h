@@ -2,8 +2,8 @@
 
 /* budget - how much memory a disk may take
  *
- * A disk asks its budget before it takes memory, so that a full machine is an answer, "no space",
- * and not a visit of the kernel's out-of-memory killer.  With a limit, only the limit counts.
+ * A disk asks its budget before it takes memory.  So a full machine leads to an error, "no
+ * space", and not to the kernel's out-of-memory killer.  With a limit, only the limit counts.
  * Without one, the disk may take what the machine and its control groups can give while a reserve
  * stays free: 1/16 of the memory, at least 32 MiB and at most 1 GiB.  The machine is asked again
  * as memory is taken.
@@ -12,11 +12,11 @@
  * is for inflating pages that are stored already, so that they can be written again.  All of it
  * is for packing, which takes memory in order to free more.
  *
- *     |<------------------ limit, or what the machine can give ------------------->|
- *     |                                                   |<------ keepback ------>|
- *     | GROW: up to here                                  |                        |
- *     | INFLATE: up to here                                           |            |
- *     | PACK: all of it                                                            |
+ *     0                                                limit, or what the machine can give
+ *     |---------------------------------|---- keepback ----|
+ *     |============= GROW =============>|         |        |
+ *     |============= INFLATE =====================>        |
+ *     |============= PACK ================================>|
  *
  * UNITS.  Everything is in bytes.
  *
@@ -49,9 +49,9 @@ struct budget {
     uint64_t ceiling;  /* bytes: the most there could ever be, as of budget_init */
     const char *root;  /* see os_memory_room */
 
-    /* All accesses are relaxed: each is a sum of its own, and orders nothing. */
+    /* All accesses are relaxed: no other data depends on these sums. */
     _Atomic uint64_t used;  /* bytes taken and not given back */
-    _Atomic uint64_t known; /* bytes that the disk could have in all, as the machine said last */
+    _Atomic uint64_t known; /* bytes: budget_total, when the machine was last asked */
     _Atomic int64_t credit; /* bytes that may be taken before the machine is asked again */
 };
 
@@ -60,26 +60,26 @@ struct budget {
  * limit and the machine cannot be asked now. */
 int budget_init(struct budget *budget, uint64_t limit, bool keepback, const char *root);
 
-/* Take n bytes: 0, or -ENOSPC and nothing is taken. */
+/* Take n bytes.  0; or -ENOSPC, and nothing is taken. */
 int budget_take(struct budget *budget, uint64_t n, enum budget_purpose purpose);
 
-/* Give back n bytes that were taken, for whatever purpose. */
+/* Give back n bytes that were taken, for any purpose. */
 void budget_give(struct budget *budget, uint64_t n);
 
-/* Whether memory that was taken earlier, and is free, may be put to that use.  Ask this before
- * each such use.  Otherwise new pages would get the memory that packing frees, while packing
- * itself takes from the keepback, until nothing is left to pack with. */
+/* Whether memory that was taken earlier, and is free now, may be used for that purpose.  Ask this
+ * before each such use.  Otherwise new pages would get the memory that packing frees, while
+ * packing itself would take from the keepback, until nothing is left to pack with. */
 bool budget_allows(struct budget *budget, enum budget_purpose purpose);
 
-/* The most that could be taken in all, counting what is taken already: as the machine is now. */
+/* The most that could be taken in all, what is taken already included, as the machine is now. */
 uint64_t budget_total(struct budget *budget);
 
-/* The most that could ever be taken in all: if nothing else used the machine's memory and
- * swap. */
+/* The most that could ever be taken in all: the limit, or the machine's memory and swap,
+ * whichever is lower. */
 uint64_t budget_ceiling(const struct budget *budget);
 
-/* Verify the budget, of which the caller knows that `charged` bytes are taken: so no other thread
- * may take or give.  0; or -EUCLEAN and in reason what is wrong. */
+/* Verify that exactly `charged` bytes are taken, and not more than the limit.  No other thread
+ * may take or give meanwhile.  0; or -EUCLEAN, and reason says what is wrong. */
 int budget_check(const struct budget *budget, uint64_t charged, struct reason *reason);
 
 #endif

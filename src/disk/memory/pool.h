@@ -8,8 +8,8 @@
  * kernel has them.  However scattered the pages of a disk are, its cells lie side by side.
  *
  *     address space   | chunk 0 | chunk 1 | chunk 2 |  ...reserved...
- *     chunk           | granule | granule | ...           what the system takes back singly
- *     granule         | cell | cell | ...                 one cell, or many small ones
+ *     chunk           | granule | granule | ...     a granule can be given back by itself
+ *     granule         | cell | cell | ...           one cell, or many small ones
  *
  * Free cells wait in a magazine per processor, then in their chunk.  When much is free, granules
  * without a cell in use are given back to the system, and so are whole chunks.  The budget is
@@ -46,18 +46,17 @@ struct pool_options {
 };
 
 struct pool {
-    char *base;
-    unsigned cell_shift;
+    char *base;                 /* the address of cell 0 */
+    unsigned cell_shift;        /* the size of a cell is 1 << cell_shift */
     struct pool_inside *inside; /* pool_inside.h */
 };
 
-/* Make a pool without cells.  If the address space for all of capacity is not to be had, half of
- * it is tried, and so on down to one chunk.  0; or -ENOMEM if that fails too, and then *pool is
- * all zeroes. */
+/* Make a pool without cells.  If there is no address space for all of capacity, half of it is
+ * tried, and so on down to one chunk.  0; or -ENOMEM, and then *pool is all zeroes. */
 int pool_create(const struct pool_options *options, struct pool *pool);
 
-/* Free everything, whether cells are in use or not.  The budget is not told: it ends with its
- * pools.  A pool of all zeroes is accepted. */
+/* Free everything, even cells that are in use.  Nothing is given back to the budget, which must
+ * not be used any more.  A pool of all zeroes is accepted. */
 void pool_destroy(struct pool *pool);
 
 /* Whether the process is allowed to lock that many bytes of the pool: 0 or -EPERM. */
@@ -70,8 +69,9 @@ int pool_may_lock(const struct pool *pool, uint64_t bytes);
  * -ENOMEM   the system refuses memory, or to lock it */
 int pool_take(struct pool *pool, enum budget_purpose purpose, uint64_t *cell);
 
-/* Give a cell back.  No thread may use it any more.  Giving a cell twice is a mistake that an
- * assert finds, but not always at once: pool_check does. */
+/* Give a cell back.  No thread may use it any more.  An assert finds most cells that are given
+ * twice, but possibly much later; pool_check finds them as long as no thread has taken them
+ * again. */
 void pool_give(struct pool *pool, uint64_t cell);
 
 /* The address of a cell that is in use.  It is aligned to the cell's size. */
@@ -80,11 +80,11 @@ static inline void *pool_at(const struct pool *pool, uint64_t cell)
     return pool->base + ((size_t)cell << pool->cell_shift);
 }
 
-/* Give all free memory back to the system and to the budget, and wait until what other threads
- * are giving back is there, too. */
+/* Give all free memory back to the system and to the budget.  If other threads are giving memory
+ * back at the same time, wait until they have. */
 void pool_shrink(struct pool *pool);
 
-/* The number of cells in use; while other threads take and give, close to it. */
+/* The number of cells in use.  It is exact while no other thread takes or gives. */
 uint64_t pool_cells_used(struct pool *pool);
 
 /* The bytes that the budget is charged for this pool: cells in use, free cells, and those that
@@ -92,8 +92,8 @@ uint64_t pool_cells_used(struct pool *pool);
 uint64_t pool_bytes_charged(struct pool *pool);
 
 /* Verify the pool's invariants (pool_inside.h), under its locks, while other threads may go on
- * using it.  0; or -EUCLEAN and in reason which invariant is broken and where.  Costs a look at
- * each word of the bitmaps, one bit a cell, and all threads wait meanwhile: for tests and debug
+ * using it.  0; or -EUCLEAN, and reason says which invariant is broken and where.  It reads the
+ * bitmaps, one bit for each cell, and other threads wait meanwhile: this is for tests and debug
  * builds. */
 int pool_check(struct pool *pool, struct reason *reason);
 

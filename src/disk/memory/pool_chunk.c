@@ -185,8 +185,10 @@ int pool_take_batch(struct pool *pool, enum budget_purpose purpose, unsigned n, 
     int r = 0;
     if (!in->lists[CHUNK_PARTIAL])
         r = grow_locked(pool, purpose);
-    if (r == 0)
+    if (r == 0) {
+        assert(in->lists[CHUNK_PARTIAL]);
         *taken = take_from_chunk_locked(in, in->lists[CHUNK_PARTIAL], n, cells);
+    }
     pthread_mutex_unlock(&in->lock);
     return r;
 }

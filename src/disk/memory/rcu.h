@@ -15,9 +15,9 @@
  *                                     frees cell 7
  *
  * THREADS.  Any thread may call any function: liburcu's "bp" flavour registers a thread when it
- * first enters a section.  The thread sanitizer does not see through the library.  Its builds
- * declare what a grace period means: all that sections which have ended did happened before what
- * follows it.
+ * first enters a section.  The thread sanitizer does not understand the library.  Builds with it
+ * therefore declare what a grace period means: what was done in a section that has ended happened
+ * before what is done after the grace period.
  */
 
 #ifndef NBDRAM_DISK_MEMORY_RCU_H
@@ -25,10 +25,10 @@
 
 #include "os/sanitizer.h"
 
-/* Inline the library's functions, which our licence allows.  This also puts its thread-local
- * variable into our TLS model (meson.build).  Exceptions are the sanitizers, because the library
- * misaligns its own structures, and clang's analyzer, which cannot see that threads register
- * themselves. */
+/* Inline the library's functions, which our licence allows.  Its thread-local variable is then
+ * compiled with our TLS model (meson.build).  They are not inlined for the sanitizers, which
+ * would report that the library misaligns its own structures, nor for clang's analyzer, which
+ * does not understand that a thread registers itself. */
 #if !defined NBDRAM_TSAN && !defined __SANITIZE_ADDRESS__ && !defined __clang_analyzer__
 #define _LGPL_SOURCE
 #endif

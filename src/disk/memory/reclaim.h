@@ -4,8 +4,9 @@
  *
  * Two kinds of words of the page table wait for one: words that were taken out of the table,
  * which are then released, and words that were frozen, which are then examined again (DESIGN.md,
- * "One word a page, and freezing").  Threads hand them in as items.  A thread of its own collects
- * what was handed in, waits for one grace period, and processes all of it.
+ * "One word a page, and freezing").  Threads hand them in as items.  A thread that does nothing
+ * else takes all items that were handed in, waits for one grace period, processes them, and
+ * begins anew.
  *
  * THREADS.  Any thread may call any function, but reclaim_create, reclaim_start and
  * reclaim_destroy need the structure to themselves.  A caller must not be inside a read section
@@ -51,7 +52,7 @@ struct reclaim {
     bool stop;                     /* the thread is to end */
     pthread_t thread;
 
-    _Atomic uint64_t released; /* see reclaim_released */
+    _Atomic uint64_t released; /* written with release order, read with acquire order */
 };
 
 /* Without the thread, items wait for reclaim_run.  opaque is passed to fn and idle, and stays the
@@ -71,8 +72,9 @@ void reclaim_add(struct reclaim *reclaim, const struct reclaim_item *items, size
 /* Process all items that were handed in before the call, and the items that follow from them. */
 void reclaim_run(struct reclaim *reclaim);
 
-/* The number of words released so far.  When a word is counted, its memory is already free.  So a
- * caller that found no memory, and finds the same count as before it tried, did not miss any. */
+/* The number of words released so far.  When a word is counted, its memory is already free.  So
+ * a caller that reads the count, finds no memory, and then reads the same count again did not
+ * miss any. */
 uint64_t reclaim_released(struct reclaim *reclaim);
 
 #endif
