@@ -8,9 +8,9 @@
  *   exit 0  <---------------------------- background_ready: no output any more; then a byte
  *   exit 1  <---------------------------- or it ends: the pipe is closed
  *
- * Until it is ready, the child is sent SIGTERM if the parent ends.  Ctrl-C ends the parent but does
- * not reach a session of its own, and somebody who has stopped waiting does not expect a server to
- * appear later. */
+ * Until it is ready, the child is sent SIGTERM if the parent ends.  Ctrl-C ends the parent but
+ * does not reach a session of its own, and somebody who has stopped waiting does not expect a
+ * server to appear later. */
 
 #include "server/host/background.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* --run: a shell script of assignments, then the command as it was given.  The variables are the
- * shell's, not exported, as with nbdkit; all are always set, so that none comes from outside. */
+/* The shell gets a script: an assignment to each variable, then the command as it was given.  As
+ * in nbdkit the variables are not exported.  Each is always assigned to, so that no value comes
+ * from the environment. */
 
 #include "server/host/captive.h"
 
@@ -19,7 +20,7 @@
 #include "text/reason.h"
 #include "text/string_builder.h"
 
-/* What a shell answers when there is no such program. */
+/* The status of a shell that does not find a program. */
 #define NOT_FOUND_STATUS 127
 
 void captive_raise_descriptors(struct captive *captive)
@@ -32,6 +33,7 @@ void captive_raise_descriptors(struct captive *captive)
     setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* Assign a value in single quotes, in which only a single quote is special. */
 static void put_variable(FILE *script, const char *name, const char *value)
 {
     fprintf(script, "%s='", name);
@@ -63,13 +65,14 @@ static char *make_script(const struct captive_options *options)
     return string_builder_close(&text, script);
 }
 
-/* In the child.  There may have been threads at the fork: async-signal-safe calls only. */
+/* In the child.  Other threads may have held locks at the fork, so only async-signal-safe
+ * functions may be called. */
 static void exec_shell(const struct captive *captive, const char *script, pid_t parent)
 {
     static const char message[] = "nbdram: cannot start /bin/sh\n";
     struct sigaction ordinary = {.sa_handler = SIG_DFL};
     sigset_t none;
-    /* Signals that cannot be changed, or are the C library's own, refuse; that is all right. */
+    /* This fails for SIGKILL, SIGSTOP and the C library's own signals, which need no change. */
     for (int signal_number = 1; signal_number < NSIG; signal_number++)
         sigaction(signal_number, &ordinary, NULL);
     if (parent_death_signal(SIGTERM, parent) < 0)
@@ -78,7 +81,7 @@ static void exec_shell(const struct captive *captive, const char *script, pid_t 
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (captive->descriptors_at_start.rlim_max != 0)
         setrlimit(RLIMIT_NOFILE, &captive->descriptors_at_start);
-    /* Our descriptors are close-on-exec; those that we were started with are the command's. */
+    /* Exec closes our own descriptors, which are close-on-exec. */
     execl("/bin/sh", "sh", "-c", script, (char *)NULL);
     ssize_t written = write(STDERR_FILENO, message, sizeof message - 1);
     (void)written;
@@ -94,10 +97,10 @@ int captive_start(struct captive *captive, const struct captive_options *options
     pid_t parent = getpid(), pid = fork();
     if (pid == 0)
         exec_shell(captive, script, parent);
-    int err = pid < 0 ? -errno : 0;
+    int r = pid < 0 ? reason_set(reason, -errno, "cannot fork: ") : 0;
     free(script);
-    if (err)
-        return reason_set(reason, err, "cannot fork: ");
+    if (r < 0)
+        return r;
     captive->child = pid;
     return 0;
 }
@@ -137,7 +140,7 @@ void captive_wait(struct captive *captive, int64_t deadline)
     }
 }
 
-int captive_exit_status(int status)
+int captive_exit_status(int wait_status)
 {
-    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* captive - the command of --run, which the server outlives by nothing
+/* captive - the command of --run
  *
  * Called by the main thread.
  */
@@ -15,8 +15,9 @@
 
 struct reason; /* text/reason.h */
 
-/* The command, and the values of the shell variables that it may use: nbdkit's $uri,
- * $nbd (the same as $uri), $unixsocket, $port, $exportname and $tls.  NULL (for port: 0) makes a variable empty. */
+/* The command, and the values of the shell variables that it may use: nbdkit's $uri, $nbd (the
+ * same as $uri), $unixsocket, $port, $exportname and $tls.  NULL makes a variable empty, as does
+ * port 0. */
 struct captive_options {
     const char *command;
     const char *uri, *unix_path, *export_name;
@@ -26,31 +27,31 @@ struct captive_options {
 
 /* All zero at the start. */
 struct captive {
-    pid_t child; /* 0: none */
+    pid_t child; /* 0: no command is running */
     struct rlimit descriptors_at_start;
 };
 
-/* Raise our limit of descriptors as far as the hard limit allows.  The command gets the limit
- * that we were started with: some programs loop over all the descriptors that there could be. */
+/* Raise our limit of descriptors to the hard limit.  The command gets the limit that we were
+ * started with, since some programs loop over all the descriptors that there could be. */
 void captive_raise_descriptors(struct captive *captive);
 
-/* Start the command by /bin/sh.  The variables are the shell's own, not exported.  The command
- * gets default signals, and those descriptors that we were started with.  It is sent SIGTERM if we
- * end first.  Returns 0, or -errno with a reason. */
+/* Start the command with /bin/sh.  The variables are the shell's own, and not exported.  The
+ * command gets default signals, and those descriptors that we were started with.  It is sent
+ * SIGTERM if we end first.  Returns 0, or -errno with a reason. */
 int captive_start(struct captive *captive, const struct captive_options *options,
                   struct reason *reason);
 
-/* Whether the command has ended; then *status is an exit status for us.  Does not wait. */
+/* Has the command ended?  Then *status is the exit status that we should have.  Does not wait. */
 bool captive_has_ended(struct captive *captive, int *status);
 
-/* Ask the command to end, if one is running. */
+/* Ask the command to end, if it is running. */
 void captive_terminate(struct captive *captive);
 
-/* Wait until the command has ended, if one is running.  It is killed at the deadline (os_clock_ms).
- * SIGCHLD must be blocked. */
+/* Wait until the command has ended, if it is running.  It is killed at the deadline (a time of
+ * os_clock_ms).  SIGCHLD must be blocked. */
 void captive_wait(struct captive *captive, int64_t deadline);
 
 /* Turn a wait status into an exit status for us: the command's own, or 128 + signal. */
-int captive_exit_status(int status);
+int captive_exit_status(int wait_status);
 
 #endif

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* --swap: the kernel writes pages to us to have memory, so we must not need memory from it to
- * take them.  Locked is what the program consists of: the mappings of files (the program,
- * libraries), what follows them (their zeroed variables), the heap and the main thread's stack,
- * and of each loop its stack and what it works with.
- * Not everything there is (mlockall): with the disk's address space, that would be all of the
- * disk. */
+/* The kernel writes pages to us to get free memory, so we must not need memory from it to store
+ * them.  We lock what the program consists of: the mappings of files (the program and its
+ * libraries), the zeroed variables that follow them, the heap and the stack of the main thread;
+ * and for each loop, its stack and its scratch memory.
+ *
+ * Not with mlockall: that would lock the address space of the disk, too, and so make all of the
+ * disk resident. */
 
 #include "server/host/lock_memory.h"
 
@@ -20,17 +21,17 @@
 
 #include "text/reason.h"
 
-/* Linux 5.6. */
+/* Since Linux 5.6. */
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
 #endif
 
-/* Mappings without a name that follow a file's are its zeroed variables; but larger ones can be
- * the disk's, which happens to lie there. */
-#define VARIABLES_MAX (1UL << 20)
+/* A mapping without a name that follows a mapping of a file has the zeroed variables of that
+ * file.  A larger one may be a part of the disk that happens to lie there. */
+#define VARIABLES_MAX (1UL << 20) /* bytes */
 
-/* What a loop may use of its stack, many times over; all of it would be 8 MiB for each. */
-#define STACK_USED ((size_t)256 << 10)
+/* Many times what a thread uses of its stack.  A whole stack is 8 MiB. */
+#define STACK_USED ((size_t)256 << 10) /* bytes */
 
 #define CANNOT_LOCK "--swap: cannot lock the program into memory (see ulimit -l): "
 
@@ -45,7 +46,7 @@ void lock_memory_raise_limit(void)
 
 void lock_memory_become_flusher(void)
 {
-    /* Takes CAP_SYS_RESOURCE, and is for kernels that have it. */
+    /* Fails without CAP_SYS_RESOURCE, and on older kernels. */
     prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 }
 
@@ -54,7 +55,8 @@ struct mapping {
     bool is_accessible, is_program;
 };
 
-/* A line of /proc/self/maps: "start-end perms offset device inode   name". */
+/* Parse a line of /proc/self/maps, "start-end perms offset device inode   name".  before is the
+ * mapping of the previous line.  Returns false if the line has another form. */
 static bool parse_mapping(const char *line, const struct mapping *before, struct mapping *mapping)
 {
     char access[5], name[128] = "";
@@ -72,7 +74,7 @@ static bool parse_mapping(const char *line, const struct mapping *before, struct
     return true;
 }
 
-static int lock_program(FILE *maps)
+static int lock_mappings(FILE *maps)
 {
     char line[512];
     struct mapping before = {.start = 0}, mapping;
@@ -92,34 +94,32 @@ int lock_memory_of_program(struct reason *reason)
     FILE *maps = fopen("/proc/self/maps", "re");
     if (!maps)
         return reason_set(reason, -errno, "--swap: /proc/self/maps: ");
-    int err = lock_program(maps);
+    int r = lock_mappings(maps);
     fclose(maps);
-    if (err)
-        return reason_set(reason, err, CANNOT_LOCK);
-    return 0;
+    return r < 0 ? reason_set(reason, r, CANNOT_LOCK) : 0;
 }
 
-/* Stacks grow down: its used part is the last. */
+/* Stacks grow down, so the used part is at the end. */
 static int lock_stack(pthread_t thread)
 {
     pthread_attr_t attributes;
     void *start = NULL;
     size_t size = 0;
-    int err = pthread_getattr_np(thread, &attributes);
-    if (err)
-        return -err;
-    err = pthread_attr_getstack(&attributes, &start, &size);
+    int error = pthread_getattr_np(thread, &attributes);
+    if (error)
+        return -error;
+    error = pthread_attr_getstack(&attributes, &start, &size);
     pthread_attr_destroy(&attributes);
-    if (err)
-        return -err;
+    if (error)
+        return -error;
     size_t used = size < STACK_USED ? size : STACK_USED;
     return mlock((char *)start + size - used, used) < 0 ? -errno : 0;
 }
 
 int lock_memory_of_thread(pthread_t thread, void *piece, struct reason *reason)
 {
-    int err = lock_stack(thread);
-    if (!err && piece && mlock(piece, malloc_usable_size(piece)) < 0)
-        err = -errno;
-    return err ? reason_set(reason, err, CANNOT_LOCK) : 0;
+    int r = lock_stack(thread);
+    if (r == 0 && piece && mlock(piece, malloc_usable_size(piece)) < 0)
+        r = -errno;
+    return r < 0 ? reason_set(reason, r, CANNOT_LOCK) : 0;
 }

@@ -4,9 +4,9 @@
  * threads do not mix: write() to a terminal, a pipe or a file opened for appending, or syslog().
  *
  * A line to standard error is written only if poll() says that there is room.  A pipe or terminal
- * with room takes the whole line; without room the line is lost, and nobody waits.  The mutex makes
- * asking and writing one step: another thread cannot use up the room in between.  O_NONBLOCK is no
- * alternative: it would be set for every process that shares standard error. */
+ * with room takes the whole line; without room the line is lost, and nobody waits.  The mutex
+ * makes asking and writing one step: another thread cannot use up the room in between.
+ * O_NONBLOCK is no alternative: it would be set for every process that shares standard error. */
 
 #include "server/host/log.h"
 

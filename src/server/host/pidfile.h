@@ -23,8 +23,8 @@ struct pidfile {
 int pidfile_open(struct pidfile *pidfile, const char *path, struct reason *reason);
 
 /* Write the number of this process and a newline.  A plain file is replaced whole, so that a
- * reader never finds a part of a number.  A FIFO, a device or a link is written to instead, as is a
- * file in a folder in which we may not create another.  Returns 0, or -errno with a reason. */
+ * reader never finds a part of a number.  A FIFO, a device or a link is written to instead, as is
+ * a file in a folder in which we may not create another.  Returns 0, or -errno with a reason. */
 int pidfile_write(struct pidfile *pidfile, struct reason *reason);
 
 /* Remove the file if it was written, is still a plain file and still holds our number, and forget

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The group goes first: who is no longer root cannot change it.  What the process was is then
- * asked for again, and must be refused. */
+/* The group changes first, because a process that is no longer root cannot change it.  At the end
+ * we ask for root's rights again, and this must be refused. */
 
 #include "server/host/privileges.h"
 
@@ -17,7 +17,7 @@
 #include "text/parse.h"
 #include "text/reason.h"
 
-/* The last number means "leave it". */
+/* The largest number means "no change" to the system's calls. */
 #define ID_MAX (UINT32_MAX - 1)
 
 static int find_group(const char *group, gid_t *gid, struct reason *reason)
@@ -53,7 +53,7 @@ int privileges_find(const struct user_names *names, struct user_ids *ids, struct
     return group ? find_group(group, &ids->gid, reason) : 0;
 }
 
-/* With a group of his choice, that one only; else those that the user is in. */
+/* A group that was given becomes the only one.  Otherwise they are the groups of the user. */
 static int set_groups(const char *group, const struct user_ids *ids)
 {
     const struct passwd *entry = group ? NULL : getpwuid(ids->uid);
@@ -73,7 +73,7 @@ static bool is_now(const struct user_ids *ids)
     for (int i = 0; i < 3; i++)
         if (uid[i] != ids->uid || gid[i] != ids->gid)
             return false;
-    /* Root may do it all again, and was asked to stay. */
+    /* A process that stays root cannot lose root's rights. */
     return ids->uid == 0 || (setresuid((uid_t)-1, 0, (uid_t)-1) < 0 &&
                              (ids->gid == 0 || setresgid((gid_t)-1, 0, (gid_t)-1) < 0));
 }
@@ -88,14 +88,14 @@ int privileges_become(const struct user_names *names, struct reason *reason)
     struct user_ids ids;
     if (!names->user && !names->group)
         return 0;
-    int err = privileges_find(names, &ids, reason);
-    if (err)
-        return err;
+    int r = privileges_find(names, &ids, reason);
+    if (r < 0)
+        return r;
     pid_t parent = getppid();
     int death_signal = parent_death_signal_now();
-    err = set_groups(names->group, &ids);
-    if (err)
-        return reason_set(reason, err, "cannot become group %u: ", ids.gid);
+    r = set_groups(names->group, &ids);
+    if (r < 0)
+        return reason_set(reason, r, "cannot become group %u: ", ids.gid);
     if (setresuid(ids.uid, ids.uid, ids.uid) < 0)
         return reason_set(reason, -errno, "cannot become user %u: ", ids.uid);
     if (!is_now(&ids))

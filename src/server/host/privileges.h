@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* user - the user and group of -u and -g */
+/* privileges - become the user and the group of -u and -g
+ *
+ * Called by the main thread.
+ */
 
 #ifndef NBDRAM_SERVER_HOST_PRIVILEGES_H
 #define NBDRAM_SERVER_HOST_PRIVILEGES_H
 
-#include <stddef.h>
 #include <sys/types.h>
 
 struct reason; /* text/reason.h */
 
-/* What -u and -g name: names or numbers.  NULL: not given. */
+/* Names or numbers.  NULL: not given. */
 struct user_names {
     const char *user, *group;
 };
@@ -20,16 +22,18 @@ struct user_ids {
     gid_t gid;
 };
 
-/* Names or numbers; NULL is what the process is, but for a user without a group, whose group is
- * that user's own.  Main thread only.  On an error, -errno and one line in why. */
+/* Find the numbers of names.  A user without a group stands for the user's own group; otherwise,
+ * what is not given is what the process has now.  Returns 0, or -errno with a reason. */
 int privileges_find(const struct user_names *names, struct user_ids *ids, struct reason *reason);
 
-/* Become them, supplementary groups included, for good; verified.  What is NULL stays, and
- * nothing happens if both are.  Main thread only.  On an error, -errno and one line in why. */
+/* Become this user and group for good, in all threads, with the supplementary groups that go with
+ * them; and verify that there is no way back.  What is not given stays; nothing happens if
+ * neither is.  Returns 0, or -errno with a reason; then the process may have changed in part, and
+ * should end. */
 int privileges_become(const struct user_names *names, struct reason *reason);
 
-/* Nothing that is run from here on gets rights that we have not (sudo's, for one).  Before there
- * are threads, which inherit it; becoming another user is still possible. */
+/* From here on, no program that this process runs gains privileges, as sudo would.  To be called
+ * before there are threads, which inherit it.  privileges_become still works. */
 void privileges_forbid_new(void);
 
 #endif

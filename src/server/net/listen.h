@@ -3,8 +3,8 @@
 /* listen - open and close the sockets that clients connect to
  *
  * Called by the main thread: listen_open before the process goes to the background, listen_close
- * at the end.  All sockets are close-on-exec, non-blocking and listening, with the longest backlog
- * that the system allows.
+ * at the end.  All sockets are close-on-exec, non-blocking and listening, with the longest
+ * backlog that the system allows.
  */
 
 #ifndef NBDRAM_SERVER_NET_LISTEN_H
@@ -16,8 +16,8 @@ struct reason;     /* text/reason.h */
 struct user_names; /* server/host/privileges.h */
 
 /* Open the sockets that options describe.  A Unix socket is one socket.  TCP is one socket for
- * each address that the name has (IPv4 and IPv6), all with the same port.  Socket activation takes
- * over the LISTEN_FDS descriptors from 3, and removes its variables from the environment.
+ * each address that the name has (IPv4 and IPv6), all with the same port.  Socket activation
+ * takes over the LISTEN_FDS descriptors from 3, and removes its variables from the environment.
  * Standard input and output need no socket: they are only checked.
  *
  * A Unix socket's file on which nobody listens any more is replaced.  It is an error if another

@@ -5,8 +5,8 @@
  * A row holds all that the server knows about a kind of socket.  socket_tcp.c, socket_unix.c and
  * so on each define one.  The rest of the server reads the row, and never asks which one it is.
  *
- * To add a kind: write socket_NAME.c with its row, declare the row below, enter it in socket_kind.c,
- * and choose it with an option (cli/option_table.c).
+ * To add a kind: write socket_NAME.c with its row, declare the row below, enter it in
+ * socket_kind.c, and choose it with an option (cli/option_table.c).
  *
  * Rows are constant.  Their functions are called by the main thread, except tune and name_peer,
  * which any thread may call.

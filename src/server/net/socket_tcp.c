@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* TCP, over IPv4 and IPv6.  A name can have several addresses.  Each gets a socket of its own, and
- * all of them the same port. */
+/* TCP, over IPv4 and IPv6.  A name can have several addresses.  Each gets a socket of its own,
+ * and all of them the same port. */
 
 #include <errno.h>
 #include <netdb.h>
@@ -49,7 +49,7 @@ static void close_sockets(struct listeners *listeners)
 }
 
 /* Returns a descriptor, or -errno. */
-static int listen_on(const struct addrinfo *info)
+static int listen_on_address(const struct addrinfo *info)
 {
     static const int yes = 1;
     int fd = socket_create(info->ai_family);
@@ -77,7 +77,7 @@ static int add_address(struct listeners *listeners, struct addrinfo *info)
         return -ENOSPC;
     if (listeners->count > 0)
         *port_of(info->ai_addr) = htons((in_port_t)listeners->port);
-    int fd = listen_on(info);
+    int fd = listen_on_address(info);
     if (fd < 0)
         return fd;
     listeners->fds[listeners->count++] = fd;
@@ -192,8 +192,8 @@ static bool has_family(const struct listeners *listeners, sa_family_t family)
     return false;
 }
 
-/* HOST is what was asked for: a name need not lead back to an address, nor the address of a socket
- * that was passed to us have a name. */
+/* HOST is the address that was asked for, in the same words.  A socket that was passed to us has
+ * only the address that it is bound to. */
 static int put_tcp_authority(FILE *out, const struct listen_options *options,
                              const struct listeners *listeners,
                              const struct socket_address *address)
@@ -204,7 +204,7 @@ static int put_tcp_authority(FILE *out, const struct listen_options *options,
         return -EADDRNOTAVAIL;
     bool is_passed = options->kind->is_passed;
     if (is_any_address(address) || (!is_passed && !options->address))
-        /* Not every machine has an IPv6 address for localhost. */
+        /* Not on every machine does localhost have an IPv6 address. */
         put_host(out, has_family(listeners, AF_INET) ? "localhost" : "::1");
     else
         put_host(out, is_passed ? host : options->address);

@@ -8,10 +8,10 @@
  *   anything else    somebody listens: an error, and the file is left alone
  *
  * A connection is refused between bind and listen, too; and another server may come between
- * connecting and unlinking.  So the folder is locked (flock) during all of this, and while the file
- * is removed at the end: nbdrams that start at once do not take each other's file.  We wait for the
- * lock only for a second, and then go on without it, because anybody who may read the folder can
- * hold it.
+ * connecting and unlinking.  So the folder is locked (flock) during all of this, and while the
+ * file is removed at the end: nbdrams that start at once do not take each other's file.  We wait
+ * for the lock only for a second, and then go on without it, because anybody who may read the
+ * folder can hold it.
  *
  * At the end we recognize the file by its inode number, which no other file can have while our
  * socket is open.  To connect once more would take a descriptor, and there may be none. */
@@ -61,8 +61,8 @@ static char *absolute_path(const char *path)
     return whole;
 }
 
-/* Returns 0: a leftover; -ENOENT: no file; -EADDRINUSE: somebody listens; -ENOTSOCK: not a socket;
- * or another -errno. */
+/* Returns 0: a leftover; -ENOENT: no file; -EADDRINUSE: somebody listens; -ENOTSOCK: not a
+ * socket; or another -errno. */
 static int probe_file(const struct sockaddr_un *address)
 {
     struct stat status;

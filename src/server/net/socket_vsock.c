@@ -19,7 +19,7 @@ static const struct sockaddr_vm *vsock_address(const struct socket_address *addr
     return (const void *)&address->storage;
 }
 
-static int listen_on(const struct sockaddr_vm *address)
+static int listen_on_port(const struct sockaddr_vm *address)
 {
     int fd = socket_create(AF_VSOCK);
     if (fd < 0)
@@ -43,7 +43,7 @@ static int open_vsock(const struct listen_options *options, struct listeners *li
                           options->port);
     if (wanted.svm_port == 0)
         wanted.svm_port = VMADDR_PORT_ANY;
-    int fd = listen_on(&wanted);
+    int fd = listen_on_port(&wanted);
     if (fd == -EAFNOSUPPORT)
         return reason_set(reason, fd, "this kernel has no vsock");
     if (fd < 0)

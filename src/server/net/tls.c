@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* Sending.  If GnuTLS cannot write a whole record, it wants the same send again, but does not say
- * of how many bytes (a client may have asked for shorter records), and it goes wrong if a change of
- * keys comes in between.  So GnuTLS never learns of it: the encrypted bytes that the descriptor does
- * not take are kept here, and GnuTLS is told that they were written.  No record is made while bytes
- * are kept, so they are of one record at most, and of the messages that belong to it.
+ * of how many bytes (a client may have asked for shorter records), and it goes wrong if a change
+ * of keys comes in between.  So GnuTLS never learns of it: the encrypted bytes that the
+ * descriptor does not take are kept here, and GnuTLS is told that they were written.  No record
+ * is made while bytes are kept, so they are of one record at most, and of the messages that
+ * belong to it.
  *
  * Records are made from a copy, and not only to put small vectors together.  The disk lends its
  * pages to be sent, other clients may write to them at the same time, and some ciphers (CCM) read
  * what they encrypt twice.  The client would take the record for a forged one.
  *
- * The descriptors are read and written by functions of this file: GnuTLS's own expect sockets, but
- * with -s they can be pipes. */
+ * The descriptors are read and written by functions of this file: GnuTLS's own expect sockets,
+ * but with -s they can be pipes. */
 
 #include "server/net/tls.h"
 
@@ -37,11 +38,11 @@ struct tls_session {
     int in, out;
     int system_error; /* errno of the descriptor's last failure */
     int failed;       /* the -errno that ended the session, and that every call returns since */
-    bool established; /* the handshake is complete */
-    bool ended;       /* the client said goodbye */
-    bool drained;     /* the last read from the descriptor found nothing */
-    bool at_end;    /* the last read found the end: with or without a goodbye, no more can come */
-    bool half_done; /* GnuTLS wants to be called again, although the descriptor may have more */
+    bool is_established; /* the handshake is complete */
+    bool has_ended;      /* the client said goodbye */
+    bool is_drained;     /* the last read from the descriptor found nothing */
+    bool is_at_end; /* the last read found the end, with or without a goodbye: no more can come */
+    bool is_half_done; /* GnuTLS is to be called again, but the descriptor may have more */
     struct tls_peer peer;
 
     uint8_t *unsent;               /* encrypted bytes that the descriptor did not take, or NULL */
@@ -117,11 +118,11 @@ static ssize_t pull_encrypted(gnutls_transport_ptr_t opaque, void *buf, size_t s
     for (;;) {
         ssize_t got = read(session->in, buf, size);
         if (got >= 0) {
-            session->at_end = got == 0;
+            session->is_at_end = got == 0;
             return got;
         }
         if (errno == EAGAIN) {
-            session->drained = true;
+            session->is_drained = true;
             return -1;
         }
         if (errno != EINTR) {
@@ -189,7 +190,7 @@ void tls_session_free(struct tls_session *session)
 static int end_session(struct tls_session *session, int error)
 {
     /* A part of a record before the end of the stream can look like a forged one. */
-    if (session->at_end && error != GNUTLS_E_MEMORY_ERROR)
+    if (session->is_at_end && error != GNUTLS_E_MEMORY_ERROR)
         error = GNUTLS_E_PREMATURE_TERMINATION;
     switch (error) {
     case GNUTLS_E_PULL_ERROR:
@@ -201,7 +202,7 @@ static int end_session(struct tls_session *session, int error)
         break;
     case GNUTLS_E_FATAL_ALERT_RECEIVED:
     case GNUTLS_E_WARNING_ALERT_RECEIVED:
-        session->failed = session->established ? -EPIPE : -EPROTO;
+        session->failed = session->is_established ? -EPIPE : -EPROTO;
         break;
     case GNUTLS_E_MEMORY_ERROR:
         session->failed = -ENOMEM;
@@ -231,10 +232,11 @@ static int continue_handshake(struct tls_session *session)
 {
     int error, turns = TURNS_MAX;
     do {
-        session->drained = false;
+        session->is_drained = false;
         error = gnutls_handshake(session->gnutls);
-    } while (error == GNUTLS_E_AGAIN && !session->drained && !session->at_end && --turns > 0);
-    return error == GNUTLS_E_AGAIN && session->at_end ? GNUTLS_E_PREMATURE_TERMINATION : error;
+    } while (error == GNUTLS_E_AGAIN && !session->is_drained && !session->is_at_end &&
+             --turns > 0);
+    return error == GNUTLS_E_AGAIN && session->is_at_end ? GNUTLS_E_PREMATURE_TERMINATION : error;
 }
 
 int tls_session_handshake(struct tls_session *session, struct reason *reason)
@@ -242,14 +244,14 @@ int tls_session_handshake(struct tls_session *session, struct reason *reason)
     int r = session->failed < 0 ? session->failed : flush_unsent(session);
     if (r < 0 && r != -EAGAIN)
         return reason_set(reason, r, "%s", strerror(-r));
-    if (r < 0 || session->established)
+    if (r < 0 || session->is_established)
         return r;
     int error = continue_handshake(session);
     if (error == GNUTLS_E_AGAIN)
         return -EAGAIN;
     if (error < 0)
         return end_handshake(session, error, reason);
-    session->established = true;
+    session->is_established = true;
     return session->unsent ? -EAGAIN : 0;
 }
 
@@ -263,11 +265,11 @@ bool tls_session_wants_write(const struct tls_session *session)
 static int stop_receiving(struct tls_session *session, ssize_t result)
 {
     if (result == 0) {
-        session->ended = true;
+        session->has_ended = true;
         return 0;
     }
-    if (result == GNUTLS_E_AGAIN && !session->at_end) {
-        session->half_done = !session->drained;
+    if (result == GNUTLS_E_AGAIN && !session->is_at_end) {
+        session->is_half_done = !session->is_drained;
         return -EAGAIN;
     }
     return end_session(session, (int)result);
@@ -275,10 +277,10 @@ static int stop_receiving(struct tls_session *session, ssize_t result)
 
 ssize_t tls_session_receive(struct tls_session *session, const struct iovec *iov, int count)
 {
-    if (session->failed < 0 || session->ended)
+    if (session->failed < 0 || session->has_ended)
         return session->failed;
     ssize_t total = 0;
-    session->drained = session->half_done = false;
+    session->is_drained = session->is_half_done = false;
     for (int i = 0; i < count; i++) {
         for (size_t filled = 0; filled < iov[i].iov_len;) {
             ssize_t got = gnutls_record_recv(session->gnutls, (uint8_t *)iov[i].iov_base + filled,
@@ -363,12 +365,12 @@ bool tls_session_wants_flush(const struct tls_session *session)
 
 bool tls_session_has_pending(const struct tls_session *session)
 {
-    return session->half_done || gnutls_record_check_pending(session->gnutls) > 0;
+    return session->is_half_done || gnutls_record_check_pending(session->gnutls) > 0;
 }
 
 void tls_session_bye(struct tls_session *session)
 {
-    if (session->established && session->failed == 0)
+    if (session->is_established && session->failed == 0)
         gnutls_bye(session->gnutls, GNUTLS_SHUT_WR);
     flush_unsent(session);
 }

@@ -18,30 +18,31 @@ struct tls_credentials; /* server/net/tls_credentials.h */
 struct tls_session;
 
 /* Make a session over two descriptors.  They and the credentials stay the caller's.  Bytes that
- * were received before must not be given to it: plaintext that was sent ahead of the handshake may
- * be an attacker's.  Returns 0 or -ENOMEM; then *session is as it was. */
+ * were received before must not be given to it: plaintext that was sent ahead of the handshake
+ * may be an attacker's.  Returns 0 or -ENOMEM; then *session is as it was. */
 int tls_session_create(const struct tls_credentials *credentials, int in, int out,
                        struct tls_session **session);
 void tls_session_free(struct tls_session *session); /* NULL is accepted */
 
 /* Continue the handshake.  Returns 0 when it is complete (and the client's certificate verified,
- * if the credentials ask for that), -EAGAIN, or another -errno with a reason: -EPIPE if the client
- * is gone, -EPROTO if one end refuses the other (version, certificate, key...).  A client that we
- * refuse has been sent an alert, if possible. */
+ * if the credentials ask for that), -EAGAIN, or another -errno with a reason: -EPIPE if the
+ * client is gone, -EPROTO if one end refuses the other (version, certificate, key...).  A client
+ * that we refuse has been sent an alert, if possible. */
 int tls_session_handshake(struct tls_session *session, struct reason *reason);
 
-/* Does the last -EAGAIN of the handshake wait for the descriptor to become writable?  Otherwise it
- * waits for it to become readable. */
+/* Does the last -EAGAIN of the handshake wait for the descriptor to become writable?  Otherwise
+ * it waits for it to become readable. */
 bool tls_session_wants_write(const struct tls_session *session);
 
-/* Receive into the vectors.  Returns fewer bytes than asked for if there are no more now, or ever.
- * Returns 0 at the client's goodbye; a stream that ends without one was cut off (-EPIPE). */
+/* Receive into the vectors.  Returns fewer bytes than asked for if there are no more now, or
+ * ever.  Returns 0 at the client's goodbye; a stream that ends without one was cut off
+ * (-EPIPE). */
 ssize_t tls_session_receive(struct tls_session *session, const struct iovec *iov, int count);
 
-/* Send the vectors' bytes, in records of up to 16 KiB whatever the sizes of the vectors are, until
- * a record cannot be written at once.  That one is kept here, encrypted, and its bytes count as
- * sent.  The next send, be it of nothing (count 0), continues with it.  Returns the number of
- * bytes, or -EAGAIN: none were taken.  Needs 16 KiB of stack. */
+/* Send the vectors' bytes, in records of up to 16 KiB whatever the sizes of the vectors are,
+ * until a record cannot be written at once.  That one is kept here, encrypted, and its bytes
+ * count as sent.  The next send, be it of nothing (count 0), continues with it.  Returns the
+ * number of bytes, or -EAGAIN: none were taken.  Needs 16 KiB of stack. */
 ssize_t tls_session_send(struct tls_session *session, const struct iovec *iov, int count);
 
 /* Is a record, or a part of one, still waiting to be written? */

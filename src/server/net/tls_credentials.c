@@ -184,8 +184,8 @@ static int load_files(struct tls_credentials *credentials, const struct certific
                       gnutls_strerror(error));
 }
 
-/* Load the certificates of a folder.  If it is a usual one and lacks a file, nothing is loaded, and
- * that is no error. */
+/* Load the certificates of a folder.  If it is a usual one and lacks a file, nothing is loaded,
+ * and that is no error. */
 static int load_folder(struct tls_credentials *credentials, const char *folder, bool is_usual,
                        struct reason *reason)
 {
@@ -218,8 +218,8 @@ static int load_usual_folders(struct tls_credentials *credentials, struct reason
     return r;
 }
 
-static int load_credentials(struct tls_credentials *credentials,
-                            const struct tls_options *options, struct reason *reason)
+static int load_keys_or_certificates(struct tls_credentials *credentials,
+                                     const struct tls_options *options, struct reason *reason)
 {
     const char *priority = options->psk_file ? PRIORITY_KEYS : PRIORITY_CERTIFICATES;
     int error = gnutls_priority_init(&credentials->priority, priority, NULL);
@@ -244,7 +244,7 @@ int tls_credentials_load(const struct tls_options *options, struct tls_credentia
     struct tls_credentials *made = calloc(1, sizeof *made);
     if (!made)
         return no_memory(reason);
-    int r = load_credentials(made, options, reason);
+    int r = load_keys_or_certificates(made, options, reason);
     if (r < 0)
         tls_credentials_free(made);
     else

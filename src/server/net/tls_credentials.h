@@ -33,17 +33,18 @@ struct tls_options {
  * With a psk_file, that is a file of lines USER:KEY, where KEY is hexadecimal, as psktool writes
  * them.  If a user has several lines the first one counts.
  *
- * Otherwise it is X.509 certificates from a folder with the files ca-cert.pem, server-cert.pem and
- * server-key.pem, and also ca-crl.pem if there is one.  If options name no folder, it is the first
- * of nbdkit's usual folders that has the three: /etc/pki/nbdkit for root, and .pki/nbdkit and
- * .config/pki/nbdkit in $HOME for anybody else.
+ * Otherwise it is X.509 certificates from a folder with the files ca-cert.pem, server-cert.pem
+ * and server-key.pem, and also ca-crl.pem if there is one.  If options name no folder, it is the
+ * first of nbdkit's usual folders that has the three: /etc/pki/nbdkit for root, and .pki/nbdkit
+ * and .config/pki/nbdkit in $HOME for anybody else.
  *
  * With verify_peer a client must show a certificate that ca-cert.pem vouches for, that ca-crl.pem
  * does not revoke, and that allows its use by clients, if it restricts its use.  Keys prove the
  * identity of both ends anyway, so verify_peer does not change anything for them.
  *
- * Returns 0, or -errno with a reason that names the file: -ENOENT if it does not exist (or if none
- * of the usual folders has any), -EINVAL if its content is wrong, or the error of reading it. */
+ * Returns 0, or -errno with a reason that names the file: -ENOENT if it does not exist (or if
+ * none of the usual folders has any), -EINVAL if its content is wrong, or the error of reading
+ * it. */
 int tls_credentials_load(const struct tls_options *options, struct tls_credentials **credentials,
                          struct reason *reason);
 

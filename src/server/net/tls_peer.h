@@ -48,8 +48,8 @@ int tls_peer_explain(const struct tls_peer *peer, int error, int r, struct reaso
 
 /* Callbacks of GnuTLS for a session that tls_peer_init has prepared. */
 
-/* Find the key of a user.  Returns 0, or 1 if there is no such user: GnuTLS then makes up a key, so
- * that the client cannot tell an unknown user from a wrong key. */
+/* Find the key of a user.  Returns 0, or 1 if there is no such user: GnuTLS then makes up a key,
+ * so that the client cannot tell an unknown user from a wrong key. */
 int tls_peer_find_key(gnutls_session_t session, const gnutls_datum_t *user, gnutls_datum_t *key);
 
 /* Verify the certificate that the client has shown. */

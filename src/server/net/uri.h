@@ -24,7 +24,8 @@ struct listeners;
 char *uri_of_listeners(const struct listen_options *options, const struct listeners *listeners);
 
 /* Write length bytes, percent-encoded but for the characters that RFC 3986 leaves unreserved and
- * the slash.  Paths and export names are full of slashes, which mean nothing else in this place. */
+ * the slash.  Paths and export names are full of slashes, which mean nothing else in this
+ * place. */
 void uri_put_encoded(FILE *out, const char *text, size_t length);
 
 #endif
