@@ -560,6 +560,12 @@ def test_verbose_tells_what_is_refused(place, peer):
         assert peer in line and "secret" not in server.said()
 
 
+def accepts_connections(path):
+    """The file of a socket exists before anybody listens on it."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(path) == 0
+
+
 def test_nobody_reads_standard_error():
     """What does not fit into the pipe is lost, and nothing waits for it."""
     unread, full = os.pipe()
@@ -576,7 +582,7 @@ def test_nobody_reads_standard_error():
     )
     os.close(full)
     try:
-        until(lambda: os.path.exists("s"))
+        until(lambda: accepts_connections("s"))
         for _ in range(20):
             server.send_signal(signal.SIGUSR1)
             assert size_at(at_socket("s")) == MIB
