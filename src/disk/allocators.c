@@ -76,7 +76,7 @@ static const struct parameter {
 
 /* Lists of what is accepted. */
 
-/* A line that is cut off where it ends. */
+/* A line that grows.  Text that does not fit is cut off. */
 struct list {
     char text[256];
     size_t length;
@@ -152,10 +152,11 @@ void disk_print_features(FILE *to)
 
 #define refuse(reason, ...) reason_set(reason, -EINVAL, __VA_ARGS__)
 
-#define WORD_MAX 64 /* bytes; no word that is accepted is as long */
+#define WORD_MAX 64 /* bytes; longer than any word that is accepted */
 
-/* Copy the next word of *text, up to the separator or the end, and advance *text past both; *text
- * is NULL after the last word.  A longer word is cut off, which no accepted word is. */
+/* Copy the next word of *text, which ends at the separator or with the string.  Then set *text to
+ * what follows the separator; NULL: this was the last word.  A word that does not fit is cut off;
+ * it will be refused in any case. */
 static void next_word(const char **text, char separator, char word[WORD_MAX])
 {
     const char *end = strchr(*text, separator);

@@ -17,11 +17,11 @@
 #include "server/set_up.h"
 #include "text/reason.h"
 
-#define COMMAND_MILLISECONDS 1000 /* for the command of --run to end */
+#define COMMAND_MILLISECONDS 1000 /* the time that the command of --run has to end */
 
 static void take_down(struct program *program)
 {
-    /* The command's time runs while the server stops. */
+    /* The server stops while the command of --run has its time to end. */
     int64_t deadline = os_clock_ms() + COMMAND_MILLISECONDS;
     captive_terminate(&program->captive);
     if (program->server.loop_count) {

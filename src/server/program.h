@@ -22,9 +22,9 @@
 
 /* Whether the main thread accepts connections. */
 enum accepting {
-    ACCEPTING_NOW,      /* it does */
-    ACCEPTING_AT_LIMIT, /* not before one has ended: --max-connections allows no more */
-    ACCEPTING_FAILED,   /* not before some time has passed: the system refused the last one */
+    ACCEPTING_NOW,      /* yes */
+    ACCEPTING_AT_LIMIT, /* no: --max-connections are open.  It will when one has ended. */
+    ACCEPTING_FAILED,   /* no: the system refused the last one.  It will after a short time. */
 };
 
 struct program {
@@ -40,9 +40,9 @@ struct program {
     int signals; /* descriptor (host/signals.h) */
     enum accepting accepting;
     struct stats_file stats;
-    int64_t stats_due; /* os_clock_ms's time of the next write */
-    int stats_error;   /* the error of the last write, which is in the log: 0 or -errno */
-    int status;        /* to exit with */
+    int64_t stats_due; /* when to write next, on the clock os_clock_ms */
+    int stats_error;   /* of the last write, and already logged; 0: none; else -errno */
+    int status;        /* the exit status of the program */
 };
 
 /* Log an error that ends the program.  Returns -1. */

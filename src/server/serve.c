@@ -15,7 +15,7 @@
 #include "server/program.h"
 #include "text/string_builder.h"
 
-#define RETRY_MILLISECONDS 100 /* after ACCEPTING_FAILED */
+#define RETRY_MILLISECONDS 100 /* until a connection is accepted after ACCEPTING_FAILED */
 
 static void print_stats(struct program *program)
 {
@@ -30,7 +30,7 @@ static void print_stats(struct program *program)
     free(bytes);
 }
 
-/* False when it is time to stop. */
+/* Returns false when it is time to stop. */
 static bool handle_signal(struct program *program)
 {
     switch (signals_read(program->signals)) {
@@ -48,7 +48,7 @@ static bool handle_signal(struct program *program)
     return true;
 }
 
-/* Milliseconds until there is something to do without an event; -1: never. */
+/* Milliseconds until something has to be done even if no descriptor is ready; -1: never. */
 static int poll_timeout(const struct program *program)
 {
     int64_t timeout = -1;
@@ -97,7 +97,7 @@ static void drain_events(int fd)
         ;
 }
 
-/* It polls for signals, for connections that ended and, while it may accept, for listeners. */
+/* Waits for signals, for connections that ended and, while it may accept, for new ones. */
 void serve(struct program *program)
 {
     struct pollfd polled[2 + LISTENERS_MAX] = {

@@ -144,7 +144,7 @@ static int start_server(struct program *program)
                    .tls_required = options->tls.mode == TLS_REQUIRE},
         .credentials = program->credentials,
         .log = &program->log,
-        .timeout_seconds = options->timeout,
+        .timeout_seconds = options->timeout_seconds,
         .keepalive = options->keepalive,
         .max_connections = options->max_connections,
     };
@@ -152,7 +152,7 @@ static int start_server(struct program *program)
     return r < 0 ? report_error(program, "cannot start the threads", r) : 0;
 }
 
-/* Everything but the disk, which disk_start has locked if that was asked for. */
+/* Lock the program's own memory.  The disk's memory is locked by disk_start. */
 static int lock_program(struct program *program)
 {
     struct reason reason;
@@ -220,9 +220,9 @@ static int start_command(struct program *program)
 int set_up(struct program *program)
 {
     static int (*const steps[])(struct program *) = {
-        /* Before there is anything that a signal would leave behind. */
+        /* First: from here, a signal ends the program only by way of take_down. */
         open_signals,
-        /* A person may be looking at the terminal: whatever can be refused is refused now. */
+        /* Whatever may be refused comes early, while a person may still be at the terminal. */
         raise_limits,
         load_credentials,
         create_disk,
@@ -240,7 +240,7 @@ int set_up(struct program *program)
         lock_program,
         become_user,
         adopt_streams,
-        /* Clients can connect: let everybody know.  The number of the process is the final one. */
+        /* Clients can connect from here, and the process id is final. */
         program_write_stats,
         write_pidfile,
         leave_terminal,

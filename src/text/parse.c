@@ -38,7 +38,7 @@ int parse_size(const char *text, uint64_t *size)
 /* The number that text begins with; *end is what follows it. */
 static bool read_number(const char *text, int base, char **end, uint64_t *number)
 {
-    if (strchr(text, '-')) /* strtoumax would wrap it around */
+    if (strchr(text, '-')) /* strtoumax accepts negative numbers, and wraps them around */
         return false;
     errno = 0;
     *number = strtoumax(text, end, base);

@@ -74,7 +74,7 @@ static void defaults(void **state)
     assert_false(options.read_only);
     assert_int_equal(options.threads, 0);
     assert_int_equal(options.max_connections, 0);
-    assert_int_equal(options.timeout, OPTIONS_TIMEOUT_DEFAULT);
+    assert_int_equal(options.timeout_seconds, OPTIONS_TIMEOUT_DEFAULT);
     assert_int_equal(options.handshake_mask, UINT16_MAX);
     assert_int_equal(options.tls.mode, TLS_OFF);
     assert_int_equal(options.log, LOG_TO_DEFAULT);
@@ -167,15 +167,15 @@ static void numbers(void **state)
     accepts("-t 1 --max-connections 7 --timeout 0 --mask-handshake 0 1M");
     assert_int_equal(options.threads, 1);
     assert_int_equal(options.max_connections, 7);
-    assert_int_equal(options.timeout, 0);
+    assert_int_equal(options.timeout_seconds, 0);
     assert_int_equal(options.handshake_mask, 0);
     accepts("--threads=256 --timeout 1500ms --mask-handshake 0xfffffffe 1M");
     assert_int_equal(options.threads, 256);
-    assert_int_equal(options.timeout, 2);
+    assert_int_equal(options.timeout_seconds, 2);
     assert_int_equal(options.handshake_mask, 0xfffe);
     accepts("-t0x10 --timeout=60s 1M");
     assert_int_equal(options.threads, 16);
-    assert_int_equal(options.timeout, 60);
+    assert_int_equal(options.timeout_seconds, 60);
     refuses("-t 257 1M", "0 to 256");
     refuses("-t -1 1M", "0 to 256");
     refuses("-t 4294967297 1M", "0 to 256");

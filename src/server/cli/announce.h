@@ -7,7 +7,8 @@
 
 struct options; /* server/cli/options.h */
 
-/* uri: how to connect; NULL: no URI can say it.  Prints nothing that nobody asked for. */
+/* Print uri, with examples if a person may be reading.  Prints nothing if uri is NULL, or if the
+ * process that started the server knows how to connect and --print-uri was not given. */
 void announce(const struct options *options, const char *uri);
 
 #endif

@@ -32,10 +32,11 @@
 
 struct parse {
     struct options *options;
-    bool given[ROWS_MAX]; /* indexed as option_table */
-    unsigned parameters;  /* how many were seen */
+    bool given[ROWS_MAX]; /* whether the option was given, by its index in option_table */
+    unsigned parameters;  /* how many were seen so far */
     bool has_size;
-    const struct option_row *print; /* the row of what to print instead of serving, or NULL */
+    const struct option_row
+        *print; /* the option that asks for a text instead of serving, or NULL */
     struct reason *reason;
 };
 
@@ -277,7 +278,7 @@ static int parse_words(struct parse *parse, int argc, char **argv)
 {
     struct tables tables;
     make_tables(&tables);
-    optind = 0; /* begin anew, also if an earlier call stopped in the middle */
+    optind = 0; /* start over, even if an earlier call stopped halfway */
     int r = 0, code;
     while (r == 0 && (code = getopt_long(argc, argv, tables.letters, tables.longs, NULL)) != -1) {
         size_t i = find_row(code);
@@ -358,7 +359,7 @@ static int choose_socket(struct parse *parse)
     return 0;
 }
 
-/* Follows sd_listen_fds(3): the variables count only if they are meant for this process. */
+/* By sd_listen_fds(3), the variables count only if LISTEN_PID is the number of this process. */
 static bool is_activated(void)
 {
     const char *pid = getenv("LISTEN_PID");
@@ -395,7 +396,7 @@ static int check_activation(struct parse *parse)
     return 0;
 }
 
-/* A service name is looked up when we listen. */
+/* The name of a service is not checked here: the system looks it up when we listen. */
 static int check_port(struct parse *parse)
 {
     const char *port = parse->options->listen.port;
@@ -409,7 +410,7 @@ static int check_port(struct parse *parse)
     return 0;
 }
 
-/* The protocol has no longer strings, so clients could not use a longer name. */
+/* NBD limits strings to this length, so no client could ask for a longer name. */
 static int check_export_name(struct parse *parse)
 {
     const char *name = parse->options->listen.export_name;
@@ -472,7 +473,7 @@ enum command_line_action command_line_parse(int argc, char **argv, struct option
     *options = (struct options){
         .disk = {.level = DISK_LEVEL_DEFAULT},
         .listen = {.kind = &socket_tcp, .family = AF_UNSPEC},
-        .timeout = OPTIONS_TIMEOUT_DEFAULT,
+        .timeout_seconds = OPTIONS_TIMEOUT_DEFAULT,
         .handshake_mask = UINT16_MAX,
     };
     if (parse_words(&parse, argc, argv) < 0)

@@ -43,10 +43,10 @@
 #define OPT_IGNORED(letter, name, help) ROW(IGNORED, letter, NULL, help, name)
 #define OPT_REFUSED(letter, name, argument, help) ROW(REFUSED, letter, argument, help, name)
 
-/* In the place of a name: a name and its aliases. */
+/* The name argument of a row whose option has aliases. */
 #define NAMES(...) __VA_ARGS__
 
-/* In the place of a help text: that of the next option is about both. */
+/* The help argument of a row whose option shares the next help text. */
 #define AS_NEXT NULL
 
 /* In the order of --help.  Its lines have 80 columns: a help text has room for 44. */
@@ -76,7 +76,7 @@ const struct option_row option_table[] = {
                 "serve with N threads (one per processor)")},
     {OPT_NUMBER(0, "max-connections", max_connections, OPTIONS_CONNECTIONS_MAX, "N",
                 "make further clients wait (no limit)")},
-    {OPT_SECONDS(0, "timeout", timeout, OPTIONS_TIMEOUT_MAX, "SECONDS",
+    {OPT_SECONDS(0, "timeout", timeout_seconds, OPTIONS_TIMEOUT_MAX, "SECONDS",
                  "limit the handshake (30); 0: no limit")},
     {OPT_FLAG(0, "keepalive", keepalive, "have TCP detect clients that vanished")},
     {OPT_FLAG(0, "swap", swap, "this machine swaps to the disk")},

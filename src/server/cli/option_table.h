@@ -16,19 +16,19 @@
 
 #define OPTION_NAMES_MAX 3
 
-/* What the option does with its value.  The type of its field is in brackets. */
+/* What the option does with its value.  In brackets: the type that its field must have. */
 enum option_kind {
     OPTION_FLAG,    /* takes no value; becomes true [bool] */
     OPTION_TEXT,    /* kept as it is [const char *] */
     OPTION_NAME,    /* kept as it is, and must not be empty [const char *] */
     OPTION_NUMBER,  /* a number from 0 to max [unsigned] */
     OPTION_SECONDS, /* a time from 0 to max seconds [unsigned] */
-    OPTION_MASK,    /* a number of which the low 16 bits are kept [uint16_t] */
+    OPTION_MASK,    /* a number; its low 16 bits are kept [uint16_t] */
     OPTION_TLS,     /* the name of a TLS mode [enum tls_mode] */
     OPTION_LOG,     /* the name of a log target [enum log_target] */
     OPTION_FAMILY,  /* takes no value; becomes the row's address family [int] */
     OPTION_PRINT,   /* takes no value; prints something instead of serving */
-    OPTION_SOCKET,  /* takes no value; clients connect to the row's kind of socket */
+    OPTION_SOCKET,  /* takes no value; listens on the row's kind of socket */
     OPTION_IGNORED, /* takes no value; has no effect, and is accepted because nbdkit has it */
     OPTION_REFUSED, /* an option of nbdkit that is not accepted here; `help` says why */
 };
@@ -39,8 +39,8 @@ enum option_text {
     TEXT_VERSION,       /* the program's name and version */
     TEXT_CONFIG,        /* NAME=VALUE lines about this build, as nbdkit's --dump-config */
     TEXT_PLUGIN,        /* NAME=VALUE lines about the plugin, as nbdkit's --dump-plugin */
-    TEXT_LONG_OPTIONS,  /* one option a line, for completion in shells */
-    TEXT_SHORT_OPTIONS, /* the same for letters */
+    TEXT_LONG_OPTIONS,  /* one name of an option a line, for completion in shells */
+    TEXT_SHORT_OPTIONS, /* one letter of an option a line */
 };
 
 struct socket_kind; /* server/net/socket_kind.h */
@@ -54,7 +54,7 @@ struct option_row {
     size_t field;     /* offset in struct options; its type is that of the kind */
     unsigned max;     /* OPTION_NUMBER, OPTION_SECONDS */
     int family;       /* OPTION_FAMILY */
-    const struct socket_kind *socket; /* whatever the kind: the option chooses it; else NULL */
+    const struct socket_kind *socket; /* any kind of option may choose one; NULL: it does not */
     enum option_text print;           /* OPTION_PRINT */
 };
 

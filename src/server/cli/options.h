@@ -36,8 +36,7 @@ struct options {
     bool print_uri;
     const char *pidfile; /* -P; NULL: none */
     bool exit_with_parent;
-    bool
-        swap; /* --swap: this machine swaps to the disk, so the process must not be swapped out */
+    bool swap; /* --swap: this machine swaps to the disk, so the program stays in memory */
     bool verbose;
     enum log_target log;
     const char *stats; /* the file of --stats; NULL: none */
@@ -46,7 +45,7 @@ struct options {
     bool read_only;
     unsigned threads;         /* -t, to OPTIONS_THREADS_MAX; 0: one per processor */
     unsigned max_connections; /* to OPTIONS_CONNECTIONS_MAX; 0: only descriptors limit them */
-    unsigned timeout;         /* of handshakes, in seconds, to OPTIONS_TIMEOUT_MAX; 0: none */
+    unsigned timeout_seconds; /* of handshakes, to OPTIONS_TIMEOUT_MAX; 0: none */
     bool keepalive;
     bool no_structured;      /* --no-sr */
     uint16_t handshake_mask; /* --mask-handshake: flags outside of it are not offered */

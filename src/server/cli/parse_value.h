@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* parse_value - values that only the command line has; all others are text/parse.h's
+/* parse_value - values that only the command line has; text/parse.h has all others
  *
  * Each function returns 0, or -EINVAL and leaves its result as it was.
  */
@@ -11,10 +11,10 @@
 #include "server/host/log.h"
 #include "server/net/tls_credentials.h"
 
-/* off, on or require; also nbdkit's other words for them: those of a boolean, required, force. */
+/* Accepts off, on and require and, as nbdkit does, required, force and every boolean. */
 int parse_tls_mode(const char *text, enum tls_mode *mode);
 
-/* stderr, syslog, null or default. */
+/* Accepts stderr, syslog, null and default. */
 int parse_log_target(const char *text, enum log_target *target);
 
 #endif

@@ -7,7 +7,7 @@
 
 #include "server/cli/option_table.h"
 
-/* Errors are left in standard output's error indicator. */
+/* Print the text.  ferror(stdout) says whether that failed. */
 void usage_print(enum option_text text);
 
 #endif
