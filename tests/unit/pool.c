@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "disk/memory/pool.h"
+#include "text/reason.h"
 
 #define CHUNK (256 * KiB)
 
@@ -22,6 +23,13 @@ static void bench_make(struct bench *bench, size_t cell, uint64_t limit)
     const struct pool_options options = {
         .cell = cell, .chunk = CHUNK, .capacity = limit, .huge = true, .budget = &bench->budget};
     assert_int_equal(pool_create(&options, &bench->pool), 0);
+}
+
+static void expect_whole(struct bench *bench)
+{
+    struct reason reason;
+    if (pool_check(&bench->pool, &reason) < 0)
+        fail_msg("%s", reason.text);
 }
 
 static uint64_t used(struct bench *bench)
@@ -54,8 +62,11 @@ static void cells_are_ones_own(void **state)
                 pool_give(&bench.pool, held[at]);
                 held[at] = held[--count];
             }
-            if (prng_one_in(&prng, 5000))
+            if (prng_one_in(&prng, 5000)) {
+                expect_whole(&bench);
                 pool_shrink(&bench.pool);
+                expect_whole(&bench);
+            }
         }
         assert_int_equal(pool_cells_used(&bench.pool), count);
         while (count) {
@@ -66,6 +77,7 @@ static void cells_are_ones_own(void **state)
         }
         pool_shrink(&bench.pool);
         assert_int_equal(used(&bench), 0);
+        expect_whole(&bench);
         pool_destroy(&bench.pool);
     }
 }
@@ -84,6 +96,7 @@ static void every_cell_of_the_budget_is_had(void **state)
     pool_give(&bench.pool, cell = 7);
     assert_int_equal(pool_take(&bench.pool, BUDGET_GROW, &cell), 0);
     assert_int_equal(pool_take(&bench.pool, BUDGET_GROW, &cell), -ENOSPC);
+    expect_whole(&bench);
     pool_destroy(&bench.pool);
 }
 
@@ -111,6 +124,7 @@ static void single_granules_go_back(void **state)
         assert_int_equal(pool_take(&bench.pool, BUDGET_GROW, &cell), 0);
     assert_int_equal(pool_take(&bench.pool, BUDGET_GROW, &cell), -ENOSPC);
     assert_int_equal(used(&bench), 64 * CHUNK);
+    expect_whole(&bench);
     pool_destroy(&bench.pool);
 }
 
@@ -127,6 +141,7 @@ static void cells_come_in_order(void **state)
         last = cell;
     }
     assert_true(in_order > 512); /* the scheduler may move us to another magazine */
+    expect_whole(&bench);
     pool_destroy(&bench.pool);
 }
 

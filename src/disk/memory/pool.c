@@ -201,6 +201,24 @@ static void set_sizes(struct pool_inside *in, const struct pool_options *options
     in->absent_words = (in->granules_per_chunk + 63) / 64;
 }
 
+/* Free a pool that may be made only in part. */
+static void pool_free(struct pool *pool)
+{
+    struct pool_inside *in = pool->inside;
+    for (unsigned i = 0; i < in->magazine_count; i++)
+        pthread_mutex_destroy(&in->magazines[i].lock);
+    free(in->magazines);
+    free(in->chunks);
+    free(in->free_bits);
+    free(in->absent_bits);
+    pthread_cond_destroy(&in->discarded);
+    pthread_mutex_destroy(&in->lock);
+    if (pool->base)
+        os_memory_unreserve(pool->base, in->chunk_count * in->options.chunk);
+    free(in);
+    *pool = (struct pool){0};
+}
+
 int pool_create(const struct pool_options *options, struct pool *pool)
 {
     struct pool_inside *in = calloc(1, sizeof *in);
@@ -216,30 +234,18 @@ int pool_create(const struct pool_options *options, struct pool *pool)
     if (r == 0)
         r = make_chunks(in);
     if (r < 0)
-        pool_destroy(pool);
+        pool_free(pool);
     return r;
 }
 
 void pool_destroy(struct pool *pool)
 {
-    struct pool_inside *in = pool->inside;
     struct reason reason;
-    if (!in)
+    if (!pool->inside)
         return;
     if (OS_CHECK_ENABLED && pool_check(pool, &reason) < 0)
         os_check_failed(reason.text);
-    for (unsigned i = 0; i < in->magazine_count; i++)
-        pthread_mutex_destroy(&in->magazines[i].lock);
-    free(in->magazines);
-    free(in->chunks);
-    free(in->free_bits);
-    free(in->absent_bits);
-    pthread_cond_destroy(&in->discarded);
-    pthread_mutex_destroy(&in->lock);
-    if (pool->base)
-        os_memory_unreserve(pool->base, in->chunk_count * in->options.chunk);
-    free(in);
-    *pool = (struct pool){0};
+    pool_free(pool);
 }
 
 int pool_may_lock(const struct pool *pool, uint64_t bytes)

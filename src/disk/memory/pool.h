@@ -94,7 +94,7 @@ uint64_t pool_bytes_charged(struct pool *pool);
 /* Verify the pool's invariants (pool_inside.h), under its locks, while other threads may go on
  * using it.  0; or -EUCLEAN, and reason says which invariant is broken and where.  It reads the
  * bitmaps, one bit for each cell, and other threads wait meanwhile: this is for tests and debug
- * builds. */
+ * builds.  A pool of all zeroes is accepted. */
 int pool_check(struct pool *pool, struct reason *reason);
 
 #endif

@@ -105,7 +105,7 @@ static int check_fresh(const struct pool_inside *in, struct reason *reason)
 {
     if (in->fresh > in->chunk_count)
         return BROKEN(reason, 7, "there are fewer chunks than were touched");
-    if (!in->chunks || in->fresh == in->chunk_count)
+    if (in->fresh == in->chunk_count)
         return 0;
     const struct chunk *chunk = &in->chunks[in->fresh];
     if (chunk->free || chunk->absent || chunk->next || chunk->previous ||
@@ -203,6 +203,8 @@ static int check_all_locked(const struct pool_inside *in, struct reason *reason)
 int pool_check(struct pool *pool, struct reason *reason)
 {
     struct pool_inside *in = pool->inside;
+    if (!in)
+        return 0;
     for (unsigned i = 0; i < in->magazine_count; i++)
         pthread_mutex_lock(&in->magazines[i].lock);
     pthread_mutex_lock(&in->lock);
