@@ -6,7 +6,7 @@
  *
  *     int pool_check(struct pool *pool, struct reason *reason);
  *
- * It returns 0, or -EUCLEAN and in reason the invariant that does not hold.  Tests call it after
+ * It returns 0; or -EUCLEAN, and reason says which invariant does not hold.  Tests call it after
  * every round.  A build with NBDRAM_CHECK also calls it when the structure is destroyed:
  *
  *     struct reason reason;

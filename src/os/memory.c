@@ -57,7 +57,7 @@ int os_memory_discard(void *base, size_t length)
     return madvise(base, length, MADV_DONTNEED_LOCKED) == -1 ? -errno : 0;
 }
 
-/* The error is ignored: a kernel without huge pages refuses, and all works without them. */
+/* Errors are ignored: a kernel without huge pages returns one, and small pages serve as well. */
 void os_memory_huge(void *base, size_t length, bool allowed)
 {
     madvise(base, length, allowed ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);

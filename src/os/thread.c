@@ -19,7 +19,7 @@ int os_thread_start(pthread_t *thread, void *(*main)(void *), void *arg)
     return -r;
 }
 
-/* On Linux each thread has its own niceness, and a process id here may be a thread's. */
+/* On Linux each thread has its own niceness, and setpriority accepts the id of a thread. */
 void os_thread_background(void)
 {
     setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10);

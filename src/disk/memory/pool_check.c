@@ -11,7 +11,7 @@
 #include "disk/memory/bitmap.h"
 #include "text/reason.h"
 
-/* Fill in reason with an invariant's number and what was found instead.  Gives -EUCLEAN. */
+/* Fill in reason with an invariant's number and what breaks it.  The value is -EUCLEAN. */
 #define BROKEN(reason, number, ...)                                                              \
     reason_set(reason, -EUCLEAN, "pool: invariant " #number ": " __VA_ARGS__)
 

@@ -17,11 +17,11 @@
 #include "disk/memory/rcu.h"
 #include "os/thread.h"
 
-#define BATCH_ITEMS 168 /* makes a batch 4 KiB */
+#define BATCH_ITEMS 168 /* a batch then takes 4 KiB */
 
 /* A page found all zero takes one round, each level of nodes that it leaves empty another, and
- * the release of the last node one more.  This limit is above what can follow from one item.
- * There is one because other threads may hand in new items forever. */
+ * the release of the last node one more.  So these are more rounds than can follow from
+ * one item.  There is a limit because other threads may hand in new items forever. */
 #define ROUNDS_MAX 20
 
 struct reclaim_batch {
