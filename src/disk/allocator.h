@@ -20,9 +20,21 @@
 #ifndef NBDRAM_DISK_ALLOCATOR_H
 #define NBDRAM_DISK_ALLOCATOR_H
 
-#include "disk/disk.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
 
 struct budget; /* disk/memory/budget.h */
+
+/* These are explained in disk.h, which is not included: disk.c uses both headers, and a header that
+ * includes the other would make a circle of them. */
+struct disk_options;
+struct disk_piece;
+struct disk_stats;
+typedef ssize_t disk_fill_fn(void *opaque, struct iovec *iov, int iov_count);
+typedef int disk_extent_fn(void *opaque, uint64_t offset, uint64_t count, bool hole);
 
 struct allocator {
     /* The row. */
@@ -117,8 +129,8 @@ struct allocator {
  * is the default. */
 extern const struct allocator *const allocators[];
 
-extern const struct allocator allocator_sparse; /* paged/paged.c */
+extern const struct allocator allocator_sparse; /* paged/sparse.c */
 extern const struct allocator allocator_malloc; /* flat.c */
-extern const struct allocator allocator_zstd;   /* paged/paged.c */
+extern const struct allocator allocator_zstd;   /* zstd/zstd.c */
 
 #endif

@@ -7,6 +7,7 @@
  * accepted, not guessed at. */
 
 #include "disk/allocator.h"
+#include "disk/disk.h"
 
 #include <errno.h>
 #include <stdio.h>

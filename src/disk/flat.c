@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "disk/allocator.h"
+#include "disk/disk.h"
 #include "disk/memory/budget.h"
 #include "os/bytes.h"
 #include "os/memory.h"

@@ -64,12 +64,12 @@ static void emptied_segments_go_back(void **state)
         memset(bytes, (int)i, sizeof bytes);
         assert_int_equal(blob_log_store(&blobs, i, bytes, sizeof bytes, &numbers[i]), 0);
     }
-    assert_false(blob_log_worst(&blobs, false, &number));
+    assert_false(blob_log_worst(&blobs, BLOB_LOG_TIDY, &number));
     for (unsigned i = 0; i < BLOBS; i++)
         if (i % 10 != 0)
             wasteful = blob_log_drop(&blobs, numbers[i]);
     assert_true(wasteful);
-    while (blob_log_worst(&blobs, false, &number)) {
+    while (blob_log_worst(&blobs, BLOB_LOG_TIDY, &number)) {
         do {
             const struct blob *blob = blob_log_at(&blobs, number);
             uint64_t page = blob->page, moved;

@@ -23,6 +23,7 @@
 #ifndef NBDRAM_DISK_MEMORY_RCU_H
 #define NBDRAM_DISK_MEMORY_RCU_H
 
+#include "disk/memory/sabotage.h"
 #include "os/sanitizer.h"
 
 /* Inline the library's functions, which our licence allows.  Its thread-local variable is then
@@ -59,9 +60,8 @@ static inline void rcu_leave(void)
  * the scheduler has interrupted a thread inside a section. */
 static inline void rcu_wait(void)
 {
-#ifndef NBDRAM_BREAK_GRACE
-    urcu_bp_synchronize_rcu();
-#endif
+    if (!sabotage_skips_grace_period())
+        urcu_bp_synchronize_rcu();
 #ifdef NBDRAM_TSAN
     __tsan_acquire(&rcu_tsan_grace);
 #endif

@@ -1,32 +1,100 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* paged - a disk kept in pages: what its parts share
+/* paged - a disk that is kept in pages: what its parts share
  *
- * The page table leads to frames, and with the zstd allocator to blobs.  The rules that make this
- * safe without a lock stand at the top of paged.c; paged_read.c, paged_write.c, paged_zero.c
- * and paged_loan.c do the requests, compress.c the compression.
+ * The page table leads to the frames that hold the pages.  A cold store may keep pages in another
+ * form (cold_store.h; zstd/ has the one there is).  Every part of this room, and every cold store,
+ * keeps to the rules below.
+ *
+ * No lock is taken on the way to a page: a request walks the table inside a read section and
+ * copies in place.  What the word in a page's slot (entry.h) may become:
+ *
+ *               write, provide                           freeze
+ *      hole -------------------------------> FRAME ----------------> FRAME, frozen
+ *      ^  ^                                  ^    <----------------    |     |
+ *      |  |                                  |      a writer thaws     |     |
+ *      |  |                   write, zero of |                         |     |
+ *      |  |                   a part, provide|                         |     |
+ *      |  |                                BLOB <----- cold, packed ---'     |
+ *      |  '---------------------------------------------- all zero ----------'
+ *      '--- trim, zero of the whole page: from any of the three
+ *
+ *      FROM            TO              WHEN                            BY
+ *      hole, BLOB      FRAME           written, received into, zeroed  request_replace
+ *                                      in part (BLOB), provided
+ *      FRAME           FRAME, frozen   found all zero, or cold         table_freeze
+ *      FRAME, frozen   FRAME           written meanwhile, or no gain   paged_swap
+ *      FRAME, frozen   hole            still all zero                  paged_make_hole
+ *      FRAME, frozen   BLOB            packed                          the cold store
+ *      any             hole            trimmed or zeroed as a whole    table_unlink
+ *
+ * Rules, numbered as in DESIGN.md, which says why:
+ *
+ *  1. A hole or a blob becomes a frame by compare-and-swap.  The new frame already holds what the
+ *     page is going to hold, the write included.  The loser of the swap frees its frame and uses
+ *     the winner's.
+ *  2. Zeroing or trimming that covers a whole page unlinks it.
+ *  3. A page that is taken away because of what it holds is frozen first; then a grace period is
+ *     waited for, and the swap names the exact word.  So are taken away a frame that is all zero
+ *     (zero.c), a cold frame (the cold store) and an empty node (table.c).  A writer that meets a
+ *     frozen word thaws it before it writes.
+ *  4. What a page held is handed to reclaim only after the swap that replaces it.
+ *  5. A section waits for no other section, no grace period and no client.  A request that finds
+ *     no memory leaves its section, makes room outside, and comes back.
+ *  6. A frame is filled before it is swapped in, and by the thread that swapped it in not again.
+ *     So no reader sees what the frame held before, and no writer's bytes are overwritten.
+ *
+ * Which operations on one page may run concurrently, and what both of them then leave.  All run
+ * inside sections:
+ *
+ *                  read   write            zero a part      zero, trim whole   freeze, finish
+ *
+ *     read         -      bytes of either  bytes of either  old, or zeroes     the same bytes
+ *
+ *     write               rule 1           bytes of either  rule 2             write thaws, rule 3
+ *
+ *     zero a part                          bytes of either  rule 2             zero thaws, rule 3
+ *
+ *     zero, trim                                            one swap wins      the exact word is
+ *     whole                                                                    gone: finish does
+ *                                                                              nothing
+ *
+ *     freeze,                                                                  the generation of
+ *     finish                                                                   each is another
+ *
+ * Extents is a read that looks at words only.  Create, start and destroy have the disk to
+ * themselves.
  */
 
 #ifndef NBDRAM_DISK_PAGED_PAGED_H
 #define NBDRAM_DISK_PAGED_PAGED_H
 
-#include <errno.h>
-
 #include "disk/memory/budget.h"
+#include "disk/memory/pool.h"
 #include "disk/memory/reclaim.h"
+#include "disk/paged/cold_store.h"
 #include "disk/paged/table.h"
 
+#define PAGE_SIZE_MAX ((size_t)32 << 10)
+
 struct paged {
-    uint64_t size; /* of the disk */
+    /* constant while requests run */
+    uint64_t size; /* of the disk, in bytes */
     unsigned page_shift;
     struct budget *budget;
-    struct pool frames; /* one to a page */
+    struct cold cold;
+    struct pool_options pool_options; /* of all its pools; each adds the size of its cells */
+
+    struct pool frames; /* a frame holds one page */
     struct table table;
     struct reclaim reclaim;
-    struct compressor *compressor; /* NULL: sparse */
+    _Atomic int64_t hot; /* frames that the cold store has yet to look at */
 };
 
-#define PAGE_SIZE_MAX ((size_t)32 << 10)
+static inline uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
 
 static inline size_t paged_page_size(const struct paged *paged)
 {
@@ -38,56 +106,22 @@ static inline void *paged_frame(const struct paged *paged, uint64_t word)
     return pool_at(&paged->frames, entry_number(word));
 }
 
-/* A frame for a page.  One that is free was charged already, but may be needed more elsewhere.
- * -ENOSPC, -ENOMEM: as pool_take. */
-static inline int paged_take_frame(struct paged *paged, enum budget_purpose purpose,
-                                   uint64_t *cell)
+/* Take a frame for a page.  Even a free frame, which is charged already, may be needed more for
+ * another purpose.  -ENOSPC, -ENOMEM: as pool_take. */
+int paged_take_frame(struct paged *paged, enum budget_purpose purpose, uint64_t *cell);
+
+/* The number of hot frames.  relaxed: it guards nothing but itself. */
+static inline int64_t paged_hot(const struct paged *paged)
 {
-    return budget_allows(paged->budget, purpose) ? pool_take(&paged->frames, purpose, cell)
-                                                 : -ENOSPC;
+    return atomic_load_explicit(&paged->hot, memory_order_relaxed);
 }
 
-/* What a section has to leave to after it: words taken out, or frozen. */
-#define DEFERRED_MAX 64
-struct deferred {
-    unsigned count;
-    struct reclaim_item things[DEFERRED_MAX];
-};
+/* To be called after each change of a page's word: a frame may have become hot, or may have ceased
+ * to be. */
+void paged_count_hot(struct paged *paged, bool was_hot, bool is_hot);
 
-static inline void deferred_add(struct deferred *left, uint64_t page, uint64_t word, bool frozen)
-{
-    left->things[left->count++] = (struct reclaim_item){.word = word, .page = page, .frozen = frozen};
-}
-
-/* Hand over what a section left; to be called after it. */
-static inline void deferred_flush(struct paged *paged, struct deferred *left)
-{
-    reclaim_add(&paged->reclaim, left->things, left->count);
-    left->count = 0;
-}
-
-/* A frame that waits to be compressed may have become one, or ceased to be one. */
-void paged_count_hot(struct paged *paged, bool before, bool after);
-
-/* How far somebody got who looks for memory: all zeroes before he tries to take some. */
-struct search {
-    unsigned attempts;
-    uint64_t released; /* reclaim_released before the last try */
-};
-
-/* Outside of a section, after a try to take memory that failed: find some, harder with each
- * attempt.  False: there is none, nor has any become free since the try. */
-bool paged_make_room(struct paged *paged, struct search *search);
-
-/* Outside of a section: give all that is free, or waits to be, to whoever needs it. */
-void paged_collect(struct paged *paged);
-
-/* Swap the word of a page that has a frame and keeps it. */
+/* Replace the word of a page that is in a frame and stays in it.  As slot_swap, except that *word
+ * becomes desired if that succeeds. */
 bool paged_swap(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t desired);
-
-/* In a section: turn a page whose word is exactly `word`, frozen for a grace period and found to
- * hold nothing but zeroes, into a hole.  Up to two things are left. */
-void paged_make_hole(struct paged *paged, slot_t *slot, uint64_t page, uint64_t word,
-                     struct deferred *left);
 
 #endif

@@ -1,45 +1,56 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* A node is 16 slots of 8 bytes, two cache lines: the slots of a node of level L lead to 16^L
- * pages each, those of level 0 are the pages' own.  Where one page is all there is below a slot,
- * a lone stands in for the nodes on the way down:
+/* A node is 16 slots of 8 bytes, two cache lines.  The slots of level L lead to 16^L pages each;
+ * those of level 0 are the pages' own.  Where a slot leads to one page only, a lone stands in for
+ * the nodes on the way down:
  *
  *     root (level 3 here)
  *      |
  *      v
- *     [ . . N . . . L . . . . . . . . . ]     L  lone {page, slot}: the one page in this 1/16 of
- *           |                                    the disk
+ *     [ . . N . . . L . . . . . . . . . ]     L  a lone {page, slot}: the only page in this 1/16
+ *           |                                    of the disk
  *           v
- *     [ N . . . . . . . . . . . . . . L ]     .  nothing here: a hole, whatever its size
+ *     [ N . . . . . . . . . . . . . . L ]     .  a hole, of whatever size
  *       |
  *       v
- *     [ P P P L P P . . . . . . . . . . ]     P  word of a page; L one that stays in its lone
+ *     [ P P P L P P . . . . . . . . . . ]     P  the word of a page;  L  one that is still in the
+ *                                                lone in which it was stored first
  *
- * So the height is fixed by the disk's size (5 for 1 GiB of 4 KiB pages, 13 for 2^63), yet
- * scattered pages cost what they are, not what the disk is: a million pages over 2^63 bytes take
- * some 60 bytes of index each.  Chains of nodes down to each page would take 1 KiB with 16 slots
- * to a node, and 2.9 KiB with 64.
+ * So the height is fixed by the size of the disk (5 for 1 GiB of 4 KiB pages, 13 for 2^63 bytes),
+ * yet the index of scattered pages grows with their number, not with the size of the disk: a
+ * million pages over 2^63 bytes take some 60 bytes of index each.  Chains of nodes down to each
+ * page would take 1 KiB with 16 slots to a node, and 2.9 KiB with 64.
  *
- * A second page below a lone's slot puts a node between: the lone itself moves nowhere, only the
- * word that leads to it gets a new place, one level down, before its old place is swapped for the
- * node.  A page's slot therefore stays where it is for as long as the page is in the table.
+ * A second page below a lone's slot puts a node in between.  The lone itself stays where it is:
+ * the word that leads to it gets a new place, one level down, before its old place is swapped for
+ * the node.  So a page's slot does not move for as long as the page is in the table.
  *
  * Invariants:
  *
- *  1. A node, once published, changes only by compare-and-swap of its slots; a lone's page never.
- *  2. What is unlinked (its word gone from the slot that led to it) is released after a grace
- * period at the earliest.  What a late writer puts there meanwhile is released with it.  That
- * loses nothing: unlinking is for pages that a trim covers whole, and the writer runs beside it.
- *  3. What is not covered by a trim is unlinked only if it is empty, and only through a freeze.
- *     table_make, the only one that fills an empty node or lone, thaws on its way down.
+ *  1. A published node changes only by compare-and-swap of its slots.  The page of a lone never
+ *     changes.
+ *  2. A node or lone that was unlinked (its word is gone from the slot that led to it) is released
+ *     after a grace period at the earliest.  What a late writer puts into it meanwhile is released
+ *     with it.  Nothing is lost by that: it was unlinked by a trim that covers all of its pages,
+ *     and the write is concurrent with the trim.
+ *  3. A node or lone that no trim covers is unlinked only when it is empty, and only through a
+ *     freeze.  table_make, which alone fills an empty node or lone, thaws on its way down.
  *
- * Who may run beside whom: everybody beside everybody.  What keeps them apart:
+ * Any operation may run concurrently with any other.  What keeps the two apart:
  *
- *               find     make                   unlink                 freeze_empty/unlink_empty
- *     find      -        publish by release     grace period           grace period
- *     make               one swap wins, the     rule 2                 make thaws: the exact word
- * is loser uses the other's                        gone, unlink_empty gives up unlink one swap
- * wins          one swap wins
+ *                     find     make                unlink              freeze_empty, unlink_empty
+ *
+ *     find            -        slot_swap           grace period        grace period
+ *                              publishes
+ *
+ *     make                     one swap wins, the  invariant 2         make thaws: the exact word
+ *                              loser uses what                         is gone, and unlink_empty
+ *                              the winner made                         gives up
+ *
+ *     unlink                                       one swap wins       one swap wins
+ *
+ *     freeze_empty,                                                    the generation of each
+ *     unlink_empty                                                     freeze is another
  */
 
 #include "disk/paged/table.h"
@@ -47,47 +58,14 @@
 #include <errno.h>
 #include <string.h>
 
-#define NODE_BITS 4
-#define NODE_SLOTS (1u << NODE_BITS)
-
-struct node {
-    slot_t slots[NODE_SLOTS];
-};
-
-static struct node *node_at(const struct table *table, uint64_t word)
-{
-    return pool_at(&table->nodes, entry_number(word));
-}
-
-static struct lone *lone_at(const struct table *table, uint64_t word)
-{
-    return pool_at(&table->lones, entry_number(word));
-}
-
-/* How many pages a slot of this level leads to: 16^level. */
-static uint64_t level_pages(unsigned level)
-{
-    return (uint64_t)1 << (NODE_BITS * level);
-}
-
-/* The first page after those of the slot of this level that page lies in. */
-static uint64_t level_end(unsigned level, uint64_t page)
-{
-    return (page | (level_pages(level) - 1)) + 1;
-}
-
-/* The slot of a node of this level (its slots' level, that is) that leads to page. */
-static slot_t *node_slot(struct node *node, unsigned level, uint64_t page)
-{
-    return &node->slots[page >> (NODE_BITS * level) & (NODE_SLOTS - 1)];
-}
+#include "disk/memory/sabotage.h"
 
 int table_create(struct table *table, uint64_t pages, const struct pool_options *options)
 {
     struct pool_options nodes = *options, lones = *options;
     nodes.cell = sizeof(struct node);
     lones.cell = sizeof(struct lone);
-    lones.capacity /= 4; /* never more than one to a page, and no page costs less than 64 bytes */
+    lones.capacity /= 4; /* a page has one lone at most, and takes 64 bytes at least */
     _Static_assert(sizeof(struct node) == 128 && sizeof(struct lone) == 16, "powers of two");
     memset(table, 0, sizeof *table);
     table->pages = pages;
@@ -113,7 +91,7 @@ slot_t *table_find(struct table *table, uint64_t page, uint64_t *span)
     for (unsigned level = table->height;;) {
         uint64_t word = slot_load(slot);
         if (entry_kind(word) == ENTRY_LONE) {
-            struct lone *lone = lone_at(table, word);
+            struct lone *lone = table_lone(table, word);
             *span = lone->page == page  ? 1
                     : lone->page > page ? lone->page - page
                                         : level_end(level, page) - page;
@@ -123,7 +101,7 @@ slot_t *table_find(struct table *table, uint64_t page, uint64_t *span)
             *span = level_end(level, page) - page;
             return NULL;
         }
-        slot = node_slot(node_at(table, word), --level, page);
+        slot = node_slot(table_node(table, word), --level, page);
         if (level == 0) {
             *span = level_end(1, page) - page;
             return slot;
@@ -131,7 +109,8 @@ slot_t *table_find(struct table *table, uint64_t page, uint64_t *span)
     }
 }
 
-/* Put a new node where a hole or a lone is; *word is what stands there now in any case. */
+/* Put a new node in place of the hole or lone in slot.  *word becomes what is in slot now, whether
+ * this thread or another one put it there. */
 static int make_node(struct table *table, slot_t *slot, uint64_t *word, unsigned level)
 {
     uint64_t cell;
@@ -139,11 +118,11 @@ static int make_node(struct table *table, slot_t *slot, uint64_t *word, unsigned
     if (r < 0)
         return r;
     uint64_t made = entry_make(ENTRY_NODE, cell);
-    struct node *node = node_at(table, made);
+    struct node *node = table_node(table, made);
     for (unsigned i = 0; i < NODE_SLOTS; i++)
         atomic_init(&node->slots[i], 0);
     if (entry_kind(*word) == ENTRY_LONE)
-        atomic_init(node_slot(node, level - 1, lone_at(table, *word)->page), *word);
+        atomic_init(node_slot(node, level - 1, table_lone(table, *word)->page), *word);
     if (slot_swap(slot, word, made))
         *word = made;
     else
@@ -151,6 +130,7 @@ static int make_node(struct table *table, slot_t *slot, uint64_t *word, unsigned
     return 0;
 }
 
+/* Put a new lone for page in place of the hole in slot.  *word as in make_node. */
 static int make_lone(struct table *table, slot_t *slot, uint64_t *word, uint64_t page)
 {
     uint64_t cell;
@@ -158,7 +138,7 @@ static int make_lone(struct table *table, slot_t *slot, uint64_t *word, uint64_t
     if (r < 0)
         return r;
     uint64_t made = entry_make(ENTRY_LONE, cell);
-    struct lone *lone = lone_at(table, made);
+    struct lone *lone = table_lone(table, made);
     lone->page = page;
     atomic_init(&lone->slot, 0);
     if (slot_swap(slot, word, made))
@@ -168,8 +148,8 @@ static int make_lone(struct table *table, slot_t *slot, uint64_t *word, uint64_t
     return 0;
 }
 
-/* Whether a hole should become a lone: one page is wanted below it, and that is more than one
- * level down (on the last level the word itself can stand in the slot). */
+/* Whether a hole at level 1 or above should become a lone: only one page is going to be stored
+ * below it now, because one is asked for, or because `page` is the last one below it. */
 static bool wants_lone(unsigned level, uint64_t page, uint64_t pages)
 {
     return pages == 1 || level_end(level, page) - page == 1;
@@ -184,9 +164,9 @@ int table_make(struct table *table, uint64_t page, uint64_t pages, slot_t **foun
         if (word & ENTRY_FROZEN) {
             slot_swap(slot, &word, entry_thawed(word));
         } else if (entry_kind(word) == ENTRY_NODE) {
-            slot = node_slot(node_at(table, word), --level, page);
-        } else if (entry_kind(word) == ENTRY_LONE && lone_at(table, word)->page == page) {
-            *found = &lone_at(table, word)->slot;
+            slot = node_slot(table_node(table, word), --level, page);
+        } else if (entry_kind(word) == ENTRY_LONE && table_lone(table, word)->page == page) {
+            *found = &table_lone(table, word)->slot;
             *span = 1;
             return 0;
         } else if (word == 0 && wants_lone(level, page, pages)) {
@@ -202,15 +182,12 @@ int table_make(struct table *table, uint64_t page, uint64_t pages, slot_t **foun
     return 0;
 }
 
-/* Take a word out of its slot: whatever is there, or, with only, no other than that. */
-static bool take_out(slot_t *slot, uint64_t *word, bool only)
+/* Take out of its slot whatever is in it, which *word becomes.  False if that is a hole. */
+static bool take_out_any(slot_t *slot, uint64_t *word)
 {
-    while (*word != 0) {
+    while (*word != 0)
         if (slot_swap(slot, word, 0))
             return true;
-        if (only)
-            return false;
-    }
     return false;
 }
 
@@ -219,7 +196,7 @@ uint64_t table_unlink(struct table *table, uint64_t first, uint64_t end, uint64_
 {
     unsigned level = table->height;
     slot_t *slot = &table->root;
-    if (end >= table->pages) /* nothing lies beyond: let the last nodes count as covered, too */
+    if (end >= table->pages) /* nothing lies beyond it, so the last nodes count as covered too */
         end = level_end(level, 0);
     *count = 0;
     while (first < end && *count < max) {
@@ -228,14 +205,16 @@ uint64_t table_unlink(struct table *table, uint64_t first, uint64_t end, uint64_
         bool covered = first % level_pages(level) == 0 && next <= end;
         bool lone = entry_kind(word) == ENTRY_LONE;
         if (!covered && entry_kind(word) == ENTRY_NODE) {
-            slot = node_slot(node_at(table, word), --level, first);
+            slot = node_slot(table_node(table, word), --level, first);
             continue;
         }
         if (!covered && lone) {
-            uint64_t page = lone_at(table, word)->page;
+            uint64_t page = table_lone(table, word)->page;
             covered = page >= first && page < end;
         }
-        if (covered && word != 0 && take_out(slot, &word, lone))
+        /* A lone that is not there any more may have become a node that is not covered. */
+        if (covered && word != 0 &&
+            (lone ? slot_swap(slot, &word, 0) : take_out_any(slot, &word)))
             out[(*count)++] = word;
         else if (covered && word != 0)
             continue; /* it has just changed: look again */
@@ -246,36 +225,40 @@ uint64_t table_unlink(struct table *table, uint64_t first, uint64_t end, uint64_
     return first;
 }
 
-/* As deep as the table is high.  NOLINTNEXTLINE(misc-no-recursion) */
-void table_release(struct table *table, uint64_t word, table_drop_fn *drop, void *opaque)
+/* Recurses as deep as the table is high.  NOLINTNEXTLINE(misc-no-recursion) */
+void table_release(struct table *table, uint64_t word, table_page_fn *fn, void *opaque)
 {
     switch (entry_kind(word)) {
     case ENTRY_HOLE:
         break;
     case ENTRY_NODE:
         for (unsigned i = 0; i < NODE_SLOTS; i++)
-            table_release(table, slot_load(&node_at(table, word)->slots[i]), drop, opaque);
+            table_release(table, slot_load(&table_node(table, word)->slots[i]), fn, opaque);
         pool_give(&table->nodes, entry_number(word));
         break;
     case ENTRY_LONE:
-        table_release(table, slot_load(&lone_at(table, word)->slot), drop, opaque);
+        table_release(table, slot_load(&table_lone(table, word)->slot), fn, opaque);
         pool_give(&table->lones, entry_number(word));
         break;
     case ENTRY_FRAME:
     case ENTRY_BLOB:
-        drop(opaque, word);
+        fn(opaque, word);
         break;
     }
+}
+
+/* relaxed: it only has to differ from the earlier ones */
+static uint32_t next_generation(struct table *table)
+{
+    return sabotage_generation(
+        1 + atomic_fetch_add_explicit(&table->generation, 1, memory_order_relaxed));
 }
 
 bool table_freeze(struct table *table, slot_t *slot, uint64_t *word)
 {
     if (*word & ENTRY_FROZEN)
         return false;
-    /* relaxed: it only has to differ from those before */
-    uint32_t generation =
-        1 + atomic_fetch_add_explicit(&table->generation, 1, memory_order_relaxed);
-    uint64_t frozen = entry_frozen(*word, generation);
+    uint64_t frozen = entry_frozen(*word, next_generation(table));
     if (!slot_swap(slot, word, frozen))
         return false;
     *word = frozen;
@@ -285,9 +268,9 @@ bool table_freeze(struct table *table, slot_t *slot, uint64_t *word)
 static bool is_empty(const struct table *table, uint64_t word)
 {
     if (entry_kind(word) == ENTRY_LONE)
-        return slot_load(&lone_at(table, word)->slot) == 0;
+        return slot_load(&table_lone(table, word)->slot) == 0;
     for (unsigned i = 0; i < NODE_SLOTS; i++)
-        if (slot_load(&node_at(table, word)->slots[i]) != 0)
+        if (slot_load(&table_node(table, word)->slots[i]) != 0)
             return false;
     return true;
 }
@@ -297,8 +280,8 @@ static bool is_inner(uint64_t word)
     return entry_kind(word) == ENTRY_NODE || entry_kind(word) == ENTRY_LONE;
 }
 
-/* The slot that leads to the lowest node or lone on the way to page; NULL if there is none.  A
- * lone of another page is none. */
+/* The slot that leads to the lowest node or lone on the way to page, and its word; NULL if there
+ * is none.  The lone of another page does not count. */
 static slot_t *lowest_inner(struct table *table, uint64_t page, uint64_t *word)
 {
     slot_t *slot = &table->root, *lowest = NULL;
@@ -306,13 +289,13 @@ static slot_t *lowest_inner(struct table *table, uint64_t page, uint64_t *word)
         uint64_t next = slot_load(slot);
         if (!is_inner(next))
             return lowest;
-        if (entry_kind(next) == ENTRY_LONE && lone_at(table, next)->page != page)
+        if (entry_kind(next) == ENTRY_LONE && table_lone(table, next)->page != page)
             return lowest;
         lowest = slot;
         *word = next;
         if (level == 0 || entry_kind(next) == ENTRY_LONE)
             return lowest;
-        slot = node_slot(node_at(table, next), level - 1, page);
+        slot = node_slot(table_node(table, next), level - 1, page);
     }
 }
 

@@ -2,12 +2,12 @@
 
 /* table - which page of a disk is where
  *
- * A radix tree of fixed height over page numbers.  The table says nothing of what a page's word
- * means beyond its kind: frames and blobs are the caller's.
+ * A radix tree of fixed height over page numbers.  Of a page's word the table knows only the kind:
+ * frames and blobs belong to the caller.
  *
- * Everything here but create, destroy and release runs inside one read section (rcu.h) of the
- * caller, from any number of threads; a slot found is good until that section ends.  Nothing here
- * waits.
+ * Everything here except create, destroy and release runs inside a read section (rcu.h) of the
+ * caller, from any number of threads.  A slot that was found is good until that section ends.
+ * Nothing here waits.
  */
 
 #ifndef NBDRAM_DISK_PAGED_TABLE_H
@@ -15,73 +15,88 @@
 
 #include <stdint.h>
 
-#include "disk/paged/entry.h"
 #include "disk/memory/pool.h"
+#include "disk/paged/entry.h"
+#include "disk/paged/node.h"
 
 struct table {
     struct pool nodes, lones;
     uint64_t pages;
-    unsigned height; /* levels of nodes; the tree holds 16^height pages */
+    unsigned height; /* levels of nodes; the tree has room for 16^height pages */
     slot_t root;
     _Atomic uint32_t generation; /* of the last freeze */
 };
 
-/* A table for `pages` pages.  options gives chunk, capacity, locked and budget of its pools. */
+/* Make a table for `pages` pages.  options gives chunk, capacity, locked and budget of its pools.
+ * 0, or -ENOMEM, and nothing is left. */
 int table_create(struct table *table, uint64_t pages, const struct pool_options *options);
-void table_destroy(struct table *table);
+void table_destroy(struct table *table); /* a table of all zeroes is accepted */
 
-/* The slot of a page, and in *span for how many pages from there on this answer is good: of a
- * slot, slot[0] to slot[span - 1] are those of the pages from page on, each to be passed through
- * table_resolve; of NULL, the next span pages have no slot, and are holes.  *span reaches to the
- * end of the tree at the most, not of the disk. */
+/* Find the slot of a page.  *span is the number of pages, from this one on, for which the answer
+ * holds:
+ *
+ *     a slot   slot[0] to slot[*span - 1] are the slots of these pages; pass each of them through
+ *              table_resolve
+ *     NULL     these pages have no slot, and are holes
+ *
+ * *span may reach beyond the disk, but not beyond the tree. */
 slot_t *table_find(struct table *table, uint64_t page, uint64_t *span);
 
-/* As table_find, but makes the slot if there is none, to be passed through table_resolve_thawed;
- * `pages` tells how many pages from `page` on are going to be asked for.  -ENOSPC, -ENOMEM: as
- * pool_take. */
+/* As table_find, but make the slot if there is none.  Pass the slots through
+ * table_resolve_thawed.  `pages` is the number of pages, from this one on, for which the caller is
+ * going to ask.  -ENOSPC, -ENOMEM: as pool_take. */
 int table_make(struct table *table, uint64_t page, uint64_t pages, slot_t **slot, uint64_t *span);
 
-/* The slot where the word of a page stands: the given one, or the lone's to which it leads.  Who
- * is going to turn a hole into something wants the second form, which thaws the lone. */
+/* The slot that holds a page's word: the given slot, or the slot inside the lone to which it
+ * leads.  A thread that is going to turn a hole into a page must use the second form, which thaws
+ * the lone. */
 static inline slot_t *table_resolve(const struct table *table, slot_t *slot);
 static inline slot_t *table_resolve_thawed(const struct table *table, slot_t *slot);
 
-/* Take what lies wholly in the pages [first, end) out of the table, as far as it fits into out
- * (max words): *count words were taken, and the caller must hand each to table_release after a
- * grace period.  Returns the page up to which nothing is left, end or more when all is done. */
+/* Take the words of whole subtrees that lie in the pages [first, end) out of the table, until out
+ * is full: it has room for max words, and *count are put into it.  The caller must pass each of
+ * them to table_release after a grace period.  Returns the page up to which nothing is left; end
+ * or more means that all is done. */
 uint64_t table_unlink(struct table *table, uint64_t first, uint64_t end, uint64_t *out,
                       unsigned max, unsigned *count);
 
-/* Give back what an unlinked word stood for.  Pages' words, down to the last one below it, are
- * handed to drop.  No section is needed: nobody else knows the word any more. */
-typedef void table_drop_fn(void *opaque, uint64_t word);
-void table_release(struct table *table, uint64_t word, table_drop_fn *drop, void *opaque);
+/* Free what an unlinked word leads to.  The words of pages, down to the last one below it, are
+ * passed to fn.  Needs no section: no other thread knows the word any more. */
+typedef void table_page_fn(void *opaque, uint64_t word);
+void table_release(struct table *table, uint64_t word, table_page_fn *fn, void *opaque);
 
-/* Freeze the word in a slot, so that it can be taken away because of what it holds: after a grace
- * period, if the slot still holds the very word that was left in *word, nobody has written, nor
- * is writing, what it leads to.  False if the word is frozen or has changed from *word. */
+/* Freeze the word in a slot, which must be *word, in order to take away what it leads to; *word
+ * becomes the frozen word.  If the slot still holds that very word after a grace period, no
+ * thread has written what it leads to since, and none is about to.  False if the word is frozen
+ * already, or is not *word any more. */
 bool table_freeze(struct table *table, slot_t *slot, uint64_t *word);
 
-/* An empty node is taken away the same way.  table_freeze_empty freezes the lowest node on the
- * way to page if that is empty: true, and *word for table_unlink_empty after a grace period,
- * which unlinks it if it is still the same and still empty, and else thaws it. */
+/* Take away an empty node or lone, in the same way.  The first freezes the lowest one on the way
+ * to page, if that is empty: true, and *word for the second, which is to be called after a grace
+ * period.  The second unlinks it if its word is still the same and it is still empty: true, and
+ * the caller must pass the word to table_release after another grace period.  Otherwise it thaws
+ * the word. */
 bool table_freeze_empty(struct table *table, uint64_t page, uint64_t *word);
 bool table_unlink_empty(struct table *table, uint64_t page, uint64_t word);
 
 /* Inside. */
 
-struct lone {
-    uint64_t page;
-    slot_t slot;
-};
+static inline struct node *table_node(const struct table *table, uint64_t word)
+{
+    return pool_at(&table->nodes, entry_number(word));
+}
+
+static inline struct lone *table_lone(const struct table *table, uint64_t word)
+{
+    return pool_at(&table->lones, entry_number(word));
+}
 
 static inline slot_t *table_resolve(const struct table *table, slot_t *slot)
 {
     uint64_t word = slot_load(slot);
     if (entry_kind(word) != ENTRY_LONE)
         return slot;
-    struct lone *lone = pool_at(&table->lones, entry_number(word));
-    return &lone->slot;
+    return &table_lone(table, word)->slot;
 }
 
 static inline slot_t *table_resolve_thawed(const struct table *table, slot_t *slot)

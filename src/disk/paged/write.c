@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Writing to a paged disk, and providing memory for zeroes.  The rules are those of paged.c. */
+/* Writing to a paged disk, and providing memory for zeroes.  The rules are in paged.h. */
 
 #include <errno.h>
 
 #include "disk/memory/rcu.h"
+#include "disk/memory/sabotage.h"
+#include "disk/paged/housekeeping.h"
 #include "disk/paged/request.h"
-#include "disk/zstd/compressor.h"
+#include "disk/paged/slots.h"
 #include "os/bytes.h"
 
 /* Turning a hole or a blob into a frame. */
 
-/* What the page is going to hold: what it held, with n bytes from `at` on written over, unless
- * they are there already. */
-static int fill(struct paged *paged, void *frame, uint64_t word, size_t at, size_t n,
-                const char *from)
+/* Store in a frame what the page is going to hold: what it held, with n bytes from `from` written
+ * over it at `at`, unless `from` is that very place. */
+static int prepare_frame(struct paged *paged, void *frame, uint64_t word, size_t at, size_t n,
+                         const char *from)
 {
     size_t size = paged_page_size(paged);
     if (entry_kind(word) == ENTRY_BLOB && n < size) {
-        int r = compressor_inflate(paged->compressor, word, frame);
+        int r = paged->cold.store->read(paged->cold.state, word, frame);
         if (r < 0)
             return r;
     } else {
@@ -32,10 +34,10 @@ static int fill(struct paged *paged, void *frame, uint64_t word, size_t at, size
     return 0;
 }
 
-/* The frame that a page is going to have: the request's own, except where a blob has to be
- * inflated around what that holds. */
-static int take_frame(struct paged *paged, uint64_t word, const struct request *request,
-                      uint64_t *cell)
+/* Choose the frame that a page is going to have: the request's own, except where a blob has to be
+ * unpacked around what that holds. */
+static int choose_frame(struct paged *paged, uint64_t word, const struct request *request,
+                        uint64_t *cell)
 {
     size_t at, n = request_part(paged, request, &at);
     *cell = request->cell;
@@ -44,38 +46,38 @@ static int take_frame(struct paged *paged, uint64_t word, const struct request *
     return paged_take_frame(paged, word ? BUDGET_INFLATE : BUDGET_GROW, cell);
 }
 
-/* Rules 1, 4 and 6.  Once the frame is in the table others write to it: what it holds is then not
- * ours to copy any more, least of all onto itself, if it was received there. */
+/* Rules 1, 4 and 6.  Once the frame is in the table other threads write to it.  From then on it is
+ * no longer for us to copy into it, least of all from the frame to itself, if the request was
+ * received there. */
 int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct request *request)
 {
     uint64_t cell;
     size_t at, n = request_part(paged, request, &at);
-    int r = take_frame(paged, *word, request, &cell);
+    int r = choose_frame(paged, *word, request, &cell);
     if (r < 0)
         return r;
-    uint64_t made = entry_make(ENTRY_FRAME, cell) | (request->provide ? ENTRY_PINNED : 0);
-#ifndef NBDRAM_BREAK_ORDER
-    r = fill(paged, paged_frame(paged, made), *word, at, n, request->from);
-#endif
     uint64_t before = *word;
-    if (r == 0 && slot_swap(slot, word, made)) {
-#ifdef NBDRAM_BREAK_ORDER /* what a test has to notice: see tests/stress */
-        r = fill(paged, paged_frame(paged, made), before, at, n, request->from);
-#endif
-        paged_count_hot(paged, false, entry_hot(made));
-        if (before)
-            deferred_add(&request->left, paged_page_of(paged, request->offset), before, false);
-        *word = made;
-        if (cell == request->cell)
-            request->cell = NO_CELL;
-        return 1;
+    uint64_t made = entry_make(ENTRY_FRAME, cell) | (request->provide ? ENTRY_PINNED : 0);
+    void *frame = paged_frame(paged, made);
+    r = prepare_frame(paged, frame, before, at, n, request->from);
+    sabotage_before_swap(frame, paged_page_size(paged));
+    bool swapped = r == 0 && slot_swap(slot, word, made);
+    sabotage_after_swap(frame, paged_page_size(paged));
+    if (!swapped) {
+        if (cell != request->cell)
+            pool_give(&paged->frames, cell);
+        return r;
     }
-    if (cell != request->cell)
-        pool_give(&paged->frames, cell);
-    return r;
+    paged_count_hot(paged, false, entry_hot(made));
+    if (before)
+        deferred_add_unlinked(&request->deferred, before);
+    if (cell == request->cell)
+        request->cell = NO_CELL;
+    *word = made;
+    return 1;
 }
 
-/* Writing.  Each of these does the request's part of its first page. */
+/* Writing.  Each of these processes the request's part of its first page, whose word is in slot. */
 
 static int write_page(struct paged *paged, slot_t *slot, struct request *request)
 {
@@ -98,8 +100,8 @@ static int write_page(struct paged *paged, slot_t *slot, struct request *request
     }
 }
 
-/* Zeroes with the memory behind them: the page is pinned before it is zeroed, so that no scrub
- * can take it in between. */
+/* Store zeroes, and keep the memory for them: the page is pinned before it is zeroed, so that it
+ * cannot be found all zero and become a hole in between. */
 static int provide_page(struct paged *paged, slot_t *slot, struct request *request)
 {
     size_t at, n = request_part(paged, request, &at);
@@ -119,8 +121,8 @@ static int provide_page(struct paged *paged, slot_t *slot, struct request *reque
     }
 }
 
-/* Whether writing zeroes to the request's part of its first page would change nothing: there is
- * no reason to make nodes for it either. */
+/* Whether the request would write nothing but zeroes to its first page, which has no slot: then
+ * nothing changes, and there is no reason to make nodes for it. */
 static bool is_zero_to_hole(struct paged *paged, const struct request *request)
 {
     size_t at, n = request_part(paged, request, &at);
@@ -129,7 +131,7 @@ static bool is_zero_to_hole(struct paged *paged, const struct request *request)
            !table_find(&paged->table, paged_page_of(paged, request->offset), &span);
 }
 
-/* The first of slot[0..span), and those that go along with it.  Advances. */
+/* The page of slot[0], and those of slot[1..span) that can be copied along with it.  Advances. */
 static int put_pages(struct paged *paged, slot_t *slot, uint64_t span, struct request *request)
 {
     size_t at, n = request_part(paged, request, &at);
@@ -139,7 +141,7 @@ static int put_pages(struct paged *paged, slot_t *slot, uint64_t span, struct re
     if (request->provide) {
         r = provide_page(paged, page, request);
     } else if (page == slot && entry_writable(word)) {
-        n = request_parts(paged, request, paged_frames_in_a_row(slot, span, word, true));
+        n = request_parts(paged, request, paged_frames_in_a_row(slot, span, word, FRAME_WRITE));
         bytes_store((char *)paged_frame(paged, word) + at, request->from, n);
     } else {
         r = write_page(paged, page, request);
@@ -161,7 +163,7 @@ int request_put_some(struct paged *paged, struct request *request)
             continue;
         }
         int r = table_make(&paged->table, paged_page_of(paged, request->offset),
-                           request_pages(paged, request) + request->behind, &slot, &span);
+                           request_pages(paged, request) + request->following, &slot, &span);
         if (r < 0)
             return r;
         while (r == 0 && span && request->count && !request_must_leave(request, started_at)) {
@@ -179,13 +181,13 @@ int request_put_some(struct paged *paged, struct request *request)
 
 int request_put(struct paged *paged, struct request *request)
 {
-    struct search search = {0};
+    struct room_search search = {0};
     while (request->count) {
         uint64_t before = request->count;
         rcu_enter();
         int r = request_put_some(paged, request);
         rcu_leave();
-        deferred_flush(paged, &request->left);
+        deferred_flush(&request->deferred, &paged->reclaim);
         if (request->count < before)
             search.attempts = 0;
         if (r == -ENOSPC || r == -ENOMEM) {
@@ -194,8 +196,7 @@ int request_put(struct paged *paged, struct request *request)
         } else if (r < 0) {
             return r;
         }
-        if (paged->compressor)
-            compressor_help(paged->compressor);
+        paged_help_cold_store(paged);
     }
     return 0;
 }

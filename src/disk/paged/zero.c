@@ -1,25 +1,29 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Zeroing and trimming a paged disk.  The rules are those of paged.c. */
+/* Zeroing and trimming a paged disk.  The rules are in paged.h. */
 
 #include <errno.h>
 
 #include "disk/memory/rcu.h"
+#include "disk/paged/housekeeping.h"
 #include "disk/paged/request.h"
+#include "disk/paged/slots.h"
 #include "os/bytes.h"
 
-/* A frame that has become all zero is frozen, for finish() to look at again.  It is looked at
- * here, too, so that only those that are worth it are frozen. */
-static void scrub(struct paged *paged, slot_t *slot, uint64_t word, struct request *request)
+/* A frame has been zeroed in part.  If it is all zero now, freeze it, so that it becomes a hole
+ * after a grace period.  It is looked at again then; looking here freezes only those frames for
+ * which that is worthwhile. */
+static void freeze_if_all_zero(struct paged *paged, slot_t *slot, uint64_t word,
+                               struct request *request)
 {
     if ((word & ENTRY_PINNED) ||
         !bytes_are_zero(paged_frame(paged, word), paged_page_size(paged)))
         return;
     if (table_freeze(&paged->table, slot, &word))
-        deferred_add(&request->left, paged_page_of(paged, request->offset), word, true);
+        deferred_add_frozen(&request->deferred, paged_page_of(paged, request->offset), word);
 }
 
-/* Zero the request's part of its first page, which is not all of it. */
+/* Inside a section: zero the request's part of its first page, which is not all of that page. */
 static int zero_part(struct paged *paged, struct request *request)
 {
     uint64_t span;
@@ -40,69 +44,79 @@ static int zero_part(struct paged *paged, struct request *request)
             r = request_replace(paged, slot, &word, request);
         }
         if (r > 0)
-            scrub(paged, slot, word, request);
+            freeze_if_all_zero(paged, slot, word, request);
         if (r != 0)
             return r < 0 ? r : 0;
     }
     return 0;
 }
 
-/* Rule 2, for the pages [first, end), and then for the nodes at either end that are left empty;
- * those in between are gone already. */
-static void unlink_pages(struct paged *paged, uint64_t first, uint64_t end, struct deferred *left)
-{
-    for (uint64_t page = first; page < end;) {
-        uint64_t words[DEFERRED_MAX];
-        unsigned count;
-        rcu_enter();
-        page = table_unlink(&paged->table, page, end, words, DEFERRED_MAX, &count);
-        rcu_leave();
-        for (unsigned i = 0; i < count; i++)
-            deferred_add(left, 0, words[i], false);
-        deferred_flush(paged, left);
-    }
-    const uint64_t edges[2] = {first, end - 1};
-    for (unsigned i = 0; i < 2; i++) {
-        uint64_t word;
-        rcu_enter();
-        bool frozen = table_freeze_empty(&paged->table, edges[i], &word);
-        rcu_leave();
-        if (frozen)
-            deferred_add(left, edges[i], word, true);
-    }
-    deferred_flush(paged, left);
-}
-
-/* Zero what is a part of one page, or nothing. */
+/* Zero a range that is a part of one page, or is empty. */
 static int zero_edge(struct paged *paged, uint64_t offset, uint64_t count)
 {
     struct request request;
-    struct search search = {0};
+    struct room_search search = {0};
     int r = 0;
     request_init(&request, offset, count);
     while (count) {
         rcu_enter();
         r = zero_part(paged, &request);
         rcu_leave();
-        deferred_flush(paged, &request.left);
+        deferred_flush(&request.deferred, &paged->reclaim);
         if ((r != -ENOSPC && r != -ENOMEM) || !paged_make_room(paged, &search))
             break;
     }
     return r == -ENOMEM ? -ENOSPC : r;
 }
 
-/* Whole pages go, and then the parts at either end are zeroed: that can take memory, which the
- * pages have given. */
+/* Rule 2: unlink the pages [first, end). */
+static void unlink_pages(struct paged *paged, uint64_t first, uint64_t end)
+{
+    struct deferred deferred;
+    deferred.count = 0;
+    while (first < end) {
+        uint64_t words[DEFERRED_MAX];
+        unsigned count;
+        rcu_enter();
+        first = table_unlink(&paged->table, first, end, words, DEFERRED_MAX, &count);
+        rcu_leave();
+        for (unsigned i = 0; i < count; i++)
+            deferred_add_unlinked(&deferred, words[i]);
+        deferred_flush(&deferred, &paged->reclaim);
+    }
+}
+
+/* After the pages [first, end) were unlinked: begin to take away the nodes that lead to either end
+ * of the range and are now empty.  Nodes in between went with their pages. */
+static void freeze_empty_ends(struct paged *paged, uint64_t first, uint64_t end)
+{
+    const uint64_t ends[2] = {first, end - 1};
+    struct deferred deferred;
+    deferred.count = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t word;
+        rcu_enter();
+        bool frozen = table_freeze_empty(&paged->table, ends[i], &word);
+        rcu_leave();
+        if (frozen)
+            deferred_add_frozen(&deferred, ends[i], word);
+    }
+    deferred_flush(&deferred, &paged->reclaim);
+}
+
+/* First whole pages are unlinked, and then the parts of pages at either end are zeroed: that can
+ * take memory, which the whole pages have given. */
 static int zero_range(struct paged *paged, uint64_t offset, uint64_t count)
 {
     size_t size = paged_page_size(paged);
     uint64_t stop = offset + count;
     uint64_t first = paged_page_of(paged, offset + size - 1), end = paged_page_of(paged, stop);
-    struct deferred left = {0};
-    if (stop == paged->size) /* maybe within a page: all of that which there is, is covered */
+    if (stop == paged->size) /* perhaps in the middle of a page, which then is covered whole */
         end = paged_page_of(paged, stop + size - 1);
-    if (first < end)
-        unlink_pages(paged, first, end, &left);
+    if (first < end) {
+        unlink_pages(paged, first, end);
+        freeze_empty_ends(paged, first, end);
+    }
     int head = zero_edge(paged, offset, least((first << paged->page_shift) - offset, count));
     uint64_t tail_at = end << paged->page_shift;
     int tail = end < first || tail_at >= stop ? 0 : zero_edge(paged, tail_at, stop - tail_at);
@@ -116,8 +130,7 @@ int paged_zero(void *state, uint64_t offset, uint64_t count, unsigned flags)
     return zero_range(state, offset, count);
 }
 
-/* A trim is a hint: the part of a page that cannot be zeroed for lack of memory stays as it is.
- */
+/* A trim is a hint: the part of a page that cannot be zeroed for lack of memory keeps its bytes. */
 int paged_trim(void *state, uint64_t offset, uint64_t count)
 {
     int r = paged_zero(state, offset, count, 0);

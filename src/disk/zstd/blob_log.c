@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* A blob's number is its place in the address space of the segments, in units of 16 bytes:
+/* The number of a blob is its place in the address space of the segments, in units of 16 bytes:
  *
- *     segment 0                     segment 1
- *     | blob | blob | dead | blob |..| blob | dead | ...
+ *     | segment 0                       | segment 1
+ *     | blob | blob | dead | blob |.....| blob | dead | ...
  *
- * A segment is walked from its start, blob by blob, to its end `used`; the header of a dead blob
- * stays, so the walk goes on.  Whether a blob is dead only the page table knows.
+ * A segment is walked from its start, blob by blob, up to `used`.  The header of a dead blob stays,
+ * so the walk gets past it.  Only the page table knows whether a blob is dead.
  *
- * What counts as waste is what is dead, not the end of a segment into which the next blob did not
- * fit: storing blobs again gains the one, never the other.
+ * Dead bytes count as waste.  The end of a segment, into which the next blob did not fit, does not:
+ * storing blobs again gains dead bytes, but never those ends.
  *
- * A segment may be walked while it is read, but must not be given back meanwhile: the one thread
- * that empties segments `holds` the one it is at.
+ * A segment that is being emptied may be read, but must not be given back: the thread that empties
+ * it has it `held`.
  */
 
 #include "disk/zstd/blob_log.h"
@@ -26,16 +26,16 @@
 
 struct segment {
     uint32_t used; /* bytes appended */
-    uint32_t live; /* bytes of these that are not dropped */
+    uint32_t live; /* bytes of these that belong to blobs that are alive */
     bool in_use;
-    bool held;
+    bool held; /* by the thread that empties it */
 };
 
 int blob_log_create(struct blob_log *blobs, const struct pool_options *options)
 {
     struct pool_options segments = *options;
     segments.cell = options->chunk;
-    segments.huge = false; /* what is not filled shall not be resident */
+    segments.huge = false; /* the unfilled part of a segment should not be resident */
     memset(blobs, 0, sizeof *blobs);
     int r = pool_create(&segments, &blobs->segments);
     if (r < 0)
@@ -64,6 +64,7 @@ static uint64_t segment_start(const struct blob_log *blobs, uint64_t segment)
     return segment * (blobs->segment_size / UNIT);
 }
 
+/* The bytes that a blob takes in its segment. */
 static size_t footprint(size_t size)
 {
     return (sizeof(struct blob) + size + UNIT - 1) / UNIT * UNIT;
@@ -79,9 +80,8 @@ const struct blob *blob_log_at(const struct blob_log *blobs, uint64_t number)
     return at(blobs, number);
 }
 
-/* Room for one more segment in the table: a blob must not be stored where it cannot be counted.
- */
-static int table_grow_locked(struct blob_log *blobs, uint64_t segment)
+/* Make room in the table for a segment of this number: its blobs are counted there. */
+static int grow_table_locked(struct blob_log *blobs, uint64_t segment)
 {
     if (segment < blobs->table_size)
         return 0;
@@ -97,8 +97,8 @@ static int table_grow_locked(struct blob_log *blobs, uint64_t segment)
     return 0;
 }
 
-/* Give a segment back if nothing in it is wanted any more. */
-static void let_go_locked(struct blob_log *blobs, uint64_t number)
+/* Give a segment back to the pool if it is not needed any more. */
+static void release_if_dead_locked(struct blob_log *blobs, uint64_t number)
 {
     struct segment *segment = &blobs->table[number];
     bool open = blobs->any_open && blobs->open == number;
@@ -116,7 +116,7 @@ static int open_segment_locked(struct blob_log *blobs)
     int r = pool_take(&blobs->segments, BUDGET_PACK, &number);
     if (r < 0)
         return r;
-    r = table_grow_locked(blobs, number);
+    r = grow_table_locked(blobs, number);
     if (r < 0) {
         pool_give(&blobs->segments, number);
         return r;
@@ -128,11 +128,11 @@ static int open_segment_locked(struct blob_log *blobs)
     blobs->open = number;
     blobs->any_open = true;
     if (had)
-        let_go_locked(blobs, before);
+        release_if_dead_locked(blobs, before);
     return 0;
 }
 
-/* Set aside room for a blob, and write its header: from here on the segment can be walked. */
+/* Set room aside for a blob and write its header, so that the segment can be walked. */
 static int append_locked(struct blob_log *blobs, uint64_t page, size_t size, uint64_t *number)
 {
     size_t takes = footprint(size);
@@ -153,7 +153,7 @@ static int append_locked(struct blob_log *blobs, uint64_t page, size_t size, uin
 }
 
 int blob_log_store(struct blob_log *blobs, uint64_t page, const void *bytes, size_t size,
-                uint64_t *number)
+                   uint64_t *number)
 {
     pthread_mutex_lock(&blobs->lock);
     int r = append_locked(blobs, page, size, number);
@@ -178,15 +178,16 @@ bool blob_log_drop(struct blob_log *blobs, uint64_t number)
     blobs->table[segment].live -= (uint32_t)takes;
     blobs->live -= takes;
     blobs->blob_count--;
-    let_go_locked(blobs, segment);
+    release_if_dead_locked(blobs, segment);
     bool wasteful = is_wasteful_locked(blobs);
     pthread_mutex_unlock(&blobs->lock);
     return wasteful;
 }
 
-/* Whether storing blobs again can gain a segment: what is dead, wherever it is, and what is not
- * filled of the open segment, are one, and more.  That more pays for the ends into which a blob
- * does not fit, and keeps the storing to 128 bytes for each that is dead. */
+/* Whether storing blobs again can gain a segment: the dead bytes, in all segments together, and the
+ * unfilled part of the open segment make up one segment, and some more.  The surplus pays for the
+ * ends into which a blob does not fit, and makes sure that at most 128 bytes are stored again for
+ * each dead byte. */
 static bool has_segment_to_gain_locked(const struct blob_log *blobs)
 {
     uint64_t total = blobs->segment_count * blobs->segment_size;
@@ -195,21 +196,31 @@ static bool has_segment_to_gain_locked(const struct blob_log *blobs)
     return blobs->used - blobs->live + unfilled > blobs->segment_size + total / 128;
 }
 
-bool blob_log_worst(struct blob_log *blobs, bool must, uint64_t *number)
+static bool should_empty_locked(const struct blob_log *blobs, enum blob_log_need need)
 {
-    uint64_t worst = 0, most = 0;
-    pthread_mutex_lock(&blobs->lock);
-    if (must ? has_segment_to_gain_locked(blobs) : is_wasteful_locked(blobs)) {
-        for (uint64_t i = 0; i < blobs->table_size; i++) {
-            const struct segment *segment = &blobs->table[i];
-            uint64_t dead = segment->used - segment->live;
-            if (segment->in_use && i != blobs->open && dead > most) {
-                worst = i;
-                most = dead;
-            }
+    return need == BLOB_LOG_ROOM ? has_segment_to_gain_locked(blobs) : is_wasteful_locked(blobs);
+}
+
+/* The segment of which most is dead; the open one does not count.  False if nothing is dead. */
+static bool find_worst_locked(const struct blob_log *blobs, uint64_t *worst)
+{
+    uint64_t most = 0;
+    for (uint64_t i = 0; i < blobs->table_size; i++) {
+        const struct segment *segment = &blobs->table[i];
+        uint64_t dead = segment->used - segment->live;
+        if (segment->in_use && i != blobs->open && dead > most) {
+            *worst = i;
+            most = dead;
         }
     }
-    bool found = most > 0;
+    return most > 0;
+}
+
+bool blob_log_worst(struct blob_log *blobs, enum blob_log_need need, uint64_t *number)
+{
+    uint64_t worst = 0;
+    pthread_mutex_lock(&blobs->lock);
+    bool found = should_empty_locked(blobs, need) && find_worst_locked(blobs, &worst);
     if (found) {
         blobs->table[worst].held = true;
         *number = segment_start(blobs, worst);
@@ -227,7 +238,7 @@ bool blob_log_next(struct blob_log *blobs, uint64_t *number)
     bool more = next < end;
     if (!more) {
         blobs->table[segment].held = false;
-        let_go_locked(blobs, segment);
+        release_if_dead_locked(blobs, segment);
     }
     pthread_mutex_unlock(&blobs->lock);
     if (more)

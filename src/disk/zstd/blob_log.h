@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* blobs - compressed pages, in a log
+/* blob_log - compressed pages, in a log
  *
- * Blobs are appended to segments of one chunk each, side by side whatever their length.  A blob
- * is never changed.  A segment whose blobs are all gone is given back; one in which few are left
- * can be emptied by storing those again: blob_log_worst names it, blob_log_next walks it.
+ * Blobs are appended to segments of one chunk each, next to each other whatever their length.  A
+ * blob is never changed.  A segment is given back when all of its blobs have been dropped.  One in
+ * which few are left can be emptied by storing those again: blob_log_worst names it, and
+ * blob_log_next walks it.
  *
- * Any thread may call anything but create and destroy.  A blob's bytes may be read inside the
- * read section in which its word was found, and blob_log_drop waits for no section: call it after a
- * grace period, or for a blob that nobody else has seen.
+ * Any thread may call anything except create and destroy.  A blob may be read inside the read
+ * section in which its word was found in the page table.  blob_log_drop does not wait for
+ * sections: call it after a grace period, or for a blob that no other thread has seen.
  */
 
 #ifndef NBDRAM_DISK_ZSTD_BLOB_LOG_H
@@ -22,7 +23,7 @@
 #include "disk/memory/pool.h"
 
 struct blob {
-    uint64_t page; /* whose it is */
+    uint64_t page; /* to which it belongs */
     uint32_t size; /* of bytes */
     uint32_t reserved;
     unsigned char bytes[];
@@ -34,38 +35,46 @@ struct blob_log {
     pthread_mutex_t lock;  /* guards what follows */
     struct segment *table; /* by number */
     uint64_t table_size;
-    bool any_open;
-    uint64_t open;          /* the segment that is being filled */
+    bool any_open;          /* there is a segment that is being filled */
+    uint64_t open;          /* its number */
     uint64_t segment_count; /* in use */
-    uint64_t blob_count;
-    uint64_t used; /* bytes appended, in all segments in use */
-    uint64_t live; /* bytes of these that are not dropped */
+    uint64_t blob_count;    /* alive */
+    uint64_t used;          /* bytes appended, in all segments in use */
+    uint64_t live;          /* bytes of these that belong to blobs that are alive */
 };
 
-/* options gives chunk, capacity and budget. */
+/* options gives chunk, capacity and budget.  0 or -ENOMEM. */
 int blob_log_create(struct blob_log *blobs, const struct pool_options *options);
-void blob_log_destroy(struct blob_log *blobs); /* all zeroes are accepted */
+void blob_log_destroy(struct blob_log *blobs); /* one of all zeroes is accepted */
 
-/* Copy size bytes of a page into the log.  -ENOSPC, -ENOMEM: as pool_take. */
+/* Copy size bytes, the compressed form of a page, into the log.  0 and the blob's number, or
+ * -ENOSPC or -ENOMEM as pool_take. */
 int blob_log_store(struct blob_log *blobs, uint64_t page, const void *bytes, size_t size,
-                uint64_t *number);
+                   uint64_t *number);
 
 const struct blob *blob_log_at(const struct blob_log *blobs, uint64_t number);
 
-/* True if so much of the log is dead by now (1/16 and two segments) that some should be emptied.
- */
+/* Free a blob.  True if so much of the log is dead now (1/16 of it, and two segments) that some
+ * segments should be emptied. */
 bool blob_log_drop(struct blob_log *blobs, uint64_t number);
 
-/* The segment with most that is dead, if some should be emptied, or if one must be and there is
- * one to be gained: true, and in *number the place of its first blob.  Only one thread may empty
- * segments; blob_log_next has to be called to the end. */
-bool blob_log_worst(struct blob_log *blobs, bool must, uint64_t *number);
+/* Why a segment is to be emptied. */
+enum blob_log_need {
+    BLOB_LOG_TIDY, /* if too much of the log is dead, as blob_log_drop says */
+    BLOB_LOG_ROOM, /* if that would gain a segment, and so free memory */
+};
 
-/* The next blob of the same segment; false at the end. */
+/* Choose the segment of which most is dead, if one should be emptied.  True, and the number of its
+ * first blob.  Only one thread at a time may empty segments, and it must call blob_log_next until
+ * that returns false. */
+bool blob_log_worst(struct blob_log *blobs, enum blob_log_need need, uint64_t *number);
+
+/* Go on to the next blob of the same segment, dead or alive.  False at the end. */
 bool blob_log_next(struct blob_log *blobs, uint64_t *number);
 
 struct blob_log_stats {
-    uint64_t count, bytes;
+    uint64_t count; /* blobs */
+    uint64_t bytes; /* that they take, headers and rounding included */
 };
 void blob_log_stats(struct blob_log *blobs, struct blob_log_stats *stats);
 

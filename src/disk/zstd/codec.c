@@ -11,16 +11,16 @@
 
 #include "os/thread.h"
 
-/* A context that is in its place is nobody's; who takes it leaves NULL. */
-struct places {
+/* The contexts kept for one processor.  A thread that takes one leaves NULL in its place. */
+struct contexts {
     _Alignas(64) _Atomic(ZSTD_CCtx *) pack;
     _Atomic(ZSTD_DCtx *) unpack;
 };
 
 struct codec {
     int level;
-    unsigned count;
-    struct places *places;
+    unsigned count;            /* of processors */
+    struct contexts *contexts; /* by processor */
 };
 
 int codec_create(int level, struct codec **made)
@@ -30,14 +30,15 @@ int codec_create(int level, struct codec **made)
         return -ENOMEM;
     codec->level = level;
     codec->count = os_cpu_count();
-    codec->places = aligned_alloc(_Alignof(struct places), codec->count * sizeof *codec->places);
-    if (!codec->places) {
+    codec->contexts =
+        aligned_alloc(_Alignof(struct contexts), codec->count * sizeof *codec->contexts);
+    if (!codec->contexts) {
         free(codec);
         return -ENOMEM;
     }
     for (unsigned i = 0; i < codec->count; i++) {
-        atomic_init(&codec->places[i].pack, NULL);
-        atomic_init(&codec->places[i].unpack, NULL);
+        atomic_init(&codec->contexts[i].pack, NULL);
+        atomic_init(&codec->contexts[i].unpack, NULL);
     }
     *made = codec;
     return 0;
@@ -48,24 +49,24 @@ void codec_destroy(struct codec *codec)
     if (!codec)
         return;
     for (unsigned i = 0; i < codec->count; i++) {
-        ZSTD_freeCCtx(atomic_load(&codec->places[i].pack));
-        ZSTD_freeDCtx(atomic_load(&codec->places[i].unpack));
+        ZSTD_freeCCtx(atomic_load(&codec->contexts[i].pack));
+        ZSTD_freeDCtx(atomic_load(&codec->contexts[i].unpack));
     }
-    free(codec->places);
+    free(codec->contexts);
     free(codec);
 }
 
-static struct places *here(struct codec *codec)
+static struct contexts *contexts_here(struct codec *codec)
 {
-    return &codec->places[os_cpu_now() % codec->count];
+    return &codec->contexts[os_cpu_now() % codec->count];
 }
 
-/* Taking and putting exchange with acquire-release: what the last user did to the context is
- * seen by the next. */
+/* A context is taken and put back by an exchange, sequentially consistent: what the last user did
+ * to it is seen by the next. */
 
-static ZSTD_CCtx *take_pack(struct codec *codec)
+static ZSTD_CCtx *take_pack_context(struct codec *codec)
 {
-    ZSTD_CCtx *context = atomic_exchange(&here(codec)->pack, NULL);
+    ZSTD_CCtx *context = atomic_exchange(&contexts_here(codec)->pack, NULL);
     if (context)
         return context;
     context = ZSTD_createCCtx();
@@ -76,11 +77,11 @@ static ZSTD_CCtx *take_pack(struct codec *codec)
 
 long codec_pack(struct codec *codec, const void *page, size_t size, void *out, size_t room)
 {
-    ZSTD_CCtx *context = take_pack(codec);
+    ZSTD_CCtx *context = take_pack_context(codec);
     if (!context)
         return -ENOMEM;
     size_t n = ZSTD_compress2(context, out, room, page, size);
-    ZSTD_freeCCtx(atomic_exchange(&here(codec)->pack, context));
+    ZSTD_freeCCtx(atomic_exchange(&contexts_here(codec)->pack, context));
     if (!ZSTD_isError(n))
         return (long)n;
     return ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation ? -ENOMEM : 0;
@@ -89,13 +90,13 @@ long codec_pack(struct codec *codec, const void *page, size_t size, void *out, s
 int codec_unpack(struct codec *codec, const void *packed, size_t packed_size, void *page,
                  size_t size)
 {
-    ZSTD_DCtx *context = atomic_exchange(&here(codec)->unpack, NULL);
+    ZSTD_DCtx *context = atomic_exchange(&contexts_here(codec)->unpack, NULL);
     if (!context)
         context = ZSTD_createDCtx();
     if (!context)
         return -ENOMEM;
     size_t n = ZSTD_decompressDCtx(context, page, size, packed, packed_size);
-    ZSTD_freeDCtx(atomic_exchange(&here(codec)->unpack, context));
-    assert(n == size); /* we packed it, and a blob never changes */
+    ZSTD_freeDCtx(atomic_exchange(&contexts_here(codec)->unpack, context));
+    assert(n == size); /* codec_pack made it, and a blob never changes */
     return n == size ? 0 : -EIO;
 }

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* sabotage - the switches that break the engine on purpose
+ *
+ * A test that has never failed may be unable to fail.  So tests/meson.build (must_notice) compiles
+ * the engine again with one of these switches, links tests to it, and expects them to fail:
+ *
+ *     NBDRAM_BREAK_GRACE        nothing waits for a grace period
+ *     NBDRAM_BREAK_GENERATION   a freeze looks like an earlier freeze of the same frame
+ *     NBDRAM_BREAK_ORDER        a frame is filled after it has been swapped in, not before
+ *
+ * Without a switch these functions do nothing, and compile to nothing.
+ */
+
+#ifndef NBDRAM_DISK_MEMORY_SABOTAGE_H
+#define NBDRAM_DISK_MEMORY_SABOTAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Whether a thread goes on without waiting for a grace period. */
+static inline bool sabotage_skips_grace_period(void)
+{
+#ifdef NBDRAM_BREAK_GRACE
+    return true;
+#else
+    return false;
+#endif
+}
+
+/* The generation that a freeze gets instead of its own. */
+static inline uint32_t sabotage_generation(uint32_t generation)
+{
+#ifdef NBDRAM_BREAK_GENERATION
+    return generation * 0;
+#else
+    return generation;
+#endif
+}
+
+/* To be called before and after the swap of a frame that is ready: the contents go away, and come
+ * back when others can see the frame.  One pair at a time in each thread. */
+
+#ifdef NBDRAM_BREAK_ORDER
+
+#include <string.h>
+
+#define SABOTAGE_FRAME_MAX 32768
+
+static _Thread_local char sabotage_contents[SABOTAGE_FRAME_MAX];
+
+static inline void sabotage_before_swap(void *frame, size_t size)
+{
+    memcpy(sabotage_contents, frame, size);
+    memset(frame, 0xa5, size); /* a recycled frame holds anything at all */
+}
+
+static inline void sabotage_after_swap(void *frame, size_t size)
+{
+    memcpy(frame, sabotage_contents, size);
+}
+
+#else
+
+static inline void sabotage_before_swap(void *frame, size_t size)
+{
+    (void)frame;
+    (void)size;
+}
+
+static inline void sabotage_after_swap(void *frame, size_t size)
+{
+    (void)frame;
+    (void)size;
+}
+
+#endif
+
+#endif

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* cold_store - what a paged disk asks of the store that keeps its cold pages
+ *
+ * A page starts its life in a frame, where it is read and written in place.  It is hot until the
+ * cold store has looked at it.  The store decides when a page has become cold: then it keeps the
+ * page's bytes in a form of its own, and swaps a word of kind ENTRY_BLOB into the page's slot.
+ * Only the store can read what such a word leads to.  Writing the page brings it back into a
+ * frame.
+ *
+ *     frame, hot --the store takes the page--> blob          by the rules of paged.h: freeze, wait
+ *         ^                                     |            for a grace period, swap the word
+ *         '------- a request writes to it ------'
+ *
+ * A disk whose pages all stay in frames has no cold store.  A read or write of a page that is in
+ * a frame never calls the store.
+ *
+ * Every function gets the store's state first.  Unless its comment says otherwise it may be
+ * called from any thread, concurrently with any other, but not inside a read section.
+ */
+
+#ifndef NBDRAM_DISK_PAGED_COLD_STORE_H
+#define NBDRAM_DISK_PAGED_COLD_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct disk_stats;
+
+struct cold_store {
+    /* Life. */
+
+    /* Start the store's threads, after the last fork; called once at most.  0 or -errno. */
+    int (*start)(void *state);
+
+    /* Stop the store's threads: afterwards it takes no more pages.  No request is running.  start
+     * may not have been called, or may have failed. */
+    void (*stop)(void *state);
+
+    /* Free everything.  Called after stop, when every blob's word that was taken out of the table
+     * has been dropped.  Words that are still in the table are not dropped. */
+    void (*destroy)(void *state);
+
+    /* Pages. */
+
+    /* Write the page that a blob's word leads to, all of it, to `page`.  Called inside the read
+     * section in which the word was found in the table.  0 or -ENOMEM. */
+    int (*read)(void *state, uint64_t word, void *page);
+
+    /* Free a blob whose word was taken out of the table a grace period ago.  Must not wait for a
+     * grace period or for reclaim, which calls this. */
+    void (*drop)(void *state, uint64_t word);
+
+    /* Hot frames have appeared: there was none before, or there are now more than hot_share.  May
+     * be called inside a read section, so it must not wait for one. */
+    void (*wake)(void *state);
+
+    /* Writers have made more than hot_most frames hot: do some of the store's work for it.  May
+     * wait a few milliseconds. */
+    void (*help)(void *state);
+
+    /* Memory. */
+
+    /* A request found no memory: wait until the store has freed some.  False if it cannot free
+     * any. */
+    bool (*make_room)(void *state);
+
+    /* Give free memory that the store holds back to the system and to the budget. */
+    void (*shrink)(void *state);
+
+    /* The whole disk. */
+
+    /* Wait until the store has taken every page that it would ever take, cold or not. */
+    void (*settle)(void *state);
+
+    /* Set stats->compressed and stats->blob_bytes. */
+    void (*stats)(void *state, struct disk_stats *stats);
+};
+
+/* The cold store of one disk. */
+struct cold {
+    const struct cold_store *store; /* NULL: there is none */
+    void *state;                    /* the store's */
+    int64_t hot_share;              /* frames: the store does not wait for age beyond this */
+    int64_t hot_most;               /* frames: writers help beyond this */
+};
+
+#endif

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Lending the memory of a paged disk to a caller that receives into it.
+ *
+ * A fill has three stages.  The first two, and the start of the third, are in one read section:
+ *
+ *     lend      a frame          is made writable, and received into as it is
+ *               a hole, or       gets a private cell to receive into, which no other thread knows
+ *               a whole blob
+ *               part of a blob   ends the loan
+ *
+ *     receive   the caller's function puts bytes into what was lent
+ *
+ *     store     Private cells are written to the disk by the write path (write.c), which swaps the
+ *               cell itself in where it would otherwise have swapped in a copy.  A cell into which
+ *               nothing was received, or which the write path did not take, goes back to the pool.
+ *               What the write path found no memory for is tried again after the section, where
+ *               room can be made.
+ *
+ * The table gets its nodes in the last stage: a receiver that gets nothing, or zeroes, leaves none
+ * behind.
+ *
+ * How this keeps to the rules of paged.h:
+ *
+ *  1. Private cells are swapped in by request_replace.  If another thread has made the page
+ *     meanwhile, the write path copies what was received into its frame.
+ *  2. A frame that is unlinked while it is received into is not reused before the section ends.
+ *     What it receives lies in the range of the trim that unlinked it, and which was concurrent.
+ *  3. A frame is received into in the section in which its word was seen to be writable, just as a
+ *     write copies into one.  A frozen or aged frame is thawed first.
+ *  4. Words are replaced only by the write path.
+ *  5. The receiver does not block: disk_fill asks that of its caller.
+ *  6. A private cell is not cleared before it is received into, but no other thread sees it before
+ *     the write path swaps it in, and that first clears what was not received.
+ *
+ * The cells for a row of holes are lent in the order of their addresses, so that they join into few
+ * pieces, in whatever order they came out of the pool.
+ */
+
+#include <assert.h>
+#include <errno.h>
+
+#include "disk/memory/rcu.h"
+#include "disk/paged/housekeeping.h"
+#include "disk/paged/request.h"
+#include "disk/paged/slots.h"
+
+#define FILL_BYTES ((size_t)512 << 10) /* that one section receives at most */
+#define PARTS_MAX (FILL_BYTES >> 12)   /* no page is smaller than 4 KiB */
+#define ROW_MAX 16                     /* cells that are taken, and put in order, at once */
+
+/* A part of one page that is received into a private cell. */
+struct part {
+    uint64_t offset;
+    size_t count;
+    uint64_t cell;
+};
+
+struct fill {
+    struct request request; /* what is not lent yet; later, the part that is being stored */
+    size_t lent;            /* bytes */
+    int iov_count;
+    unsigned part_count;
+    struct iovec iov[DISK_FILL_IOV_MAX + 1];
+    struct part parts[PARTS_MAX];
+};
+
+/* A long range is cut at the end of a page. */
+static void fill_init(struct fill *fill, uint64_t offset, size_t count)
+{
+    size_t most = FILL_BYTES - offset % PAGE_SIZE_MAX;
+    request_init(&fill->request, offset, least(count, most));
+    fill->lent = 0;
+    fill->iov_count = 0;
+    fill->part_count = 0;
+}
+
+/* Lend. */
+
+/* The next n bytes are to be received at base.  False if there is no room to note that. */
+static bool lend_memory(struct fill *fill, void *base, size_t n)
+{
+    struct iovec *last = fill->iov_count ? &fill->iov[fill->iov_count - 1] : NULL;
+    if (last && (char *)last->iov_base + last->iov_len == base)
+        last->iov_len += n;
+    else if (fill->iov_count < DISK_FILL_IOV_MAX)
+        fill->iov[fill->iov_count++] = (struct iovec){base, n};
+    else
+        return false;
+    fill->lent += n;
+    request_advance(&fill->request, n);
+    return true;
+}
+
+/* The next page is to be received into a private cell. */
+static bool lend_cell(struct paged *paged, struct fill *fill, uint64_t cell)
+{
+    size_t at, n = request_part(paged, &fill->request, &at);
+    struct part next = {.offset = fill->request.offset, .count = n, .cell = cell};
+    if (!lend_memory(fill, (char *)pool_at(&paged->frames, cell) + at, n))
+        return false;
+    assert(fill->part_count < PARTS_MAX);
+    fill->parts[fill->part_count++] = next;
+    return true;
+}
+
+/* Take up to `wanted` cells, and put them in ascending order.  Returns how many there are. */
+static unsigned take_row(struct paged *paged, unsigned wanted, enum budget_purpose purpose,
+                         uint64_t *row)
+{
+    uint64_t cell;
+    unsigned n = 0;
+    while (n < wanted && paged_take_frame(paged, purpose, &cell) == 0) {
+        unsigned i = n++;
+        for (; i > 0 && row[i - 1] > cell; i--)
+            row[i] = row[i - 1];
+        row[i] = cell;
+    }
+    return n;
+}
+
+/* The next pages, up to `pages` of them, are to be received into private cells.  False if the loan
+ * ends here. */
+static bool lend_cells(struct paged *paged, struct fill *fill, uint64_t pages,
+                       enum budget_purpose purpose)
+{
+    uint64_t row[ROW_MAX];
+    unsigned wanted =
+        (unsigned)least(ROW_MAX, least(pages, request_pages(paged, &fill->request)));
+    unsigned taken = take_row(paged, wanted, purpose, row), lent = 0;
+    while (lent < taken && lend_cell(paged, fill, row[lent]))
+        lent++;
+    for (unsigned i = taken; i > lent; i--)
+        pool_give(&paged->frames, row[i - 1]);
+    return lent == wanted;
+}
+
+/* The word in slot; if it is a frame's, after making that writable. */
+static uint64_t make_writable(struct paged *paged, slot_t *slot)
+{
+    uint64_t word = slot_load(slot);
+    while (entry_kind(word) == ENTRY_FRAME && !entry_writable(word))
+        paged_swap(paged, slot, &word, entry_young(word));
+    return word;
+}
+
+/* Lend what one look at the table shows.  False if the loan ends here. */
+static bool lend_next(struct paged *paged, struct fill *fill)
+{
+    struct request *request = &fill->request;
+    uint64_t span, row = 1;
+    size_t at, n = request_part(paged, request, &at);
+    slot_t *slot = table_find(&paged->table, paged_page_of(paged, request->offset), &span);
+    if (!slot)
+        return lend_cells(paged, fill, span, BUDGET_GROW);
+    slot_t *page = table_resolve(&paged->table, slot);
+    uint64_t word = make_writable(paged, page);
+    if (entry_kind(word) == ENTRY_FRAME) {
+        if (page == slot)
+            row = paged_frames_in_a_row(slot, span, word, FRAME_WRITE);
+        return lend_memory(fill, (char *)paged_frame(paged, word) + at,
+                           request_parts(paged, request, row));
+    }
+    if (entry_kind(word) == ENTRY_BLOB)
+        return n == paged_page_size(paged) && lend_cells(paged, fill, 1, BUDGET_INFLATE);
+    if (page == slot)
+        row = paged_holes_in_a_row(slot, span);
+    return lend_cells(paged, fill, row, BUDGET_GROW);
+}
+
+/* Store. */
+
+typedef int put_fn(struct paged *paged, struct request *request);
+
+/* Write what was received of one part; what was received of the whole range ends at `end`.
+ * Afterwards the cell is the disk's or the pool's, unless there was an error. */
+static int store_part(struct paged *paged, struct fill *fill, const struct part *part,
+                      uint64_t end, put_fn *put)
+{
+    struct request *request = &fill->request;
+    int r = 0;
+    request->cell = part->cell;
+    if (end > part->offset) {
+        size_t at = part->offset & (paged_page_size(paged) - 1);
+        request->offset = part->offset;
+        request->count = least(part->count, end - part->offset);
+        request->from = (const char *)pool_at(&paged->frames, part->cell) + at;
+        request->following = paged_page_of(paged, end - 1) - paged_page_of(paged, part->offset);
+        r = put(paged, request);
+        if (r == 0 && request->count)
+            r = -EAGAIN;
+    }
+    if (r == 0 && request->cell != NO_CELL)
+        pool_give(&paged->frames, request->cell);
+    return r;
+}
+
+/* In the section: store every part.  Those that must be tried again remain in fill->parts. */
+static void store_in_section(struct paged *paged, struct fill *fill, uint64_t end)
+{
+    unsigned again = 0;
+    for (unsigned i = 0; i < fill->part_count; i++)
+        if (store_part(paged, fill, &fill->parts[i], end, request_put_some) < 0)
+            fill->parts[again++] = fill->parts[i];
+    fill->part_count = again;
+}
+
+/* After the section: store the parts that remain. */
+static int store_after_section(struct paged *paged, struct fill *fill, uint64_t end)
+{
+    int worst = 0;
+    deferred_flush(&fill->request.deferred, &paged->reclaim);
+    for (unsigned i = 0; i < fill->part_count; i++) {
+        int r = store_part(paged, fill, &fill->parts[i], end, request_put);
+        if (r < 0) {
+            pool_give(&paged->frames, fill->parts[i].cell);
+            worst = r;
+        }
+    }
+    return worst;
+}
+
+ssize_t paged_fill(void *state, uint64_t offset, size_t count, size_t *lent, disk_fill_fn *fn,
+                   void *opaque)
+{
+    struct paged *paged = state;
+    struct fill fill;
+    fill_init(&fill, offset, count);
+    rcu_enter();
+    while (fill.request.count && lend_next(paged, &fill))
+        ;
+    *lent = fill.lent;
+    ssize_t received = fill.lent ? fn(opaque, fill.iov, fill.iov_count) : -ENOBUFS;
+    assert(received <= (ssize_t)fill.lent);
+    uint64_t end = offset + (received > 0 ? (uint64_t)received : 0);
+    store_in_section(paged, &fill, end);
+    rcu_leave();
+    int r = store_after_section(paged, &fill, end);
+    paged_help_cold_store(paged);
+    return r < 0 ? r : received;
+}

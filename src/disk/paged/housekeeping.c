@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* The rules are in paged.h. */
+
+#include "disk/paged/housekeeping.h"
+
+#include "disk/memory/rcu.h"
+#include "os/bytes.h"
+
+/* Memory. */
+
+void paged_shrink(struct paged *paged)
+{
+    pool_shrink(&paged->frames);
+    pool_shrink(&paged->table.nodes);
+    pool_shrink(&paged->table.lones);
+    if (paged->cold.store)
+        paged->cold.store->shrink(paged->cold.state);
+}
+
+void paged_collect(struct paged *paged)
+{
+    reclaim_run(&paged->reclaim);
+    paged_shrink(paged);
+}
+
+/* Other threads make room too, and may have made some between the failed try and this call: so
+ * what counts is whether anything was released since.  A frame that another thread has taken but
+ * not yet put into the table is neither free nor hot.  When that thread's section ends it is one or
+ * the other: hence the wait. */
+bool paged_make_room(struct paged *paged, struct room_search *search)
+{
+    const struct cold *cold = &paged->cold;
+    bool gained = search->attempts++ == 0;
+    rcu_wait();
+    if (!gained && cold->store)
+        gained = cold->store->make_room(cold->state);
+    reclaim_run(&paged->reclaim);
+    uint64_t released = reclaim_released(&paged->reclaim); /* the next try comes after this */
+    gained = gained || released != search->released;
+    search->released = released;
+    paged_shrink(paged);
+    return gained;
+}
+
+/* After a grace period. */
+
+/* Free what the word of a page leads to.  No other thread knows the word any more. */
+static void release_page(void *opaque, uint64_t word)
+{
+    struct paged *paged = opaque;
+    if (entry_kind(word) == ENTRY_BLOB) {
+        paged->cold.store->drop(paged->cold.state, word);
+    } else {
+        paged_count_hot(paged, entry_hot(word), false);
+        pool_give(&paged->frames, entry_number(word));
+    }
+}
+
+void paged_make_hole(struct paged *paged, slot_t *slot, uint64_t page, uint64_t word,
+                     struct deferred *deferred)
+{
+    uint64_t node;
+    if (!slot_swap(slot, &word, 0))
+        return;
+    deferred_add_unlinked(deferred, word);
+    if (table_freeze_empty(&paged->table, page, &node))
+        deferred_add_frozen(deferred, page, node);
+}
+
+/* A frame was found all zero, and frozen.  If it has not been written since, it still is, and the
+ * page becomes a hole. */
+static void finish_zero_frame(struct paged *paged, const struct reclaim_item *pending,
+                              struct deferred *deferred)
+{
+    uint64_t span;
+    slot_t *slot = table_find(&paged->table, pending->page, &span);
+    if (!slot)
+        return;
+    slot = table_resolve(&paged->table, slot);
+    uint64_t word = slot_load(slot);
+    if (word != pending->word)
+        return;
+    if (bytes_are_zero(paged_frame(paged, word), paged_page_size(paged)))
+        paged_make_hole(paged, slot, pending->page, word, deferred);
+    else
+        paged_swap(paged, slot, &word, entry_thawed(word));
+}
+
+/* A node or lone was found empty, and frozen. */
+static void finish_empty_node(struct paged *paged, const struct reclaim_item *pending,
+                              struct deferred *deferred)
+{
+    uint64_t above;
+    if (!table_unlink_empty(&paged->table, pending->page, pending->word))
+        return;
+    deferred_add_unlinked(deferred, pending->word);
+    if (table_freeze_empty(&paged->table, pending->page, &above))
+        deferred_add_frozen(deferred, pending->page, above);
+}
+
+void paged_after_grace_period(void *opaque, const struct reclaim_item *pending)
+{
+    struct paged *paged = opaque;
+    struct deferred deferred;
+    if (!pending->frozen) {
+        table_release(&paged->table, pending->word, release_page, paged);
+        return;
+    }
+    deferred.count = 0;
+    rcu_enter();
+    if (entry_kind(pending->word) == ENTRY_FRAME)
+        finish_zero_frame(paged, pending, &deferred);
+    else
+        finish_empty_node(paged, pending, &deferred);
+    rcu_leave();
+    deferred_flush(&deferred, &paged->reclaim);
+}

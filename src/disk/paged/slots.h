@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* slots - the functions in the table of an allocator that keeps a paged disk
+ *
+ * The contract of each is that of its slot in disk/allocator.h; the state is a struct paged.  An
+ * allocator adds its row and `create`, which calls paged_create, and may then set paged->cold:
+ * see sparse.c, and zstd/zstd.c.
+ */
+
+#ifndef NBDRAM_DISK_PAGED_SLOTS_H
+#define NBDRAM_DISK_PAGED_SLOTS_H
+
+#include "disk/disk.h"
+#include "disk/paged/paged.h"
+
+#define PAGED_SLOTS                                                                              \
+    .start = paged_start, .destroy = paged_destroy, .read = paged_read, .write = paged_write,    \
+    .lend_begin = paged_lend_begin, .lend_end = paged_lend_end, .lend = paged_lend,              \
+    .fill = paged_fill, .zero = paged_zero, .trim = paged_trim, .extents = paged_extents,        \
+    .settle = paged_settle, .stats = paged_stats
+
+/* life.c */
+
+/* Make a disk of pages of 2^page_shift bytes, at most PAGE_SIZE_MAX, without a cold store.  The
+ * rest is as the slot `create` has it. */
+int paged_create(const struct disk_options *options, struct budget *budget, unsigned page_shift,
+                 struct paged **paged);
+int paged_start(void *state);
+void paged_destroy(void *state);
+int paged_settle(void *state);
+void paged_stats(void *state, struct disk_stats *stats);
+
+/* read.c, extents.c, write.c, zero.c */
+
+int paged_read(void *state, uint64_t offset, size_t count, void *buf);
+int paged_extents(void *state, uint64_t offset, uint64_t count, disk_extent_fn *fn, void *opaque);
+int paged_write(void *state, uint64_t offset, size_t count, const void *buf);
+int paged_zero(void *state, uint64_t offset, uint64_t count, unsigned flags);
+int paged_trim(void *state, uint64_t offset, uint64_t count);
+
+/* Zero the range and keep the memory for it: paged_zero with DISK_NO_HOLE. */
+int paged_provide(struct paged *paged, uint64_t offset, uint64_t count);
+
+/* lend.c, fill.c */
+
+void paged_lend_begin(void *state);
+void paged_lend_end(void *state);
+void paged_lend(void *state, uint64_t offset, size_t count, struct disk_piece *piece);
+ssize_t paged_fill(void *state, uint64_t offset, size_t count, size_t *lent, disk_fill_fn *fn,
+                   void *opaque);
+
+#endif

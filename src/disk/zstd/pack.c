@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* Packing pages that are ripe: frozen, and a grace period has passed.
+ *
+ * Packing works on a copy of the page, because zstd makes no promise for input that changes while
+ * it is read.  The copy is true because the word is still the very one that was frozen when the
+ * blob is swapped in.  That must hold from one look at the word to the swap, within one section:
+ * only so can the frame not have been trimmed, released and used for the same page again in
+ * between.
+ */
+
+#include <errno.h>
+
+#include "disk/memory/rcu.h"
+#include "disk/paged/housekeeping.h"
+#include "disk/zstd/compressor.h"
+#include "os/bytes.h"
+
+#define PAGES_AT_ONCE 4 /* that a thread takes on */
+
+/* What has become of a ripe page. */
+enum outcome {
+    STAYS,   /* it did not shrink, or was written or trimmed meanwhile */
+    PACKED,  /* it does not take a frame any more */
+    NO_ROOM, /* there was no memory for its blob, or to pack it */
+    OUTCOMES,
+};
+
+/* Inside a section: put a blob in place of `word`. */
+static enum outcome swap_in_blob(struct compressor *compressor, slot_t *slot,
+                                 const struct reclaim_item *ripe, const void *packed, size_t size,
+                                 struct deferred *deferred)
+{
+    uint64_t number, expected = ripe->word;
+    if (blob_log_store(&compressor->blobs, ripe->page, packed, size, &number) < 0) {
+        paged_swap(compressor->paged, slot, &expected, entry_thawed(ripe->word));
+        return NO_ROOM;
+    }
+    if (!slot_swap(slot, &expected, entry_make(ENTRY_BLOB, number))) {
+        blob_log_drop(&compressor->blobs, number);
+        return STAYS;
+    }
+    deferred_add_unlinked(deferred, ripe->word);
+    return PACKED;
+}
+
+/* Inside a section: finish with the ripe page whose word is in slot, and is still the same. */
+static enum outcome pack_page(struct compressor *compressor, slot_t *slot,
+                              const struct reclaim_item *ripe, struct deferred *deferred)
+{
+    struct paged *paged = compressor->paged;
+    size_t size = paged_page_size(paged);
+    char copy[PAGE_SIZE_MAX], packed[PAGE_SIZE_MAX];
+    uint64_t word = ripe->word;
+    bytes_load(copy, paged_frame(paged, word), size);
+    if (bytes_are_zero(copy, size)) {
+        paged_make_hole(paged, slot, ripe->page, word, deferred);
+        return deferred->count > 0 ? PACKED : STAYS;
+    }
+    long n = codec_pack(compressor->codec, copy, size, packed, size - size / 32);
+    if (n > 0)
+        return swap_in_blob(compressor, slot, ripe, packed, (size_t)n, deferred);
+    unsigned age = n == 0 ? ENTRY_AGE_INERT : 0;
+    paged_swap(paged, slot, &word, entry_thawed(entry_aged(word, age)));
+    return n == 0 ? STAYS : NO_ROOM;
+}
+
+static enum outcome pack_ripe(struct compressor *compressor, const struct reclaim_item *ripe)
+{
+    struct paged *paged = compressor->paged;
+    struct deferred deferred;
+    uint64_t span;
+    enum outcome outcome = STAYS;
+    deferred.count = 0;
+    rcu_enter();
+    slot_t *slot = table_find(&paged->table, ripe->page, &span);
+    if (slot) {
+        slot = table_resolve(&paged->table, slot);
+        if (slot_load(slot) == ripe->word)
+            outcome = pack_page(compressor, slot, ripe, &deferred);
+    }
+    rcu_leave();
+    deferred_flush(&deferred, &paged->reclaim);
+    return outcome;
+}
+
+void compressor_pack_locked(struct compressor *compressor)
+{
+    struct reclaim_item ripe[PAGES_AT_ONCE];
+    unsigned count = 0, outcomes[OUTCOMES] = {0};
+    while (count < PAGES_AT_ONCE && compressor->ripe_count)
+        ripe[count++] = compressor->ripe[--compressor->ripe_count];
+    compressor->packing += count;
+    pthread_mutex_unlock(&compressor->lock);
+    for (unsigned i = 0; i < count; i++)
+        outcomes[pack_ripe(compressor, &ripe[i])]++;
+    if (outcomes[NO_ROOM]) /* for the next pages: free frames are no room for blobs */
+        paged_collect(compressor->paged);
+    pthread_mutex_lock(&compressor->lock);
+    compressor->packing -= count;
+    compressor->packed += outcomes[PACKED];
+    if (outcomes[NO_ROOM] && !outcomes[PACKED])
+        compressor->no_room_for_blobs = true;
+    pthread_cond_broadcast(&compressor->progress);
+}
