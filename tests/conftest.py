@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Fixtures shared by the protocol and interoperability tests."""
+"""Fixtures shared by all tests."""
 
+import contextlib
 import os
 import random
 
@@ -30,36 +31,36 @@ def rng(request):
 def serve(tmp_path):
     """serve("1G", "allocator=zstd", flags=("-r",)) -> harness.Server, stopped at the end."""
     harness.adopt_orphans()
-    servers = []
-
-    def start(*params, **options):
-        server = harness.Server(tmp_path / f"nbdkit{len(servers)}", params, **options)
-        servers.append(server)
-        return server
-
-    yield start
-    stop_all(servers)
+    with starter(harness.Server, tmp_path, "nbdkit") as start:
+        yield start
 
 
 @pytest.fixture
 def nbdram(tmp_path):
     """nbdram("1G", "allocator=zstd", flags=("-r",)) -> harness.Nbdram, stopped at the end."""
+    with starter(harness.Nbdram, tmp_path, "nbdram") as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def secrets(tmp_path_factory):
+    """credentials.Secrets: the certificates and keys of servers and clients."""
+    harness.need("openssl")
+    return credentials.Secrets(tmp_path_factory.mktemp("tls"))
+
+
+@contextlib.contextmanager
+def starter(kind, folder, name):
+    """start(*params, **options) -> a server of this kind.  All of them are stopped at the end."""
     servers = []
 
     def start(*params, **options):
-        server = harness.Nbdram(tmp_path / f"nbdram{len(servers)}", params, **options)
+        server = kind(folder / f"{name}{len(servers)}", params, **options)
         servers.append(server)
         return server
 
     yield start
     stop_all(servers)
-
-
-@pytest.fixture(scope="session")
-def secrets(tmp_path_factory):
-    """credentials.Secrets: what TLS is set up with."""
-    harness.need("openssl")
-    return credentials.Secrets(tmp_path_factory.mktemp("tls"))
 
 
 def stop_all(servers):
@@ -67,7 +68,7 @@ def stop_all(servers):
     for server in reversed(servers):  # a later one may be a client of an earlier one
         try:
             server.stop()
-        except BaseException as failure:  # pytest.fail's class is no Exception
+        except BaseException as failure:  # the exception of pytest.fail() is no Exception
             failures.append(failure)
     if failures:
         raise failures[0]

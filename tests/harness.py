@@ -10,14 +10,12 @@ Environment:
                   plugin built with a sanitizer
   NBDRAM_SEED     seed of all random data; printed at the start of every run
 
-Nothing here waits for a fixed time.  nbdkit is ready when it has written its
-process id into a FIFO, nbdram when a connection is accepted; a server has ended
-when its pidfd says so.  HANG_SECONDS
-is no measure of speed: it only turns a hang into a failure.
+Nothing here waits for a fixed time.  nbdkit is ready when it has written its process id into a
+FIFO, nbdram when it accepts a connection, and a server has ended when its pidfd is readable.
+HANG_SECONDS is no measure of speed: it only turns a hang into a failure.
 """
 
 import ctypes
-import errno
 import os
 import pathlib
 import re
@@ -38,7 +36,10 @@ GIB = 1 << 30
 TIB = 1 << 40
 
 ALLOCATORS = ("sparse", "malloc", "zstd")
-THIN_ALLOCATORS = ("sparse", "zstd")  # those that take memory as it is written
+THIN_ALLOCATORS = ("sparse", "zstd")  # they take memory when it is written
+
+all_allocators = pytest.mark.parametrize("allocator", ALLOCATORS)
+thin_allocators = pytest.mark.parametrize("allocator", THIN_ALLOCATORS)
 
 HANG_SECONDS = 60
 
@@ -55,6 +56,45 @@ def plugin_under_test():
 
 PLUGIN = plugin_under_test()
 SERVER = os.path.abspath(os.environ.get("NBDRAM_SERVER", REPOSITORY / "build" / "nbdram"))
+
+
+def until(condition, *, pause=0.005, hangs=lambda: "nothing comes"):
+    """Wait until condition() is true, and return its value.  hangs() says what went wrong."""
+    deadline = time.monotonic() + HANG_SECONDS
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"hangs: {hangs()}"
+        select.select([], [], [], pause)
+
+
+def falling_to(limit, figure):
+    """Watch figure() until it is at most `limit`, or for a while.  The last value.
+
+    Memory goes back to the system in the background, so one look is not enough.
+    """
+    deadline = time.monotonic() + HANG_SECONDS / 2
+    value = figure()
+    while value > limit and time.monotonic() < deadline:
+        select.select([], [], [], 0.02)
+        value = figure()
+    return value
+
+
+def accepts(path):
+    """Whether a server accepts connections on this Unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as one:
+            one.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def need(*programs):
@@ -78,13 +118,13 @@ def nbdkit_environment():
 
 
 def nbdkit_config():
-    """What nbdkit --dump-config says, as a dictionary."""
+    """The output of nbdkit --dump-config, as a dictionary."""
     dump = run("nbdkit", "--dump-config").stdout
     return dict(line.split("=", 1) for line in dump.splitlines())
 
 
 def run(*command, check=True, **options):
-    """Run a client to its end; a failure shows its output."""
+    """Run a program to its end.  If it fails, the test does, and shows its output."""
     result = subprocess.run(
         [str(word) for word in command],
         capture_output=True,
@@ -98,7 +138,7 @@ def run(*command, check=True, **options):
 
 
 def run_nbdkit(*params, flags=(), plugin=None, check=False, **options):
-    """Run nbdkit to its end: for start-up errors, dumps and --run."""
+    """Run nbdkit to its end, for start-up errors, dumps and --run."""
     command = ("nbdkit", *flags, plugin or PLUGIN, *params)
     return run(*command, check=check, env=nbdkit_environment(), **options)
 
@@ -114,6 +154,11 @@ def process_status(pid):
     """The fields of /proc/PID/status, as text."""
     text = pathlib.Path(f"/proc/{pid}/status").read_text()
     return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+
+
+def process_bytes(pid, field):
+    """A field of /proc/PID/status that is an amount of memory."""
+    return int(process_status(pid)[field].split()[0]) * KIB
 
 
 def adopt_orphans():
@@ -133,7 +178,7 @@ class DidNotStart(Exception):
 
 
 def new_handle(structured=True):
-    """A libnbd handle, not connected; block status can be asked on it if it is structured."""
+    """A libnbd handle, not yet connected; if it is structured, it can ask for block status."""
     handle = nbd.NBD()
     handle.set_request_structured_replies(structured)
     if structured:
@@ -142,7 +187,7 @@ def new_handle(structured=True):
 
 
 def abandon(handles):
-    """Leave.  Fails where a server is gone, which its exit status tells better."""
+    """Disconnect.  That fails if the server is gone, which its exit status shows better."""
     for handle in handles:
         errno_of(handle.shutdown, nbd.SHUTDOWN_ABANDON_PENDING)
     handles.clear()
@@ -151,9 +196,8 @@ def abandon(handles):
 class Server:
     """One nbdkit on a Unix socket in `directory`, ready when the constructor returns.
 
-    background=True lets nbdkit become a daemon, as a user starts it; its
-    messages are then lost.  `prefix` is a command put before nbdkit's, `plugin`
-    another one than that under test.
+    background=True lets nbdkit become a daemon, as a user starts it; its messages are then lost.
+    `prefix` is a command that runs nbdkit's, `plugin` another plugin than the one under test.
     """
 
     def __init__(
@@ -170,7 +214,7 @@ class Server:
         self._errors_path = self.directory / "stderr"
         pid_fifo = self.directory / "pid"
         os.mkfifo(pid_fifo)
-        # Open for writing too: without a writer the FIFO would be at its end.
+        # Open it for writing too: without a writer a read would return the end of the file.
         fifo = os.open(pid_fifo, os.O_RDWR | os.O_NONBLOCK)
         command = [*prefix, "nbdkit", "-U", self.socket, "-P", pid_fifo, *flags]
         command += [] if background else ["-f", "--exit-with-parent"]
@@ -211,11 +255,11 @@ class Server:
         launched.returncode = 0  # the server is reaped by _reap, not by Popen
 
     def errors(self):
-        """What the server has said so far."""
+        """The server's messages so far."""
         return self._errors_path.read_text(errors="replace")
 
     def connect(self, export="", structured=True):
-        """A connected libnbd handle; block status can be asked on it."""
+        """A connected libnbd handle; if it is structured, it can ask for block status."""
         handle = new_handle(structured)
         handle.set_export_name(export)
         handle.connect_unix(str(self.socket))
@@ -224,31 +268,19 @@ class Server:
 
     def rss(self):
         """Resident bytes of the server."""
-        return self._status_bytes("VmRSS")
+        return process_bytes(self.pid, "VmRSS")
 
     def locked(self):
-        """Bytes the server has locked into memory."""
-        return self._status_bytes("VmLck")
+        """Bytes that the server has locked into memory."""
+        return process_bytes(self.pid, "VmLck")
 
     def writable(self):
-        """Bytes of writable address space of the server, used or not."""
-        return self._status_bytes("VmData")
-
-    def _status_bytes(self, field):
-        return int(process_status(self.pid)[field].split()[0]) * KIB
+        """Bytes of the server's writable address space, used or not."""
+        return process_bytes(self.pid, "VmData")
 
     def rss_falling_to(self, limit):
-        """Watch the resident size until it is at most `limit`; the last one seen.
-
-        Memory goes back to the system in the background, so one look is not enough.
-        """
-        deadline = time.monotonic() + HANG_SECONDS / 4
-        rss = self.rss()
-        while rss > limit and time.monotonic() < deadline:
-            # Paced by the server itself: this returns at once if it dies.
-            select.select([self._pidfd], [], [], 0.02)
-            rss = self.rss()
-        return rss
+        """The resident size once it is at most `limit`, or after a while."""
+        return falling_to(limit, self.rss)
 
     def signal(self, number):
         if self._exit_status is None:
@@ -263,7 +295,7 @@ class Server:
             self._watchdog.cancel()
 
     def stop(self):
-        """End the server; it must have lived until now, and must end well."""
+        """End the server, which must still be alive and must end well."""
         abandon(self._handles)
         if self._exit_status is None:
             try:
@@ -277,7 +309,7 @@ class Server:
         assert self._exit_status == 0, self.errors()
 
 
-# Where nbdram can listen, as options; on a Unix socket else.
+# The options for each place where nbdram can listen.  None: the path of a Unix socket is added.
 PLACES = {
     "unix": None,
     "tcp4": ("-4", "-p", "0"),
@@ -287,9 +319,9 @@ PLACES = {
 
 
 class Nbdram:
-    """One nbdram in the foreground, accepting when the constructor returns.
+    """One nbdram in the foreground, which accepts when the constructor returns.
 
-    nbdkit's preloaded library is not for it: a sanitizer is part of the program.
+    NBDRAM_PRELOAD is not for it: nbdram is linked with its sanitizer.
     """
 
     def __init__(self, directory, params, *, flags=(), place="unix"):
@@ -308,7 +340,6 @@ class Nbdram:
                 stderr=errors,
             )
         self._is_stopping = False
-        self._pidfd = os.pidfd_open(self.process.pid)
         try:
             if place == "unix":
                 self._await_accept()
@@ -319,51 +350,51 @@ class Nbdram:
             raise
 
     def _await_accept(self):
-        def accepts():
-            with socket.socket(socket.AF_UNIX) as probe:
-                return probe.connect_ex(str(self.socket)) == 0
-
-        self._await(accepts)
+        self._await(lambda: accepts(self.socket))
 
     def _await_uri(self):
-        """Where it listens: it says so once it does."""
+        """The URI that it prints once it listens."""
         return self._await(lambda: re.search(r"(nbd\S*://\S+)\n", self.errors()))[1]
 
     def _await(self, condition):
-        """What condition() is, once that is true."""
-        deadline = time.monotonic() + HANG_SECONDS
-        # Paced by the server itself: select returns at once if it ends.
-        while not select.select([self._pidfd], [], [], 0.002)[0]:
-            value = condition()
-            if value:
-                return value
-            assert time.monotonic() < deadline, f"nbdram hangs: {self.errors()}"
-        raise DidNotStart(self.process.wait(), self.errors())
+        """The value of condition() once it is true."""
+
+        def is_true_or_over():
+            if not self.is_alive():
+                raise DidNotStart(self.process.wait(), self.errors())
+            return condition()
+
+        return until(is_true_or_over, pause=0.002, hangs=self.errors)
 
     @property
     def pid(self):
         return self.process.pid
 
+    @property
+    def port(self):
+        """The TCP or vsock port, as text."""
+        return self.uri.rstrip("/").rpartition(":")[2]
+
     def connect(self, structured=True):
-        """A connected libnbd handle; block status can be asked on it."""
+        """A connected libnbd handle; if it is structured, it can ask for block status."""
         handle = new_handle(structured)
         handle.connect_uri(self.uri)
         self._handles.append(handle)
         return handle
 
     def errors(self):
-        """What the server has said so far, the last of it."""
+        """The end of the server's messages so far."""
         return self._errors_path.read_text(errors="replace")[-4000:]
 
     def is_alive(self):
         return self.process.poll() is None
 
     def is_running(self):
-        """It has not been asked to stop."""
+        """Whether it has not been asked to stop yet."""
         return not self._is_stopping
 
     def terminate(self):
-        """Ask it to stop; stop() waits for that."""
+        """Ask it to stop.  stop() waits for its end."""
         if self.is_alive():
             self.process.send_signal(signal.SIGTERM)
         self._is_stopping = True
@@ -371,10 +402,9 @@ class Nbdram:
     def kill(self):
         self.process.kill()
         self.process.wait()
-        os.close(self._pidfd)
 
     def stop(self):
-        """End the server; it must have lived until now, and must end well."""
+        """End the server, which must still be alive and must end well."""
         lived = self._is_stopping or self.is_alive()
         abandon(self._handles)
         self.terminate()
@@ -389,7 +419,7 @@ class Nbdram:
 
 
 def refusal(directory, *params):
-    """The one line with which nbdkit refuses to start, before it becomes a daemon."""
+    """The single line that nbdkit prints when it refuses to start, before it is a daemon."""
     adopt_orphans()
     try:
         server = Server(directory / "refused", params, background=True)
@@ -404,131 +434,9 @@ def refusal(directory, *params):
 
 
 def errno_of(call, *arguments):
-    """The errno a libnbd call fails with, or 0."""
+    """The errno of a libnbd call that fails, or 0."""
     try:
         call(*arguments)
     except nbd.Error as error:
         return error.errnum
     return 0
-
-
-def is_no_memory(number):
-    return number in (errno.ENOSPC, errno.ENOMEM)
-
-
-def block_status(handle, count, offset, flags=0):
-    """One block status request: its [(length, state)], exactly as answered."""
-    answer = []
-
-    def extent(context, at, entries, error):
-        assert context == nbd.CONTEXT_BASE_ALLOCATION
-        assert at == offset
-        answer.extend(zip(entries[::2], entries[1::2]))
-
-    handle.block_status(count, offset, extent, flags)
-    return answer
-
-
-def disk_map(handle):
-    """The whole disk as [(length, state)], equal neighbours joined."""
-    joined = []
-    offset, size = 0, handle.get_size()
-    while offset < size:
-        count = min(size - offset, (1 << 32) - 64 * KIB)
-        for length, state in block_status(handle, count, offset):
-            assert length > 0
-            if joined and joined[-1][1] == state:
-                joined[-1] = (joined[-1][0] + length, state)
-            else:
-                joined.append((length, state))
-            offset += length
-    assert offset == size
-    return joined
-
-
-def data_bytes(handle):
-    """How many bytes of the disk are reported as data."""
-    return sum(length for length, state in disk_map(handle) if state == 0)
-
-
-def in_flight(handle, requests, depth=64):
-    """Keep `depth` requests in flight; each of `requests` is called with a completion."""
-    failures = []
-
-    def completed(error):
-        if error.value:
-            failures.append(error.value)
-        return 1  # the command is done with: libnbd may forget it
-
-    for request in requests:
-        while handle.aio_in_flight() >= depth:
-            handle.poll(-1)
-        request(completed)
-    while handle.aio_in_flight():
-        handle.poll(-1)
-    assert not failures
-
-
-def write_each(handle, data, offsets):
-    """Write the same bytes at every offset."""
-    buffer = nbd.Buffer.from_bytearray(bytearray(data))
-    in_flight(
-        handle, (lambda done, at=at: handle.aio_pwrite(buffer, at, done) for at in offsets)
-    )
-
-
-def trim_each(handle, count, offsets):
-    """Trim `count` bytes at every offset."""
-    in_flight(
-        handle, (lambda done, at=at: handle.aio_trim(count, at, done) for at in offsets)
-    )
-
-
-def write_until_full(handle, rng, offset, chunk=64 * KIB):
-    """Write random chunks from `offset` on until the disk has no space.
-
-    What was acknowledged, as {offset: bytes}.
-    """
-    stored = {}
-    while offset + chunk <= handle.get_size():
-        data = rng.randbytes(chunk)
-        failure = errno_of(handle.pwrite, data, offset)
-        if failure:
-            assert failure == errno.ENOSPC, os.strerror(failure)
-            return stored
-        stored[offset] = data
-        offset += chunk
-    pytest.fail("the disk never said that it has no space")
-
-
-def check_stored(handle, stored):
-    """Every acknowledged write is still there."""
-    for offset, data in stored.items():
-        assert handle.pread(len(data), offset) == data, f"at offset {offset}"
-
-
-def check_random_changes(handle, rng, changes=150, largest=60_000, unit=1):
-    """Write, zero and trim at random, and compare with an array of bytes."""
-    size = min(handle.get_size(), 2 * MIB) // unit * unit
-    model = bytearray(handle.pread(size, 0))
-    for _ in range(changes):
-        at = rng.randrange(size // unit) * unit
-        count = min(rng.randint(1, largest // unit) * unit, size - at)
-        change = rng.choice(("write", "write", "zero", "trim", "read"))
-        if change == "write":
-            model[at : at + count] = rng.randbytes(count)
-            handle.pwrite(model[at : at + count], at)
-        elif change == "zero" and handle.can_zero():
-            model[at : at + count] = bytes(count)
-            handle.zero(count, at, rng.choice((0, nbd.CMD_FLAG_NO_HOLE)))
-        elif change == "trim" and handle.can_trim():
-            handle.trim(count, at)
-            model[at : at + count] = handle.pread(count, at)  # a trim may do nothing
-        else:
-            assert handle.pread(count, at) == model[at : at + count]
-    assert handle.pread(size, 0) == model
-
-
-def squeezable(rng, count):
-    """Data that any compressor makes at least four times smaller, and that is never zero."""
-    return b"".join(rng.randbytes(512) * 8 for _ in range(count // (4 * KIB)))

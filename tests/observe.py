@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A running nbdram as the system sees it, and clients of it that speak byte by byte."""
+"""A running nbdram as the system sees it, and clients that speak to it byte by byte."""
 
 import contextlib
 import fcntl
@@ -7,57 +7,101 @@ import json
 import os
 import pathlib
 import re
-import select
 import signal
 import socket
 import struct
 import termios
-import time
 
 from client import Connection
-from harness import HANG_SECONDS, KIB, process_status
+from harness import HANG_SECONDS, process_bytes, process_status, until
 from wire import Style
 
-
-def until(condition, pause=0.005):
-    """Wait until condition() is true, and return what it was."""
-    deadline = time.monotonic() + HANG_SECONDS
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, "hangs"
-        select.select([], [], [], pause)
+# Memory.
 
 
 def resident(server):
-    """Bytes of memory that are the server's own."""
-    return int(process_status(server.pid)["VmRSS"].split()[0]) * KIB
+    """Bytes of memory that are resident."""
+    return process_bytes(server.pid, "VmRSS")
 
 
-def resident_is_telling(server):
-    """Sanitizers keep what is freed, and shadows of everything."""
+def peak(server):
+    """Bytes: the largest resident size so far."""
+    return process_bytes(server.pid, "VmHWM")
+
+
+def resident_is_meaningful(server):
+    """Whether it shows what is in use: sanitizers keep freed memory and shadows of the rest."""
     return not re.search("lib[alt]san", pathlib.Path(f"/proc/{server.pid}/maps").read_text())
+
+
+# Descriptors.
 
 
 def descriptors(server):
     return len(os.listdir(f"/proc/{server.pid}/fd"))
 
 
+def sockets(server):
+    count, folder = 0, pathlib.Path(f"/proc/{server.pid}/fd")
+    for link in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            count += os.readlink(link).startswith("socket:")
+    return count
+
+
+def await_clients(server, count):
+    """Wait until no connections are open but those of `count` clients that are being served.
+
+    The harness's own probe, for one, may not be closed yet when the first client is served.
+    """
+    until(lambda: sockets(server) == 1 + count)  # one socket listens
+
+
+def await_departures(server, count):
+    """Wait until all earlier clients that have left are gone, and `count` descriptors are open.
+
+    Before a connection is accepted it is no descriptor of the server.  Connections are accepted
+    in order, so once a newcomer is served no earlier one still waits to be accepted.
+    """
+    with join(server) as newcomer:
+        newcomer.disconnect()
+    until(lambda: descriptors(server) == count)
+
+
+# Processor time.
+
+
+def processor_ticks(stat):
+    """The time used, from a file like /proc/PID/stat."""
+    return sum(map(int, stat.read_text().rsplit(") ", 1)[1].split()[11:13]))
+
+
+def processor_seconds(server):
+    return processor_ticks(pathlib.Path(f"/proc/{server.pid}/stat")) / os.sysconf("SC_CLK_TCK")
+
+
+def thread_ticks(server):
+    """The time used by each thread except the main one."""
+    tasks = pathlib.Path(f"/proc/{server.pid}/task").iterdir()
+    return {
+        task.name: processor_ticks(task / "stat")
+        for task in tasks
+        if task.name != str(server.pid)
+    }
+
+
+# Signals.
+
+
 @contextlib.contextmanager
 def asleep(server):
-    """What is sent meanwhile is there in one piece when the server wakes up."""
+    """The server is stopped.  What is sent meanwhile is there in one piece when it goes on."""
     os.kill(server.pid, signal.SIGSTOP)
     try:
         until(lambda: process_status(server.pid)["State"].startswith("T"))
         yield
     finally:
         os.kill(server.pid, signal.SIGCONT)
-
-
-def poke(server):
-    """Make the main thread look around: it prints its numbers, and writes its file."""
-    os.kill(server.pid, signal.SIGUSR1)
 
 
 class Statistics:
@@ -70,9 +114,12 @@ class Statistics:
     def now(self, server):
         """The numbers of a moment after the call."""
         before = self._path.stat().st_ino if self._path.exists() else None
-        poke(server)
+        os.kill(server.pid, signal.SIGUSR1)  # the file is written anew
         until(lambda: self._path.exists() and self._path.stat().st_ino != before)
         return json.loads(self._path.read_text())
+
+
+# Clients.
 
 
 def address_of(server):
@@ -84,7 +131,7 @@ def address_of(server):
 
 
 def join(server, style=Style.SIMPLE, kind=Connection, receive_buffer=0):
-    """A client in transmission."""
+    """A client in the transmission phase."""
     family, address = address_of(server)
     sock = socket.socket(family)
     sock.settimeout(HANG_SECONDS)
@@ -99,5 +146,5 @@ def join(server, style=Style.SIMPLE, kind=Connection, receive_buffer=0):
 
 
 def arrived(client):
-    """Bytes that are there to be received."""
+    """Bytes that the client can receive at once."""
     return struct.unpack("i", fcntl.ioctl(client.sock, termios.FIONREAD, bytes(4)))[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What crowds need of this process."""
+"""Crowds need descriptors, and patience."""
 
 import resource
 
@@ -8,12 +8,12 @@ import pytest
 import harness
 import client
 
-SPARE = 200  # descriptors beside those of a crowd
+SPARE = 200  # descriptors that no crowd may use
 
 
 @pytest.fixture
 def crowd_most():
-    """This process may have as many sockets as the system lets it: how many, in one crowd."""
+    """The largest crowd.  This process gets as many descriptors as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield hard - SPARE
@@ -22,5 +22,5 @@ def crowd_most():
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch):
-    """Where so much is going on, an answer may take a while."""
+    """An answer may take a while among so many clients."""
     monkeypatch.setattr(client, "SECONDS", harness.HANG_SECONDS)

@@ -6,9 +6,9 @@ import struct
 import pytest
 
 from client import Connection
-from harness import MIB
+from harness import MIB, until
 from ledger import LOOPS, SLACK, SLACK_AGAIN, Ledger, scaled
-from observe import arrived, descriptors, until
+from observe import arrived, descriptors
 from traffic import FLAGS, client_hello, come, entry, front, leave
 from wire import NBD_OPT_STARTTLS, Style, pack_option
 
@@ -56,7 +56,7 @@ def test_vanish_in_tls(nbdram, rng, secrets, crowd_most, stage, place):
     for _ in range(2):
         for _ in range(0, CROWD // 2, AT_ONCE):
             vanish_in_tls(server, says, is_answered, min(AT_ONCE, crowd_most))
-            ledger.serves()
+            ledger.check_service()
         ledger.balance(SLACK_TLS)
 
 
@@ -78,10 +78,10 @@ def test_vanish_from_the_queue(nbdram, rng, crowd_most, place):
     for _ in range(2):
         for number in range(CROWD // 2 // AT_ONCE):
             crowd = queue_up(server, min(AT_ONCE, crowd_most))
-            ledger.finds_what_it_stored()
+            ledger.check_stored()
             assert descriptors(server) == ledger.descriptors + ROOM - 1
             for sock in crowd[:: -1 if number % 2 else 1]:
                 leave(sock, number // 2 % 2)
-            ledger.everybody_left()
-            ledger.serves()
+            ledger.await_departures()
+            ledger.check_service()
         most = ledger.balance(most) + SLACK_AGAIN

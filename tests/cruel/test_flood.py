@@ -77,9 +77,9 @@ def test_largest_requests(nbdram, rng, allocator):
     ledger.forget_peak()
     for _ in range(2):
         for _ in flood(server):
-            ledger.finds_what_it_stored()
+            ledger.check_stored()
         ledger.balance(SLACK_FLOOD)
-    ledger.peak_is_within(SLACK_FLOOD)
+    ledger.check_peak(SLACK_FLOOD)
 
 
 def ask_for_everything(client, number):
@@ -104,8 +104,8 @@ def test_nobody_reads(nbdram, rng, allocator):
         for number, client in enumerate(silent):
             ask_for_everything(client, number)
         for _ in range(20):
-            ledger.finds_what_it_stored()
-        ledger.peak_is_within(SILENT * SILENT_COST)
+            ledger.check_stored()
+        ledger.check_peak(SILENT * SILENT_COST)
         for client in silent:
             client.close()
         once = ledger.balance(once) + SLACK_AGAIN

@@ -13,9 +13,9 @@ import threading
 
 import pytest
 
-from harness import HANG_SECONDS, KIB, MIB, THIN_ALLOCATORS
-from ledger import LOOPS, peak, scaled
-from observe import join, resident, resident_is_telling, until
+from harness import HANG_SECONDS, KIB, MIB, THIN_ALLOCATORS, until
+from ledger import LOOPS, scaled
+from observe import join, peak, resident, resident_is_meaningful
 from wire import NBD_CMD_TRIM, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES, NBD_ENOSPC, Style
 
 ROUNDS = 100
@@ -190,7 +190,7 @@ def test_full_again_and_again(nbdram, rng, allocator):
             noise = allocator == "sparse" or number % 3 == 0
             taken = one_round(pool, number, plots, noise)
             assert taken >= first.setdefault(noise, taken) / 2, "room was lost"
-    if resident_is_telling(server):
+    if resident_is_meaningful(server):
         assert peak(server) <= before + LIMIT + SLACK_FULL
         until(lambda: resident(server) <= peak(server) - LIMIT // 2)
 
@@ -213,5 +213,5 @@ def test_array_is_full_from_the_start(nbdram, rng):
         for number, client in enumerate(clients[1:] + clients[:1]):
             assert client.read(number * share, share) == data[number]
             client.done(NBD_CMD_TRIM, number * share, share)
-    if resident_is_telling(server):
+    if resident_is_meaningful(server):
         assert peak(server) <= before + ARRAY + SLACK_FULL

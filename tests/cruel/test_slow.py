@@ -131,7 +131,7 @@ def creep(server, ledger):
     for _ in range(ROUNDS):
         for client in slow:
             client.move()
-        ledger.finds_what_it_stored()
+        ledger.check_stored()
         for client in prompt:
             client.write(SPOT + MIB, b"at once")
             assert client.read(SPOT + MIB, 7) == b"at once"

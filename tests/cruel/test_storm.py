@@ -163,7 +163,7 @@ def storm(server, ledger, rng):
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
         parts = [pool.submit(rider.ride) for rider in riders]
         while not all(part.done() for part in parts):
-            ledger.changes(rng)
+            ledger.check_change(rng)
         for part in parts:
             part.result()
 

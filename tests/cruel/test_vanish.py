@@ -11,9 +11,9 @@ from typing import NamedTuple
 import pytest
 
 from client import Connection
-from harness import KIB, MIB
+from harness import KIB, MIB, until
 from ledger import LOOPS, SLACK_AGAIN, Ledger, scaled
-from observe import arrived, descriptors, until
+from observe import arrived, descriptors
 from traffic import FLAGS, STYLES, come, entry, front, leave, request
 from wire import NBD_CMD_DISC, NBD_CMD_READ, NBD_CMD_WRITE, NBD_OPT_LIST, Style, pack_option
 
@@ -91,17 +91,17 @@ def vanish_at_once(server, ledger, stage, numbers, abruptly, counts):
 
 def storm(server, ledger, stage, at_once, count):
     counts = greetings(server)
-    ledger.everybody_left()
+    ledger.await_departures()
     for abruptly in WAYS.values():
         for first in range(0, count // 2, at_once):
             numbers = range(first, min(first + at_once, count // 2))
             vanish_at_once(server, ledger, stage, numbers, abruptly, counts)
-            ledger.everybody_left()
-            ledger.serves()
+            ledger.await_departures()
+            ledger.check_service()
         for number in range(count - count // 2):
             style = STYLES[number % 3]
             leave(come(server, stage.sends(style, number), number), abruptly)
-        ledger.everybody_left()
+        ledger.await_departures()
 
 
 @pytest.mark.parametrize("place", ("unix", "tcp4"))

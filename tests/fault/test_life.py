@@ -9,9 +9,8 @@ import pytest
 
 import harness
 from credentials import USER
-from harness import ALLOCATORS, adopt_orphans
+from harness import ALLOCATORS, adopt_orphans, until
 from trial import Trial, live_through, numbers
-from victim import until
 
 NOBODY = "65534"
 EVERYTHING = ("-U", "s", "-P", "pid", "--stats", "stats")
@@ -111,7 +110,7 @@ def await_no_children():
         except ChildProcessError:
             return True
 
-    until(is_last, lambda: "a child that stays")
+    until(is_last, hangs=lambda: "a child that stays")
 
 
 @pytest.mark.parametrize("calls", ("heap", "threads", "descriptors", "process", "files"))

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from harness import ALLOCATORS
+from harness import ALLOCATORS, until
 from trial import Trial
-from victim import FOREVER, Client, Style, until
+from victim import FOREVER, Client, Style
 
 # Nobody may notice these.
 HARMLESS = {"short": "short", "one": "one", "EINTR": errno.EINTR, "EAGAIN": errno.EAGAIN}
@@ -142,7 +142,7 @@ def test_accept_does_not_spin(tmp_path, rng, how):
             start = time.monotonic()
             trial.shim.arm(1, FOREVER)
             with trial.victim.connect() as waiting:
-                until(lambda: trial.shim.failed >= 4, lambda: "no more tries")
+                until(lambda: trial.shim.failed >= 4, hangs=lambda: "no more tries")
                 resident.go_through()
                 # However slow the machine is, it only makes this less.  Each client that comes or
                 # leaves is a reason to try, too.

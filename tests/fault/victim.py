@@ -11,7 +11,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import time
 
 from client import Closed, Connection
 import harness
@@ -31,14 +30,6 @@ KIB, MIB = harness.KIB, harness.MIB
 AREA = 384 * KIB  # what is ever written to
 ALLOCATION = b"base:allocation"
 NO_ROOM = (NBD_ENOMEM, NBD_ENOSPC, NBD_EIO)
-
-
-def until(condition, what):
-    """Wait until condition() is true."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"hangs: {what()}"
-        select.select([], [], [], 0.001)
 
 
 class Shim:
@@ -170,13 +161,13 @@ class Victim:
 
     def await_descriptors(self, before):
         """Those that were open before, and no others."""
-        until(
+        harness.until(
             lambda: self.descriptors().keys() <= before.keys(),
-            lambda: f"{self.descriptors()} instead of {before}",
+            hangs=lambda: f"{self.descriptors()} instead of {before}",
         )
 
     def rss(self):
-        return int(harness.process_status(self.pid)["VmRSS"].split()[0]) * KIB
+        return harness.process_bytes(self.pid, "VmRSS")
 
     def stop(self):
         """End it; it must have lived until now, and must end well."""

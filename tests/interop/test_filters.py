@@ -7,21 +7,8 @@ import subprocess
 
 import pytest
 
-from harness import (
-    ALLOCATORS,
-    KIB,
-    MIB,
-    THIN_ALLOCATORS,
-    check_random_changes,
-    data_bytes,
-    disk_map,
-    nbdkit_config,
-    need,
-    run,
-)
-
-all_allocators = pytest.mark.parametrize("allocator", ALLOCATORS)
-thin_allocators = pytest.mark.parametrize("allocator", THIN_ALLOCATORS)
+from handles import check_random_changes, data_bytes, disk_map
+from harness import KIB, MIB, all_allocators, nbdkit_config, need, run, thin_allocators
 
 
 def filters(*names):

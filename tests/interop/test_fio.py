@@ -40,7 +40,7 @@ def test_four_jobs_read_back_what_they_wrote(front, fio, allocator, block):
 
 
 @pytest.mark.parametrize("allocator", ALLOCATORS)
-def test_squeezable_blocks_are_read_back(front, fio, allocator):
+def test_compressible_blocks_are_read_back(front, fio, allocator):
     server = front("64M", f"allocator={allocator}")
     options = ("--buffer_compress_percentage=75", "--refill_buffers")
     jobs = ("--numjobs=4", "--size=8M", "--offset_increment=16M")

@@ -7,20 +7,8 @@ import subprocess
 
 import pytest
 
-from harness import (
-    ALLOCATORS,
-    HANG_SECONDS,
-    KIB,
-    MIB,
-    THIN_ALLOCATORS,
-    data_bytes,
-    disk_map,
-    need,
-    run,
-)
-
-all_allocators = pytest.mark.parametrize("allocator", ALLOCATORS)
-thin_allocators = pytest.mark.parametrize("allocator", THIN_ALLOCATORS)
+from handles import data_bytes, disk_map
+from harness import HANG_SECONDS, KIB, MIB, all_allocators, need, run, thin_allocators
 
 
 def write_sparse_file(path, rng, size):

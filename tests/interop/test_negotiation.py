@@ -4,19 +4,9 @@
 import nbd
 import pytest
 
-from harness import (
-    ALLOCATORS,
-    KIB,
-    MIB,
-    TIB,
-    check_random_changes,
-    disk_map,
-    need,
-    new_handle,
-    run,
-)
+from handles import check_random_changes, disk_map
+from harness import KIB, MIB, TIB, all_allocators, need, new_handle, run
 
-all_allocators = pytest.mark.parametrize("allocator", ALLOCATORS)
 
 HUGE = (1 << 63) - 1
 HOLE = nbd.STATE_HOLE | nbd.STATE_ZERO

@@ -2,32 +2,26 @@
 """qemu's tools as clients."""
 
 import json
-import select
-import socket
 import subprocess
-import time
 
 import nbd
 import pytest
 
 from client import Connection
+from handles import check_random_changes, data_bytes, disk_map
 from harness import (
-    ALLOCATORS,
     HANG_SECONDS,
     KIB,
     MIB,
-    THIN_ALLOCATORS,
-    check_random_changes,
-    data_bytes,
-    disk_map,
+    accepts,
+    all_allocators,
     need,
     new_handle,
     run,
+    thin_allocators,
+    until,
 )
 from wire import NBD_CMD_FLAG_PAYLOAD_LEN, NBD_CMD_WRITE, Style
-
-all_allocators = pytest.mark.parametrize("allocator", ALLOCATORS)
-thin_allocators = pytest.mark.parametrize("allocator", THIN_ALLOCATORS)
 
 
 def qemu_img(*words):
@@ -206,7 +200,12 @@ def storage_daemon(tmp_path):
             *("--export", "type=nbd,id=export,node-name=disk,name=,writable=on"),
         )  # fmt: skip
         daemons.append(subprocess.Popen(["qemu-storage-daemon", *words]))
-        await_socket(path, daemons[-1])
+
+        def is_up():
+            assert daemons[-1].poll() is None
+            return accepts(path)
+
+        until(is_up)
         handle = new_handle()
         handle.connect_unix(str(path))
         return handle
@@ -219,15 +218,6 @@ def storage_daemon(tmp_path):
         finally:
             daemon.kill()
             daemon.wait()
-
-
-def await_socket(path, process):
-    """Wait until a server that has just been started accepts there."""
-    deadline = time.monotonic() + HANG_SECONDS / 4
-    with socket.socket(socket.AF_UNIX) as probe:
-        while probe.connect_ex(str(path)):
-            assert process.poll() is None and time.monotonic() < deadline
-            select.select([], [], [], 0.005)
 
 
 @all_allocators

@@ -8,12 +8,10 @@ import socket
 
 import pytest
 
-from harness import ALLOCATORS, MIB, PLACES, SERVER, need, new_handle, run
+from harness import MIB, PLACES, SERVER, all_allocators, need, new_handle, run
 
 SIZE = 12 * MIB + 513
 VSOCK_LOOPBACK = 1  # Python has no name for VMADDR_CID_LOCAL
-
-all_allocators = pytest.mark.parametrize("allocator", ALLOCATORS)
 
 
 @functools.cache

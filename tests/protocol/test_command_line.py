@@ -71,7 +71,7 @@ def help_options():
 
 
 def man_options():
-    """A list of ([names], [letters], has argument), one of each paragraph's head under OPTIONS."""
+    """[([names], [letters], has argument)] of the heads of the paragraphs under OPTIONS."""
     source = MAN_PAGE.read_text()
     section = re.search(r'^\.SH OPTIONS\n(.*?)^\.SH', source, re.M | re.S).group(1)
     heads = []

@@ -8,14 +8,12 @@ import pathlib
 import nbd
 import pytest
 
+from handles import block_status, compressible, disk_map, write_until_full
 from harness import (
-    ALLOCATORS,
     GIB,
     KIB,
     MIB,
-    THIN_ALLOCATORS,
-    block_status,
-    disk_map,
+    all_allocators,
     errno_of,
     nbdkit_config,
     need,
@@ -23,15 +21,11 @@ from harness import (
     refusal,
     run_nbdkit,
     run_under_nbdkit,
-    squeezable,
-    write_until_full,
+    thin_allocators,
 )
 
 LARGEST_DISK = (1 << 63) - 1
 PAGE = 4 * KIB
-
-all_allocators = pytest.mark.parametrize("allocator", ALLOCATORS)
-thin_allocators = pytest.mark.parametrize("allocator", THIN_ALLOCATORS)
 
 
 def served_size(*params, plugin=None):
@@ -351,7 +345,7 @@ def test_zstd_daemon_stores_more_than_its_limit(serve, rng):
     """Compression happens in the daemon, and makes room."""
     server = serve("1G", "allocator=zstd", "limit=64M", background=True)
     handle = server.connect()
-    chunk = squeezable(rng, MIB)
+    chunk = compressible(rng, MIB)
     for at in range(128):
         handle.pwrite(chunk, at * MIB)
     for at in range(128):

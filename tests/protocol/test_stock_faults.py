@@ -16,38 +16,37 @@ import threading
 import nbd
 import pytest
 
+from handles import (
+    block_status,
+    check_stored,
+    compressible,
+    data_bytes,
+    disk_map,
+    in_flight,
+    is_no_memory,
+    trim_each,
+    write_each,
+    write_until_full,
+)
 from harness import (
-    ALLOCATORS,
     GIB,
     KIB,
     MIB,
-    THIN_ALLOCATORS,
     TIB,
-    block_status,
-    check_stored,
-    data_bytes,
-    disk_map,
+    all_allocators,
     errno_of,
-    in_flight,
-    is_no_memory,
     need,
     need_true_memory_figures,
     process_status,
     refusal,
     run,
     run_under_nbdkit,
-    squeezable,
-    trim_each,
-    write_each,
-    write_until_full,
+    thin_allocators,
 )
 
 HOLE = nbd.STATE_HOLE | nbd.STATE_ZERO
 LARGEST_COUNT = (1 << 32) - 1
 PAGE = 4 * KIB
-
-all_allocators = pytest.mark.parametrize("allocator", ALLOCATORS)
-thin_allocators = pytest.mark.parametrize("allocator", THIN_ALLOCATORS)
 
 
 # 1. zstd crashes on block status.
@@ -103,8 +102,8 @@ def overwrite_with_random(handle, rng, stored):
     return refused
 
 
-def store_squeezable(handle, rng, count, chunk=64 * KIB):
-    stored = {at: squeezable(rng, chunk) for at in range(0, count, chunk)}
+def store_compressible(handle, rng, count, chunk=64 * KIB):
+    stored = {at: compressible(rng, chunk) for at in range(0, count, chunk)}
     for offset, data in stored.items():
         handle.pwrite(data, offset)
     return stored
@@ -114,7 +113,7 @@ def test_zstd_at_its_limit_keeps_what_it_acknowledged(serve, rng):
     """Fault 3: an overwrite that finds no memory loses what was stored."""
     server = serve("256M", "allocator=zstd", "limit=32M")
     handle = server.connect()
-    stored = store_squeezable(handle, rng, 64 * MIB)
+    stored = store_compressible(handle, rng, 64 * MIB)
     assert overwrite_with_random(handle, rng, stored) > 0
     check_stored(handle, stored)
 
@@ -126,7 +125,7 @@ def test_data_survives_when_the_system_has_no_memory(serve, rng, allocator):
     # One thread: nbdkit must not need memory for stacks after the limit is set.
     server = serve("256M", f"allocator={allocator}", flags=("-t", "1"))
     handle = server.connect()
-    stored = store_squeezable(handle, rng, 16 * MIB)
+    stored = store_compressible(handle, rng, 16 * MIB)
     ceiling = server.writable() + 4 * MIB
     resource.prlimit(server.pid, resource.RLIMIT_DATA, (ceiling, ceiling))
     failures = {
@@ -399,7 +398,7 @@ def test_zstd_gives_trimmed_memory_back(serve, rng):
     handle = server.connect()
     baseline = server.rss()
     chunks = [rng.randrange(16 * TIB // (64 * KIB)) * 64 * KIB for _ in range(1500)]
-    write_each(handle, squeezable(rng, 64 * KIB), chunks)
+    write_each(handle, compressible(rng, 64 * KIB), chunks)
     for at in chunks:
         handle.trim(64 * KIB, at)
     limit = baseline + 16 * MIB
@@ -461,7 +460,7 @@ def test_nbdcopy_over_eight_connections(serve, rng, tmp_path, allocator):
     need("nbdcopy")
     server = serve("40M", f"allocator={allocator}")
     source, target = tmp_path / "source", tmp_path / "target"
-    noise, text, nothing = rng.randbytes(MIB), squeezable(rng, MIB), bytes(MIB)
+    noise, text, nothing = rng.randbytes(MIB), compressible(rng, MIB), bytes(MIB)
     source.write_bytes(
         b"".join(rng.choice((noise, text, nothing)) for _ in range(40))
     )

@@ -9,14 +9,13 @@ import contextlib
 import os
 import ssl
 import subprocess
-import time
 
 import nbd
 import pytest
 
 from client import Closed, Connection
 from credentials import KEY, USER, WRONG_KEY
-from harness import HANG_SECONDS, KIB, MIB, SERVER, need, run
+from harness import KIB, MIB, SERVER, need, run, until
 from wire import *  # noqa: F403 - the specification's constants
 from wire import Style, pack_info, pack_option, pack_queries
 
@@ -50,13 +49,6 @@ def connects(handle, server) -> bool:
     except nbd.Error:
         return False
     return True
-
-
-def eventually(is_true) -> None:
-    deadline = time.monotonic() + HANG_SECONDS / 4
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def assert_works(handle, rng, *, encrypted: bool = True) -> None:
@@ -119,7 +111,7 @@ def test_verify_peer(nbdram, secrets, client, rng, verify, who):
     handle = client("certificates", folder=secrets.client)
     assert connects(handle, server)
     assert_works(handle, rng)
-    eventually(lambda: "TLS refused: " in server.errors())
+    until(lambda: "TLS refused: " in server.errors())
 
 
 def test_client_that_trusts_others_leaves(server, secrets, speak, rng):
@@ -141,7 +133,7 @@ def test_wrong_key(nbdram, secrets, client, rng, user):
     assert connects(handle, server)
     assert_works(handle, rng)
     what = "probably not the key of user" if user == USER else "there is no key of user"
-    eventually(lambda: f'TLS refused: {what} "{user}": ' in server.errors())
+    until(lambda: f'TLS refused: {what} "{user}": ' in server.errors())
     assert KEY not in server.errors()
     assert WRONG_KEY not in server.errors()
 
@@ -435,7 +427,7 @@ def test_clients_that_vanish_are_forgotten(server, speak, encrypt, rng):
             write = connection.request(NBD_CMD_WRITE, 0, payload=bytes(MIB))
             connection.send(write.pack()[:9000])
         connection.close()
-    eventually(lambda: descriptors() <= before)
+    until(lambda: descriptors() <= before)
     converse()
 
 

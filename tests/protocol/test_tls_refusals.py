@@ -7,12 +7,11 @@ The client is OpenSSL: Python's ssl.  test_tls.py has those who get in, and keys
 import contextlib
 import re
 import ssl
-import time
 
 import pytest
 
 from client import Closed, Connection
-from harness import HANG_SECONDS, KIB, MIB
+from harness import KIB, MIB, until
 from wire import *  # noqa: F403 - the specification's constants
 from wire import Broken, Style, pack_info, pack_option
 
@@ -75,14 +74,13 @@ def gets_in(connection, context):
 
 
 def log_line(server, count=1):
-    """The last of `count` lines that the log gets now: it has one for each that was refused."""
-    deadline = time.monotonic() + HANG_SECONDS / 4
-    while True:
-        lines = [line for line in server.errors().splitlines() if "refused" in line]
-        if len(lines) >= count:
-            break
-        assert time.monotonic() < deadline, f"nothing in the log: {server.errors()}"
-        time.sleep(0.01)
+    """The last of `count` lines in the log.  There is one for each client that was refused."""
+
+    def refusals():
+        return [line for line in server.errors().splitlines() if "refused" in line]
+
+    until(lambda: len(refusals()) >= count, hangs=server.errors)
+    lines = refusals()
     assert len(lines) == count, lines
     assert re.match(r"nbdram: unix:\d+: ", lines[-1])
     return lines[-1]
@@ -263,7 +261,6 @@ def test_the_first_option_comes_with_the_end_of_the_handshake(start, connect, co
         incoming.write(chunk)
     # Two replies and the end of a list: all that LIST and ABORT are answered with.
     assert len(client.read(1000)) == 20 + 4 + len("a RAM disk") + 20 + 20
-
 
 
 def in_pieces(connection, stream, rng):

@@ -8,7 +8,8 @@ import time
 import nbd
 import pytest
 
-from harness import ALLOCATORS, HANG_SECONDS, KIB, MIB, block_status, process_status, run
+from handles import block_status
+from harness import ALLOCATORS, HANG_SECONDS, KIB, MIB, process_status, run
 
 SIZE = 512 * MIB
 WRITTEN = int(os.environ.get("NBDRAM_TEST_MIB", "64")) * MIB

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What nbdram keeps of root's powers once it serves, and what it did with them before."""
+"""-u and -g: nbdram gives up root's privileges, after it has used them for its start."""
 
 import grp
 import os
@@ -8,13 +8,14 @@ import pwd
 import random
 import socket
 import stat
+import subprocess
 
 import nbd
 import pytest
 
 from credentials import USER
-from harness import MIB, SERVER, need, process_status, run
-from test_lifecycle import NOBODY, needs_root, running, size_at
+from daemons import NOBODY, needs_root, running, size_at, status_of_orphan
+from harness import HANG_SECONDS, MIB, SERVER, need, process_status, run
 
 pytestmark = needs_root
 
@@ -57,6 +58,36 @@ def test_every_thread_is_another_user(words):
         assert server.end() == 0
 
 
+def test_private_socket_is_removed_by_another_user(open_folder):
+    with running("-U", "-", "-u", NOBODY, "-g", NOBODY, "1M") as server:
+        status = process_status(server.process.pid)
+        assert set(status["Uid"].split()) == {NOBODY}
+        assert set(status["Gid"].split()) == {NOBODY}
+        assert status["Groups"].split() in ([], [NOBODY])
+        assert size_at(server.uri()) == MIB
+        assert server.end() == 0
+        # It may remove the files that it made while it was still root.
+        assert os.listdir(open_folder) == []
+
+
+def test_another_user_still_exits_with_the_parent(open_folder):
+    os.mkfifo("told")
+    command = '"$0" -f --exit-with-parent -u "$1" -g "$1" -p 0 -P told 1M & wait'
+    os.chmod("told", 0o666)
+    with open("told", "r+b", buffering=0) as told:
+        parent = subprocess.Popen(
+            ["sh", "-c", command, SERVER, NOBODY], stdout=subprocess.DEVNULL
+        )
+        try:
+            server = os.pidfd_open(int(told.readline()))
+            parent.kill()
+            parent.wait(HANG_SECONDS)
+            assert status_of_orphan(server) == (os.CLD_EXITED, 0)
+        finally:
+            parent.kill()
+            parent.wait()
+
+
 def test_command_is_another_user_and_may_run_what_it_likes():
     """sudo and fusermount, for one."""
     words = ("-U", "-", *BECOME_NOBODY, "--run", "cat /proc/self/status", "1M")
@@ -87,7 +118,7 @@ def test_secrets_are_read_before(secrets, scheme):
             handle.connect_uri(server.uri())
             assert handle.get_tls_negotiated()
             handle.shutdown()
-        assert server.end() == 0, server.said()
+        assert server.end() == 0, server.errors()
 
 
 def test_pid_file_that_was_prepared():
