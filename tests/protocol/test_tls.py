@@ -132,7 +132,7 @@ def test_wrong_key(nbdram, secrets, client, rng, user):
     handle = client("keys")
     assert connects(handle, server)
     assert_works(handle, rng)
-    what = "probably not the key of user" if user == USER else "there is no key of user"
+    what = "probably the wrong key for user" if user == USER else "there is no key for user"
     until(lambda: f'TLS refused: {what} "{user}": ' in server.errors())
     assert KEY not in server.errors()
     assert WRONG_KEY not in server.errors()

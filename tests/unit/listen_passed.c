@@ -79,13 +79,13 @@ static void refuse_others(void *argument)
         refuse_activation(counts[i], "must be a number from 1 to 64");
     refuse_activation("1", "descriptor 3, which LISTEN_FDS passes, is not open");
     MUST(open("/dev/null", O_RDWR) == 3);
-    refuse_activation("1", "descriptor 3, which LISTEN_FDS passes, is no listening");
+    refuse_activation("1", "descriptor 3, which LISTEN_FDS passes, is not a listening");
     close(3);
     MUST(socket(AF_UNIX, SOCK_STREAM, 0) == 3);
-    refuse_activation("1", "is no listening stream socket");
+    refuse_activation("1", "is not a listening stream socket");
     close(3);
     MUST(foreign_socket("s", SOCK_SEQPACKET) == 3);
-    refuse_activation("1", "is no listening stream socket");
+    refuse_activation("1", "is not a listening stream socket");
     close(3);
     MUST(foreign_socket("other", SOCK_STREAM) == 3);
     refuse_activation("2", "descriptor 4");

@@ -182,16 +182,16 @@ static void files_that_are_no_sockets_are_refused(void **state)
     struct listen_options options = unix_options("s");
     close(open("other", O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
     assert_int_equal(link("other", "s"), 0);
-    assert_refuses(&options, -ENOTSOCK, "no socket");
+    assert_refuses(&options, -ENOTSOCK, "not a socket");
     assert_true(file_exists("s"));
     unlink("s");
 
     assert_int_equal(mkdir("s", 0700), 0);
-    assert_refuses(&options, -ENOTSOCK, "no socket");
+    assert_refuses(&options, -ENOTSOCK, "not a socket");
     rmdir("s");
 
     assert_int_equal(symlink("nowhere", "s"), 0);
-    assert_refuses(&options, -ENOTSOCK, "no socket");
+    assert_refuses(&options, -ENOTSOCK, "not a socket");
     assert_true(file_exists("s"));
 
     options.unix_path = "folder/s";

@@ -119,8 +119,8 @@ static void a_key_opens(void **state)
 static void a_wrong_key_does_not_open(void **state)
 {
     (void)state;
-    static const char *const users[][2] = {{"alice", "probably not the key of user \"alice\""},
-                                           {"eve\n", "there is no key of user \"eve?\""}};
+    static const char *const users[][2] = {{"alice", "probably the wrong key for user \"alice\""},
+                                           {"eve\n", "there is no key for user \"eve?\""}};
     static const char *const priorities[] = {TLS_KEYS, TLS_ONLY_1_2 ":-KX-ALL:+PSK"};
     for (int i = 0; i < 4; i++) {
         struct tls_pair pair;

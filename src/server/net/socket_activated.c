@@ -43,9 +43,9 @@ static int refuse_socket(int error, unsigned fd, struct reason *reason)
         return reason_set(reason, error, "descriptor %u, which LISTEN_FDS passes, is not open",
                           fd);
     if (error == -EINVAL || error == -ENOTSOCK)
-        return reason_set(reason, error,
-                          "descriptor %u, which LISTEN_FDS passes, is no listening stream socket",
-                          fd);
+        return reason_set(
+            reason, error,
+            "descriptor %u, which LISTEN_FDS passes, is not a listening stream socket", fd);
     return reason_set(reason, error, "descriptor %u: ", fd);
 }
 

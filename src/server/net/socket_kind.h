@@ -3,7 +3,7 @@
 /* socket_kind - the ways in which a client can reach the server, one row each
  *
  * A row holds all that the server knows about a kind of socket.  socket_tcp.c, socket_unix.c and
- * so on each define one.  The rest of the server reads the row, and never asks which one it is.
+ * so on each define one.  The rest of the server reads the row, and does not ask which row it is.
  *
  * To add a kind: write socket_NAME.c with its row, declare the row below, enter it in
  * socket_kind.c, and choose it with an option (cli/option_table.c).
@@ -38,13 +38,13 @@ struct socket_kind {
     bool has_service_names; /* a port may be given as the name of a service */
     bool has_addresses;     /* listens on addresses of this host */
     bool is_single;         /* no sockets: the only client is on standard input and output */
-    bool is_passed; /* whoever started the process has opened the sockets, and knows them */
+    bool is_passed;         /* the program that started us has opened the sockets */
 
     /* Listening. */
 
-    /* Append listening descriptors to listeners->fds, and set port or the unix_ fields.  Returns
-     * 0, or -errno with a reason.  The caller closes the descriptors that were appended, also on
-     * an error; on an error this function undoes everything else. */
+    /* Append listening descriptors to listeners->fds, and set port or the unix_... fields.
+     * Returns 0, or -errno with a reason.  The caller closes the descriptors that were appended,
+     * also on an error; on an error this function undoes everything else. */
     int (*open)(const struct listen_options *options, struct listeners *listeners,
                 struct reason *reason);
 
@@ -59,7 +59,7 @@ struct socket_kind {
 
     const char *scheme; /* the part after nbd or nbds */
 
-    /* Write what follows "://".  Returns 0, or -errno if it cannot be told. */
+    /* Write what follows "://".  Returns 0, or -errno if that is not known. */
     int (*put_authority)(FILE *out, const struct listen_options *options,
                          const struct listeners *listeners, const struct socket_address *address);
 
@@ -68,7 +68,8 @@ struct socket_kind {
 
     /* Connections. */
 
-    /* A socket of one of these families is of this kind.  The second may be AF_UNSPEC. */
+    /* The address families of this kind.  A socket that was passed to us, or is connected to a
+     * client, is of the kind that has its family. */
     sa_family_t families[SOCKET_FAMILIES_MAX];
 
     /* Set the options of a connected socket.  It works without them, so errors are ignored. */

@@ -108,7 +108,8 @@ static int remove_leftover(const struct sockaddr_un *address, struct reason *rea
     if (r == -EADDRINUSE)
         return reason_set(reason, r, "%s: another server is listening there", address->sun_path);
     if (r == -ENOTSOCK)
-        return reason_set(reason, r, "%s: there is a file that is no socket", address->sun_path);
+        return reason_set(reason, r, "%s: there is a file that is not a socket",
+                          address->sun_path);
     if (r == 0 && unlink(address->sun_path) < 0 && errno != ENOENT)
         r = -errno;
     if (r < 0)

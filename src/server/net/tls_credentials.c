@@ -105,7 +105,7 @@ static int load_keys(struct tls_credentials *credentials, const char *path, stru
     if (wrong < 0 || gnutls_psk_allocate_server_credentials(&credentials->psk) < 0)
         return no_memory(reason);
     if (!credentials->keys)
-        return reason_set(reason, -EINVAL, "%s: there is no key in it", path);
+        return reason_set(reason, -EINVAL, "%s: there are no keys in it", path);
     gnutls_psk_set_server_credentials_function2(credentials->psk, tls_peer_find_key);
     return 0;
 }

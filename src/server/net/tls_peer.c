@@ -86,8 +86,8 @@ int tls_peer_explain(const struct tls_peer *peer, int error, int r, struct reaso
         return explain_distrust(peer->distrust, r, reason);
     if (peer->user[0] != '\0' && error != GNUTLS_E_PREMATURE_TERMINATION)
         return reason_set(reason, r, "%s \"%s\": %s",
-                          peer->is_unknown_user ? "there is no key of user"
-                                                : "probably not the key of user",
+                          peer->is_unknown_user ? "there is no key for user"
+                                                : "probably the wrong key for user",
                           peer->user, gnutls_strerror(error));
     /* OpenSSL does not encrypt its alert about our certificate. */
     if (error == GNUTLS_E_DECRYPTION_FAILED)

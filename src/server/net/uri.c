@@ -31,7 +31,7 @@ static int put_uri(FILE *out, const struct listen_options *options,
         return r;
     /* Sockets that were passed to us can be of any kind. */
     const struct socket_kind *kind = socket_kind_of_family(address.any.sa_family);
-    if (!kind)
+    if (!kind || !kind->scheme)
         return -EAFNOSUPPORT;
     fprintf(out, "%s%s://", options->is_tls_required ? "nbds" : "nbd", kind->scheme);
     if (kind->put_authority)
