@@ -194,8 +194,26 @@ def test_mentions(repository):
 
 
 def test_mentions_of_any_file(repository):
-    (repository / "page.md").write_text("Add src/disk/NAME.c, or src/*/p*.c, or FILE.c.\n")
+    (repository / "page.md").write_text("Add src/disk/NAME.c, src/*/p*.c, FILE.c, pool_NAME.\n")
     assert run("mentions", "page.md", folder=repository) == []
+
+
+WALK = """\
+| file | function | what happens |
+|---|---|---|
+| `src/disk/pool.c` | `pool_take` | takes a cell |
+| | `{}` | and another one |
+"""
+
+
+def test_a_walk(repository):
+    (repository / "src/disk/other.c").write_text("int other_take(void);\n")
+    (repository / "page.md").write_text(WALK.format("pool_take"))
+    assert run("mentions", "page.md", folder=repository) == []
+    (repository / "page.md").write_text(WALK.format("other_take"))
+    assert run("mentions", "page.md", folder=repository) == [
+        "page.md:4: other_take: is not in src/disk/pool.c"
+    ]
 
 
 LOST = ["src/disk/pond.c", "NAME.h", "src/pond/", "pond.c", "paged/pool.c", "pool_fill"]
