@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "disk/allocator.h"
+#include "disk/disk.h"
 #include "places.h"
 
 enum { PAGE = 4096, ROUNDS = 9 };

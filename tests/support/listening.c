@@ -93,7 +93,11 @@ int foreign_socket(const char *path, int type)
     int err = fd < 0 ? -1 : bind(fd, (struct sockaddr *)&address, sizeof address);
     if (err == 0 && type != SOCK_DGRAM)
         err = listen(fd, 5);
-    return err == 0 ? fd : -1;
+    if (err == 0)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return -1;
 }
 
 int try_to_connect(const char *path)
