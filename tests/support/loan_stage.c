@@ -39,6 +39,8 @@ void loan_stage_write_text(struct loan_stage *stage, size_t offset, size_t count
 void loan_stage_lay(struct loan_stage *stage, enum loan_ground ground)
 {
     size_t step = ground == EVERY_OTHER_PAGE ? 2 : 1;
+    if (stats_of(stage->disk).memory > 16 * MiB)
+        assert_int_equal(disk_settle(stage->disk), 0);
     assert_int_equal(disk_trim(stage->disk, 0, stage->size), 0);
     memset(stage->wanted, 0, stage->size);
     for (size_t p = 0; ground != HOLES && p < LOAN_STAGE_PAGES; p += step)

@@ -37,6 +37,8 @@ enum loan_ground {
     PACKED,           /* as PAGES_IN_ORDER, and compressed if this allocator does that */
     GROUNDS,          /* how many there are */
 };
+/* Trimmed frames wait for a grace period, and a small disk has address space for some 32 MiB of
+ * frames only; if that ends, fills are offered less.  So this settles the disk in time. */
 void loan_stage_lay(struct loan_stage *stage, enum loan_ground ground);
 
 /* Write text. */

@@ -2,6 +2,7 @@
 
 /* disk_fill when memory ends, before it has received and after. */
 
+#include "support/holder.h"
 #include "support/loan.h"
 #include "support/loan_stage.h"
 #include "support/support.h"
@@ -44,6 +45,31 @@ static void out_of_memory(void **state)
     }
     free(buf);
     disk_destroy(disk);
+}
+
+/* A disk has address space for somewhat more frames than pages.  Frames that were trimmed wait
+ * for a grace period: while there is none, they run out, and a fill is offered less than it asks
+ * for, or nothing. */
+static void frames_run_out_without_a_grace_period(void **state)
+{
+    struct loan_stage stage;
+    struct holder holder;
+    struct source all = {.most = SIZE_MAX};
+    loan_stage_make(&stage, allocator_of(state));
+    ssize_t wanted = (ssize_t)(8 * stage.page), r = wanted;
+    fill_random(&stage.prng, stage.fresh, stage.size);
+    holder_start(&holder, stage.disk);
+    for (uint64_t filled = 0; r == wanted && filled < 256 * MiB; filled += (uint64_t)wanted) {
+        assert_int_equal(disk_trim(stage.disk, 0, stage.size), 0);
+        r = loan_stage_fill(&stage, 0, (size_t)wanted, &all);
+    }
+    holder_release(&holder);
+    holder_join(&holder);
+    assert_true(r == -ENOBUFS || (r > 0 && r < wanted));
+    assert_int_equal(disk_settle(stage.disk), 0);
+    assert_int_equal(loan_stage_fill(&stage, 0, (size_t)wanted, &all), wanted);
+    loan_stage_check(&stage, "with frames again");
+    loan_stage_free(&stage);
 }
 
 /* The linker puts the next function in place of the engine's pool_take: it refuses a thread's
@@ -103,6 +129,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST_OF_PAGED(out_of_memory),
+        TEST_OF_PAGED(frames_run_out_without_a_grace_period),
         TEST_OF_PAGED(out_of_memory_after_receiving),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
  * Seen to catch: a frozen frame that is received into without a thaw, and no grace period
  * (-DNBDRAM_BREAK_GRACE). */
 
+#include "support/holder.h"
 #include "support/loan.h"
 #include "support/loan_stage.h"
 #include "support/pause.h"
@@ -12,9 +13,6 @@
 #include "support/settling.h"
 #include "support/support.h"
 
-#include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -114,49 +112,29 @@ static void housekeeping_beside_a_fill(void **state)
     loan_stage_free(&stage);
 }
 
-/* Rule 3 again: the page is frozen, and its grace period has begun, before the fill begins. */
-struct holder {
-    struct disk *disk;
-    pthread_t thread;
-    atomic_bool holds, released;
-};
-
-static void *holder_main(void *opaque)
+static void release_holder(void *opaque)
 {
-    struct holder *holder = opaque;
-    disk_lend_begin(holder->disk);
-    atomic_store(&holder->holds, true);
-    while (!atomic_load(&holder->released))
-        sched_yield();
-    disk_lend_end(holder->disk);
-    return NULL;
-}
-
-static void holder_release(void *opaque)
-{
-    struct holder *holder = opaque;
-    atomic_store(&holder->released, true);
+    holder_release(opaque);
     pause_turn();
 }
 
+/* Rule 3 again: the page is frozen, and its grace period has begun, before the fill begins. */
 static void fill_of_a_frozen_page(void **state)
 {
     struct loan_stage stage;
     loan_stage_make(&stage, allocator_of(state));
     size_t page = stage.page, at = 3 * page;
     for (unsigned round = 0; round < 12; round++) {
-        struct holder holder = {.disk = stage.disk};
-        struct source source = {.most = page, .meanwhile = holder_release, .opaque = &holder};
+        struct holder holder;
+        struct source source = {.most = page, .meanwhile = release_holder, .opaque = &holder};
         loan_stage_lay(&stage, HOLES);
         fill_text(&stage.prng, stage.fresh, page);
         assert_int_equal(disk_write(stage.disk, at, 1, "x"), 0);
-        assert_int_equal(pthread_create(&holder.thread, NULL, holder_main, &holder), 0);
-        while (!atomic_load(&holder.holds))
-            sched_yield();
+        holder_start(&holder, stage.disk);
         assert_int_equal(disk_zero(stage.disk, at, 1, 0), 0);
         pause_turn(); /* for the wait to begin */
         assert_int_equal(loan_stage_fill(&stage, at, page, &source), page);
-        assert_int_equal(pthread_join(holder.thread, NULL), 0);
+        holder_join(&holder);
         loan_stage_check(&stage, "frozen");
         assert_int_equal(disk_settle(stage.disk), 0);
         loan_stage_check(&stage, "frozen, settled");
