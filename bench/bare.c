@@ -1,14 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* bare - the same bytes over a bare Unix socket
+/* bare - what NBD would move, over a bare Unix socket
  *
  *     bare [-aj] [-s SECONDS] [-b BYTES] [-d IN_FLIGHT] [-m BYTES] read|write
  *
- * A client and a server that move what NBD moves and look at none of it: 28 bytes there and 16 +
- * BYTES back for a read, 28 + BYTES there and 16 back for a write.  Blocking sockets, one recv()
- * and one send() a request, one buffer at each end: what the system leaves to a server that costs
- * nothing.  BYTES is 4096 and IN_FLIGHT 1 unless given: ping-pong; for bulk say -b 262144 -d 16.
- * Prints what load prints, -j as JSON; server_cpu is the server's.
+ * A client and a server that move as many bytes as NBD does, and look at none of them: 28 bytes
+ * there and 16 + BYTES back for a read, 28 + BYTES there and 16 back for a write.  The sockets
+ * block; each end makes one recv() and one send() for a request, and has one buffer.  So the
+ * result is what the system allows a server that itself costs nothing.
+ *
+ *     -b BYTES       of a request (4096); with -d 16, 262144 measures bulk
+ *     -d IN_FLIGHT   requests (1)
+ *     -m BYTES       the memory that the server sends from or receives into, block after block
+ *                    (one block)
+ *     -s SECONDS     (1)
+ *     -a             the two ends stay on different processors
+ *     -j             print JSON
+ *
+ * Prints what load prints; server_cpu is the server's.
  */
 
 #include <err.h>
@@ -23,9 +32,9 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "tally.h"
 
 enum { REQUEST = 28, REPLY = 16, RECEIVE_MAX = 256 << 10 };
@@ -35,19 +44,11 @@ enum { IN_FLIGHT_MAX = 128, BLOCK_MAX = 32 << 20 };
 
 struct job {
     size_t block, request, reply; /* bytes; of a whole request and reply */
-    size_t memory;                /* bytes the server goes round in */
+    size_t memory;                /* bytes, of which the server uses one block after another */
     unsigned in_flight;
     double seconds;
-    bool is_apart;
+    bool is_apart; /* the two ends stay on different processors */
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
 
 static double cpu_of(int who)
 {
@@ -70,7 +71,7 @@ static char *buffer_of(size_t size)
 }
 
 /* Stay on the first or the last of the processors that are allowed. */
-static void settle(bool is_last)
+static void pin(bool is_last)
 {
     cpu_set_t allowed, one;
     size_t chosen = CPU_SETSIZE;
@@ -98,7 +99,7 @@ static void send_all(int fd, const char *buffer, size_t count)
     }
 }
 
-/* When it is ready it tells what CPU it has used for that. */
+/* Never returns.  Sends first how much CPU time it took to get ready. */
 static _Noreturn void serve(int fd, const struct job *job)
 {
     const size_t blocks = job->memory > job->block ? job->memory / job->block : 1;
@@ -122,10 +123,10 @@ static _Noreturn void serve(int fd, const struct job *job)
 
 static void ask(int fd, const struct job *job, struct tally *tally)
 {
-    const uint64_t deadline = now_ns() + (uint64_t)(job->seconds * 1e9);
+    const uint64_t deadline = clock_ns() + (uint64_t)(job->seconds * 1e9);
     char *in = buffer_of(RECEIVE_MAX), *out = buffer_of(job->request);
     uint64_t sent_ns[IN_FLIGHT_MAX] = {0};
-    uint64_t sent = 0, done = 0, received = 0, now = now_ns();
+    uint64_t sent = 0, done = 0, received = 0, now = clock_ns();
 
     do {
         while (now < deadline && sent - done < job->in_flight) {
@@ -136,7 +137,7 @@ static void ask(int fd, const struct job *job, struct tally *tally)
 
         if (n <= 0)
             err(EXIT_FAILURE, "recv");
-        now = now_ns();
+        now = clock_ns();
         received += (uint64_t)n;
         for (; (done + 1) * job->reply <= received; done++)
             tally_add(tally, job->block, now - sent_ns[done % job->in_flight]);
@@ -157,18 +158,18 @@ static void run(const struct job *job, struct tally *tally, struct tally_run *ru
     if (server == 0) {
         close(fds[0]);
         if (job->is_apart)
-            settle(false);
+            pin(false);
         serve(fds[1], job);
     }
     close(fds[1]);
     if (job->is_apart)
-        settle(true);
+        pin(true);
     if (recv(fds[0], &ready_cpu, sizeof ready_cpu, MSG_WAITALL) != sizeof ready_cpu)
         errx(EXIT_FAILURE, "the server is not ready");
-    started = now_ns();
+    started = clock_ns();
     cpu = cpu_of(RUSAGE_SELF);
     ask(fds[0], job, tally);
-    run->seconds = (double)(now_ns() - started) / 1e9;
+    run->seconds = (double)(clock_ns() - started) / 1e9;
     run->client_cpu = cpu_of(RUSAGE_SELF) - cpu;
     close(fds[0]);
     if (waitpid(server, &status, 0) < 0 || status != 0)

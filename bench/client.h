@@ -27,11 +27,11 @@ enum client_style {
 };
 
 enum client_kind {
-    CLIENT_REPLY_SIMPLE, /* has the error; if a read succeeded, as many bytes as it asked for follow */
-    CLIENT_REPLY_NONE,  /* the request is done */
-    CLIENT_REPLY_DATA,  /* count bytes at offset follow */
-    CLIENT_REPLY_HOLE,  /* count bytes at offset are zeroes */
-    CLIENT_REPLY_ERROR, /* has the error; its text follows */
+    CLIENT_REPLY_SIMPLE, /* error; if a read succeeded, as many bytes as it asked for follow */
+    CLIENT_REPLY_NONE,   /* nothing but the end of the request */
+    CLIENT_REPLY_DATA,   /* count bytes at offset follow */
+    CLIENT_REPLY_HOLE,   /* count bytes at offset are zeroes */
+    CLIENT_REPLY_ERROR,  /* error; its text follows */
 };
 
 enum {

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The client shares the processors with the server that it measures, so what it does per request
- * is what counts.  Per batch of replies it makes one recv(), one clock_gettime(), one sendmsg()
- * and a share of one epoll_wait(); per request it makes no system call, allocates nothing and
- * copies only heads:
+/* The client shares the processors with the server that it measures, so it has to do little for a
+ * request.  For a batch of replies it makes one recv(), one clock_gettime(), one sendmsg() and a
+ * share of one epoll_wait(); for a single request it makes no system call, allocates nothing and
+ * copies only the head:
  *
  *     epoll -> recv into the driver's one buffer -> heads are parsed in place, data is skipped
- *           -> every slot that got free becomes a request: heads[] and iov[] -> sendmsg
+ *           -> each slot that became free becomes a request: heads[] and iov[] -> sendmsg
  *
- * A connection's slots are its requests in flight; a cookie is the slot's number and a count of
- * how often it was used, so a late or doubled reply does not fit.  What sendmsg() does not take
- * at once waits in iov[] for the socket; nothing is put behind it until it is gone, since what is
- * still unsent keeps the server busy anyway.
+ * A connection's slots are its requests in flight.  A cookie is the number of a slot and a count
+ * of how often the slot was used, so that a late reply, or a second one, does not fit.  What
+ * sendmsg() does not take at once waits in iov[] for the socket.  No request is added meanwhile:
+ * what is still unsent keeps the server busy anyway.
  *
  * A driver with a single connection needs no epoll: it waits in recv(), as the bare client does.
  */
@@ -25,9 +25,9 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "drive.h"
 #include "pattern.h"
 
@@ -37,22 +37,22 @@ struct slot {
     uint64_t cookie;
     uint64_t offset;
     uint64_t sent_ns;
-    uint32_t left; /* of a read: bytes not told yet */
+    uint32_t left; /* of a read: bytes not received yet */
     bool is_busy, is_write, is_bad;
-    bool must_match; /* what is read was written before */
+    bool must_match; /* of a read: the block was written before, so zeroes are wrong */
 };
 
 struct conn {
     int fd;
-    bool is_waiting_to_send; /* epoll knows */
+    bool is_waiting_to_send; /* epoll reports when it can send */
     uint64_t cursor, first_block, blocks;
     struct slot *slots;
     unsigned *free, free_count;
     char *heads;    /* of CLIENT_REQUEST_MAX each */
-    char *payloads; /* a block per slot, only where content matters */
+    char *payloads; /* a block for each slot; NULL if content does not matter */
     struct iovec *iov;
     unsigned iov_first, iov_count;
-    /* What was received: data still to come, or the beginning of a head. */
+    /* What was received in part: a payload, or a head, whose beginning is in carry[]. */
     struct slot *receiving;
     uint64_t data_offset;
     uint32_t payload_left;
@@ -71,17 +71,9 @@ struct driver {
     uint64_t to_send; /* requests */
     uint64_t in_flight;
     char *buffer;
-    char *content; /* what is written where content does not matter */
+    char *content; /* what is written if content does not matter */
     struct tally tally;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
-}
 
 static void *allocate(size_t count, size_t size)
 {
@@ -101,7 +93,7 @@ static uint64_t next_random(struct driver *d)
     return d->random * UINT64_C(0x2545f4914f6cdd1d);
 }
 
-/* A number below LIMIT, nearly evenly; a division only where there are very many. */
+/* A number below LIMIT, nearly evenly distributed; a division only if LIMIT is very large. */
 static uint64_t random_below(struct driver *d, uint64_t limit)
 {
     const uint64_t random = next_random(d);
@@ -109,9 +101,9 @@ static uint64_t random_below(struct driver *d, uint64_t limit)
     return limit <= UINT32_MAX ? (random >> 32) * limit >> 32 : random % limit;
 }
 
-/* The map of what was written.  A bit is set after the write was acknowledged, by the driver that
- * got the reply, and tells readers of any driver that started later: no data goes with it, so
- * relaxed. */
+/* The map of what was written.  The driver that gets the reply to a write sets the block's bit;
+ * from then on reads that any driver starts have to find the pattern.  No data goes with the bit,
+ * so its order is relaxed. */
 static bool is_written(const struct drive_job *job, uint64_t block)
 {
     const uint64_t word = atomic_load_explicit(&job->written[block / 64], memory_order_relaxed);
@@ -136,7 +128,7 @@ static uint64_t choose_block(struct driver *d, struct conn *c)
     return c->first_block + c->cursor++;
 }
 
-/* Heads of reads touch one another, and go out as one piece. */
+/* Heads of reads lie next to each other, and go out as one piece. */
 static void add_iov(struct conn *c, char *base, size_t count)
 {
     struct iovec *last = &c->iov[c->iov_count - 1];
@@ -147,7 +139,7 @@ static void add_iov(struct conn *c, char *base, size_t count)
         c->iov[c->iov_count++] = (struct iovec){.iov_base = base, .iov_len = count};
 }
 
-/* Its head goes to HEAD.  Returns the head's end. */
+/* Put a request into a free slot, and its head to HEAD.  Returns the end of the head. */
 static char *add_request(struct driver *d, struct conn *c, char *head)
 {
     const struct drive_job *job = d->job;
@@ -194,7 +186,7 @@ static void take_sent(struct conn *c, size_t sent)
     }
 }
 
-/* Returns whether all is sent. */
+/* Send what waits in iov[].  True: all of it is sent. */
 static bool flush(struct conn *c, int flags)
 {
     while (c->iov_first < c->iov_count) {
@@ -214,7 +206,7 @@ static bool flush(struct conn *c, int flags)
     return true;
 }
 
-/* Everything that may go out goes out.  Returns whether all is sent. */
+/* Send what waits, and a request from each free slot.  True: all of it is sent. */
 static bool send_due(struct driver *d, struct conn *c, int flags)
 {
     char *head = c->heads;
@@ -277,7 +269,7 @@ static void take_content(struct driver *d, struct slot *slot, const struct clien
         d->tally.mismatches++;
 }
 
-/* Returns how many of COUNT bytes were used; 0: a head needs more of them. */
+/* Take the head of a reply.  Returns its size, or 0 if there have to be more than COUNT bytes. */
 static size_t take_head(struct driver *d, struct conn *c, const char *p, size_t count)
 {
     struct client_reply reply;
@@ -322,7 +314,7 @@ static size_t take_payload(struct driver *d, struct conn *c, const char *p, size
     return n;
 }
 
-/* Receives once and takes what came.  Returns false if there was nothing. */
+/* Receive once, and take what came.  False: nothing came. */
 static bool receive(struct driver *d, struct conn *c, int flags)
 {
     const char *p = d->buffer;
@@ -331,7 +323,7 @@ static bool receive(struct driver *d, struct conn *c, int flags)
 
     memcpy(d->buffer, c->carry, count);
     n = recv(c->fd, d->buffer + count, BUFFER - count, flags);
-    d->now_ns = now_ns();
+    d->now_ns = clock_ns();
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (n < 0)
@@ -369,7 +361,8 @@ static void wait_for(int fd, short events, const struct driver *d)
         give_up(d);
 }
 
-/* A single connection.  To wait in sendmsg() is safe where only one end sends much. */
+/* A single connection.  Waiting in sendmsg() is safe if only one end sends much: if both did,
+ * each could wait for the other to receive. */
 static void run_one(struct driver *d)
 {
     const struct timeval silence_max = {.tv_sec = SILENCE_MS_MAX / 1000};
@@ -416,7 +409,7 @@ static void run_many(struct driver *d)
     if (d->epoll < 0)
         err(EXIT_FAILURE, "epoll_create1");
     for (unsigned i = 0; i < d->count; i++) {
-        d->now_ns = now_ns();
+        d->now_ns = clock_ns();
         watch(d, &d->conns[i], !send_due(d, &d->conns[i], MSG_DONTWAIT), EPOLL_CTL_ADD);
     }
     while (d->in_flight > 0) {
@@ -434,7 +427,7 @@ void drive_run(struct driver *d)
 {
     const struct drive_job *job = d->job;
 
-    d->now_ns = now_ns();
+    d->now_ns = clock_ns();
     d->deadline_ns = job->seconds > 0 ? d->now_ns + (uint64_t)(job->seconds * 1e9) : UINT64_MAX;
     if (d->count == 1)
         run_one(d);
@@ -447,7 +440,7 @@ const struct tally *drive_tally(const struct driver *d)
     return &d->tally;
 }
 
-/* Connection NUMBER of the job's. */
+/* NUMBER: of the connection, among those of the job. */
 static void begin_conn(const struct drive_job *job, struct conn *c, int fd, unsigned number)
 {
     const uint64_t blocks = job->range / job->block;

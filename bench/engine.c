@@ -4,16 +4,18 @@
  *
  *     engine [-s SECONDS] [-m MIB] [-t THREADS] [ALLOCATOR...]
  *
- * No socket, no NBD: what a change in disk/ does to disk/.  For each allocator and for one and
- * THREADS (the processors) threads, one row: wall time, times threads, per operation, so a column
- * that reads the same in both rows scales perfectly.  ALLOCATOR is as on nbdkit's command line.
+ * No socket, no NBD: this shows what a change in disk/ does to the engine.  Each allocator gets a
+ * row for one thread and a row for THREADS (one for each processor).  The numbers are the wall
+ * time of an operation, times the number of threads: a column with the same number in both rows
+ * scales perfectly.  ALLOCATOR is as on nbdkit's command line.
  *
- * The jobs of a row run one after another on one disk of MIB (256), SECONDS (0.5) each; "fill"
- * starts on an empty disk and ends when it is full, the others go on in its data.  Content is
- * random letters out of sixteen, so it compresses two to one.  "trim" is a trim of a page and the
- * write that puts it back.
+ * The jobs of a row run one after another on one disk of MIB (256), SECONDS (0.5) each.  "fill"
+ * starts on an empty disk and ends when it is full; the others use the disk that it filled.
+ * Content is random letters out of sixteen, which compresses two to one.  "trim" is a trim of a
+ * page and the write that puts the page back.
  */
 
+#include <err.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -21,9 +23,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "disk/disk.h"
 #include "places.h"
 #include "text/reason.h"
@@ -37,7 +39,7 @@ struct job {
     enum op op;
     uint32_t block;
     bool is_random;
-    bool is_first; /* on an empty disk, and once over it */
+    bool is_first; /* starts on an empty disk, and writes each block once */
 };
 
 static const struct job jobs[] = {
@@ -55,26 +57,13 @@ struct worker {
     pthread_t thread;
     struct disk *disk;
     const struct job *job;
-    uint64_t first, blocks; /* its share of the disk's blocks */
+    uint64_t first, blocks; /* the worker's share of the disk */
     uint64_t done;
     double deadline;
 };
 
+/* What is written.  Filled before there are threads, and constant from then on. */
 static char content[CONTENT + BLOCK_MAX];
-
-static _Noreturn void die(const char *what, int error)
-{
-    fprintf(stderr, "engine: %s: %s\n", what, strerror(error));
-    exit(EXIT_FAILURE);
-}
-
-static double now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static void make_content(void)
 {
@@ -100,7 +89,8 @@ static int do_one(struct disk *disk, const struct job *job, uint64_t offset, uin
     return -EINVAL;
 }
 
-/* Blocks of a share come in places' order, or one after another, and round again. */
+/* Go through the blocks of the share, again and again: in the order of places.h, or one after
+ * another. */
 static void *work(void *opaque)
 {
     struct worker *w = opaque;
@@ -109,18 +99,18 @@ static void *work(void *opaque)
     char *buf = malloc(BLOCK_MAX);
 
     if (!buf)
-        die("buffer", ENOMEM);
+        errx(EXIT_FAILURE, "out of memory");
     for (uint64_t i = 0; !w->job->is_first || i < once_over; i++) {
         uint64_t block = w->job->is_random ? place(i, bits) : i % w->blocks;
         int error;
 
-        if (!w->job->is_first && i % LOOK_AT_CLOCK_EVERY == 0 && now() > w->deadline)
+        if (!w->job->is_first && i % LOOK_AT_CLOCK_EVERY == 0 && clock_seconds() > w->deadline)
             break;
-        if (block >= w->blocks) /* only where the share is no power of two */
+        if (block >= w->blocks) /* happens if the share is no power of two */
             continue;
         error = do_one(w->disk, w->job, (w->first + block) * w->job->block, i, buf);
         if (error)
-            die(w->job->name, -error);
+            errx(EXIT_FAILURE, "%s: %s", w->job->name, strerror(-error));
         w->done++;
     }
     free(buf);
@@ -132,7 +122,7 @@ static double ns_per_op(struct disk *disk, const struct job *job, unsigned threa
 {
     struct worker workers[THREADS_MAX];
     const uint64_t share = disk_size(disk) / job->block / threads;
-    const double start = now();
+    const double start = clock_seconds();
     uint64_t done = 0;
 
     for (unsigned t = 0; t < threads; t++) {
@@ -143,13 +133,13 @@ static double ns_per_op(struct disk *disk, const struct job *job, unsigned threa
                                      .deadline = start + seconds};
         int error = pthread_create(&workers[t].thread, NULL, work, &workers[t]);
         if (error)
-            die("thread", error);
+            errx(EXIT_FAILURE, "thread: %s", strerror(error));
     }
     for (unsigned t = 0; t < threads; t++) {
         pthread_join(workers[t].thread, NULL);
         done += workers[t].done;
     }
-    return (now() - start) * 1e9 * threads / (double)(done ? done : 1);
+    return (clock_seconds() - start) * 1e9 * threads / (double)(done ? done : 1);
 }
 
 static struct disk *new_disk(const struct disk_options *options)
@@ -160,7 +150,7 @@ static struct disk *new_disk(const struct disk_options *options)
     if (!error)
         error = disk_start(disk);
     if (error)
-        die("disk", -error);
+        errx(EXIT_FAILURE, "disk: %s", strerror(-error));
     return disk;
 }
 
@@ -196,10 +186,8 @@ static void print_allocator(const char *allocator, uint64_t size, unsigned threa
     struct disk_options options = {.size = size, .level = DISK_LEVEL_DEFAULT};
     struct reason reason;
 
-    if (disk_parse_allocator(allocator, &options, &reason) < 0) {
-        fprintf(stderr, "engine: %s\n", reason.text);
-        exit(EXIT_FAILURE);
-    }
+    if (disk_parse_allocator(allocator, &options, &reason) < 0)
+        errx(EXIT_FAILURE, "%s", reason.text);
     print_row(allocator, &options, 1, seconds);
     if (threads > 1)
         print_row(allocator, &options, threads, seconds);
@@ -223,11 +211,8 @@ int main(int argc, char **argv)
         else
             return EXIT_FAILURE;
     }
-    if (threads < 1 || threads > THREADS_MAX || size / BLOCK_MAX < (uint64_t)threads) {
-        fprintf(stderr, "engine: threads are 1 to %d, and each needs a part of the disk\n",
-                THREADS_MAX);
-        return EXIT_FAILURE;
-    }
+    if (threads < 1 || threads > THREADS_MAX || size / BLOCK_MAX < (uint64_t)threads)
+        errx(EXIT_FAILURE, "threads are 1 to %d, and each needs a part of the disk", THREADS_MAX);
 
     make_content();
     print_header();

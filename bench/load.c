@@ -10,18 +10,20 @@
  *     --block BYTES     (4k)          --seconds S (1) | --requests N
  *     --structured, --extended        ask for such replies
  *     --unbatched       send each request by itself
- *     --verify          write a pattern made of the offset, and check what is read for it, or, if
- *                       this run has not written there, for it or zeroes
+ *     --verify          write a pattern made of the offset, and check that reads return it;
+ *                       zeroes are right as well where this run has not written
  *     --stalled N       N more connections that ask for 1 MiB again and again and never read
  *     --idle N          N more that do nothing after the handshake
- *     --hold            when all are connected print "ready", and wait for the end of stdin,
- * before anything is asked for; with --connections 0 that is all
+ *     --hold            when all are connected print "ready", and wait for the end of stdin
+ *                       before the first request; with --connections 0 that is all
  *     --seed N, --json
  *
- * Prints requests per second, MiB/s, latencies, the client's CPU and how many errors and wrong
- * contents there were: with any of these it exits with 1, as when the server breaks the protocol.
- * fio's NBD engine, driving libnbd, takes more processor than the servers measured here; this
- * takes less.
+ * Prints requests per second, MiB/s, latencies, the client's CPU time, and how many errors and
+ * wrong contents there were.  Exits with 1 if there were any, or if the server breaks the
+ * protocol.
+ *
+ * fio's NBD engine, which uses libnbd, takes more processor time than the servers measured here;
+ * this program takes less.
  */
 
 #include <err.h>
@@ -38,6 +40,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "drive.h"
 
 enum { THREADS_MAX = 64, IN_FLIGHT_MAX = 1 << 16, BLOCK_MAX = 32 << 20, SPARE_FILES = 64 };
@@ -54,17 +57,9 @@ struct stall {
     const struct drive_job *job;
     const int *fds;
     unsigned count;
-    atomic_bool is_over; /* set by main, read by its thread; nothing goes with it: relaxed */
-    uint64_t requests;   /* the thread's until it is joined */
+    atomic_bool is_over; /* main sets it, the thread reads it; no data goes with it: relaxed */
+    uint64_t requests;   /* belongs to the thread until it is joined */
 };
-
-static double seconds_of(clockid_t clock)
-{
-    struct timespec t;
-
-    clock_gettime(clock, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 /* Options. */
 
@@ -136,7 +131,7 @@ static void set_flag(struct options *o, int c)
     case 'j':
         o->is_json = true;
         break;
-    default: /* getopt has said why */
+    default: /* getopt has printed the reason */
         exit(EXIT_FAILURE);
     }
 }
@@ -227,7 +222,7 @@ static void allow_files(unsigned count)
              (uintmax_t)limit.rlim_cur);
 }
 
-/* Those of the job, then the stalled ones, then the idle ones. */
+/* Returns the sockets: those of the job, then the stalled ones, then the idle ones. */
 static int *connect_all(struct options *o)
 {
     const unsigned count = o->job.connections + o->stalled + o->idle;
@@ -264,7 +259,7 @@ static void make_map(struct drive_job *job)
         errx(EXIT_FAILURE, "out of memory");
 }
 
-/* Tell whoever started us that all are connected, and wait for his word. */
+/* Report that all are connected, and wait for the end of the standard input. */
 static void hold(void)
 {
     char ignored[64];
@@ -275,7 +270,7 @@ static void hold(void)
         continue;
 }
 
-/* Clients that ask and do not listen. */
+/* Clients that send requests and do not receive. */
 
 static size_t make_stalled_batch(const struct stall *stall, char *batch, uint64_t cookie)
 {
@@ -289,7 +284,7 @@ static size_t make_stalled_batch(const struct stall *stall, char *batch, uint64_
     return (size_t)(p - batch);
 }
 
-/* All send the same batches; at[] is how many bytes of its current one each has sent. */
+/* All connections send the same batch again and again; at[] is how much of it each has sent. */
 static void send_stalled(struct stall *stall, struct pollfd *ready, size_t *at)
 {
     char batch[STALLED_BATCH * CLIENT_REQUEST_MAX];
@@ -302,7 +297,7 @@ static void send_stalled(struct stall *stall, struct pollfd *ready, size_t *at)
             continue;
         n = send(stall->fds[i], batch + at[i], size - at[i], MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0 && errno != EAGAIN)
-            ready[i].fd = -1; /* the server had enough of it: its right */
+            ready[i].fd = -1; /* the server may end such a connection */
         if (n > 0) {
             at[i] = (at[i] + (size_t)n) % size;
             stall->requests += at[i] == 0 ? STALLED_BATCH : 0;
@@ -352,7 +347,7 @@ static void run_drivers(const struct options *o, const int *fds, struct tally *t
     const unsigned connections = o->job.connections;
     struct driver *drivers[THREADS_MAX];
     pthread_t threads[THREADS_MAX];
-    double started, cpu;
+    uint64_t started, cpu;
 
     for (unsigned t = 0; t < o->threads; t++) {
         const unsigned first = connections * t / o->threads;
@@ -360,14 +355,14 @@ static void run_drivers(const struct options *o, const int *fds, struct tally *t
 
         drivers[t] = drive_begin(&o->job, fds + first, first, end - first);
     }
-    started = seconds_of(CLOCK_MONOTONIC);
-    cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+    started = clock_ns();
+    cpu = clock_ns_of(CLOCK_PROCESS_CPUTIME_ID);
     for (unsigned t = 0; t < o->threads; t++)
         threads[t] = start(run_driver, drivers[t]);
     for (unsigned t = 0; t < o->threads; t++)
         pthread_join(threads[t], NULL);
-    run->seconds = seconds_of(CLOCK_MONOTONIC) - started;
-    run->client_cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+    run->seconds = (double)(clock_ns() - started) / 1e9;
+    run->client_cpu = (double)(clock_ns_of(CLOCK_PROCESS_CPUTIME_ID) - cpu) / 1e9;
     for (unsigned t = 0; t < o->threads; t++) {
         tally_merge(tally, drive_tally(drivers[t]));
         drive_end(drivers[t]);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* pattern - bytes that tell where on the disk they belong
+/* pattern - bytes that show where on the disk they belong
  *
  * Each 8-byte word is made of its own offset and is never zero, so what is read shows by itself
  * whether it is from the right place, and every run of every client writes the same.
@@ -29,8 +29,7 @@ static inline void pattern_fill(char *to, uint64_t offset, size_t count)
     }
 }
 
-/* Whether COUNT bytes of the word that holds OFFSET, all in this one word, are as they should
- * be. */
+/* Are COUNT bytes from OFFSET, all of one word, as they should be? */
 static inline bool pattern_matches_word(const char *from, uint64_t offset, size_t count,
                                         bool may_be_zero)
 {
@@ -41,7 +40,7 @@ static inline bool pattern_matches_word(const char *from, uint64_t offset, size_
            (may_be_zero && memcmp(from, &zero, count) == 0);
 }
 
-/* Any OFFSET and COUNT.  MAY_BE_ZERO: words that were never written are as good. */
+/* Any OFFSET and COUNT.  MAY_BE_ZERO: words of zeroes are right as well. */
 static inline bool pattern_matches(const char *from, uint64_t offset, size_t count,
                                    bool may_be_zero)
 {

@@ -2,9 +2,10 @@
 
 /* places - the same pseudo-random places in every run, no place twice
  *
- * place(i, bits) maps [0, 2^bits) onto itself, one to one: multiplying by an odd number and
- * xoring a number with its own upper part can both be undone.  So a million scattered pages need
- * no list of what was used already, and a trim finds again what a write wrote.  i wraps.
+ * place(i, bits) maps [0, 2^bits) onto itself, one to one, because multiplying by an odd number
+ * and xoring a number with its own upper part can both be undone.  So a million scattered pages
+ * need no list of the places that were used, and a trim finds the places that a write used.  i
+ * wraps.
  */
 
 #ifndef NBDRAM_BENCH_PLACES_H
@@ -25,7 +26,7 @@ static inline uint64_t place(uint64_t i, unsigned bits)
     return i;
 }
 
-/* The fewest bits that can number things 0 to count - 1. */
+/* How many bits the numbers 0 to count - 1 need. */
 static inline unsigned place_bits(uint64_t count)
 {
     unsigned bits = 0;

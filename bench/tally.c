@@ -17,7 +17,7 @@ void tally_merge(struct tally *into, const struct tally *from)
         into->buckets[i] += from->buckets[i];
 }
 
-/* The middle of what a bucket holds: tally_bucket() turned round. */
+/* The middle of a bucket: the inverse of tally_bucket(). */
 static double bucket_ns(unsigned bucket)
 {
     const unsigned fine = 1U << TALLY_FINE_BITS;

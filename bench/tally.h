@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* tally - what a run of requests comes to
+/* tally - the results of a run of requests
  *
- * Each thread counts in its own; tally_merge() adds them up.  Latencies are in nanoseconds, kept
- * in buckets of 1/64 of their power of two: a percentile is right to 1.6 %, the largest exactly.
+ * Each thread has a tally of its own; tally_merge() adds them up.  Latencies are in nanoseconds,
+ * counted in buckets of 1/64 of their power of two: a percentile is right to 1.6 %, the largest
+ * latency exactly.
  */
 
 #ifndef NBDRAM_BENCH_TALLY_H
@@ -17,12 +18,12 @@ enum { TALLY_FINE_BITS = 6, TALLY_BUCKETS = (64 - TALLY_FINE_BITS + 1) << TALLY_
 struct tally {
     uint64_t requests, bytes; /* answered without an error; bytes as the client sees them */
     uint64_t errors;          /* answered with an error */
-    uint64_t mismatches;      /* reads that gave what was not written */
+    uint64_t mismatches;      /* reads that returned what was not written */
     uint64_t latency_ns_max;
     uint64_t buckets[TALLY_BUCKETS];
 };
 
-/* What else tally_print() prints. */
+/* What tally_print() prints besides. */
 struct tally_run {
     double seconds;
     double client_cpu, server_cpu; /* seconds; 0: not known */
@@ -50,7 +51,7 @@ static inline void tally_add(struct tally *tally, uint64_t bytes, uint64_t laten
 
 void tally_merge(struct tally *into, const struct tally *from);
 
-/* One line on stdout: text, or a JSON object. */
+/* Print one line: text, or a JSON object. */
 void tally_print(const struct tally *tally, const struct tally_run *run);
 
 #endif
