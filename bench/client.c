@@ -99,7 +99,7 @@ static void send_option(int fd, uint32_t option, const char *data, uint32_t coun
 {
     uint8_t head[16];
 
-    wire_put32(wire_put32(wire_put64(head, NBD_OPTION_MAGIC), option), count);
+    wire_set32(wire_set32(wire_set64(head, NBD_OPTION_MAGIC), option), count);
     write_all(fd, (const char *)head, sizeof head);
     write_all(fd, data, count);
 }
@@ -151,7 +151,7 @@ uint64_t client_handshake(int fd, enum client_style style)
     const uint16_t flags = wire_get16(&reader);
     if (!is_nbd || !is_newstyle || !(flags & NBD_FLAG_FIXED_NEWSTYLE))
         errx(EXIT_FAILURE, "the server does not speak fixed newstyle NBD");
-    wire_put32(answer, flags & (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES));
+    wire_set32(answer, flags & (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES));
     write_all(fd, (const char *)answer, sizeof answer);
     if (style == CLIENT_STRUCTURED)
         ask_for(fd, NBD_OPT_STRUCTURED_REPLY, "", 0, &size);
@@ -169,13 +169,13 @@ size_t client_put_request(char *to, enum client_style style, const struct client
     const bool has_payload = request->command == NBD_CMD_WRITE;
     uint8_t *start = (uint8_t *)to, *p = start;
 
-    p = wire_put32(p, is_extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC);
-    p = wire_put16(p, (uint16_t)(request->flags |
+    p = wire_set32(p, is_extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC);
+    p = wire_set16(p, (uint16_t)(request->flags |
                                  (is_extended && has_payload ? NBD_CMD_FLAG_PAYLOAD_LEN : 0)));
-    p = wire_put16(p, (uint16_t)request->command);
-    p = wire_put64(p, request->cookie);
-    p = wire_put64(p, request->offset);
-    p = is_extended ? wire_put64(p, request->count) : wire_put32(p, request->count);
+    p = wire_set16(p, (uint16_t)request->command);
+    p = wire_set64(p, request->cookie);
+    p = wire_set64(p, request->offset);
+    p = is_extended ? wire_set64(p, request->count) : wire_set32(p, request->count);
     return (size_t)(p - start);
 }
 

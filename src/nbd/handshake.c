@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* An option is looked up in a table that says what may come with it and when it may be used; what
- * the table cannot know is left to a function of its own.  Whatever comes of it, its data have
- * been consumed: an option is only looked at when it has come in whole, or is skipped. */
+/* An option is looked up in a table, which says whether it may carry data and when it may be
+ * used.  What the table cannot know is up to the option's function.  The data of an option are consumed
+ * whatever the answer is: an option is only looked at once all of it has arrived, and a longer
+ * one is skipped. */
 
 #include "nbd/handshake.h"
 
@@ -10,35 +11,36 @@
 
 #include "nbd/wire.h"
 
-/* An option being answered. */
+/* An option that is being answered. */
 struct option {
     struct nbd_handshake *handshake;
     uint32_t type;
     struct wire_reader data;
-    uint8_t *at; /* where replies go */
+    struct wire_writer *out;
 };
 
 static const char context_name[] = "base:allocation";
 
 /* Replies. */
 
-static uint8_t *put_header(struct option *option, uint32_t reply, size_t length)
+static void put_reply(struct option *option, uint32_t reply, size_t length)
 {
-    uint8_t *at = wire_put64(option->at, NBD_REPLY_MAGIC);
-    at = wire_put32(at, option->type);
-    at = wire_put32(at, reply);
-    return wire_put32(at, (uint32_t)length);
+    wire_put64(option->out, NBD_REPLY_MAGIC);
+    wire_put32(option->out, option->type);
+    wire_put32(option->out, reply);
+    wire_put32(option->out, (uint32_t)length);
 }
 
 static void reply_ack(struct option *option)
 {
-    option->at = put_header(option, NBD_REP_ACK, 0);
+    put_reply(option, NBD_REP_ACK, 0);
 }
 
-static enum nbd_progress refuse(struct option *option, uint32_t error, const char *why)
+static enum nbd_progress refuse(struct option *option, uint32_t error, const char *message)
 {
-    size_t length = strlen(why);
-    option->at = wire_put(put_header(option, error, length), why, length);
+    size_t length = strlen(message);
+    put_reply(option, error, length);
+    wire_put(option->out, message, length);
     return NBD_AGAIN;
 }
 
@@ -67,27 +69,28 @@ static uint16_t transmission_flags(const struct nbd_handshake *handshake)
 
 static void reply_info_export(struct option *option)
 {
-    uint8_t *at = put_header(option, NBD_REP_INFO, 12);
-    at = wire_put16(at, NBD_INFO_EXPORT);
-    at = wire_put64(at, option->handshake->export->size);
-    option->at = wire_put16(at, transmission_flags(option->handshake));
+    put_reply(option, NBD_REP_INFO, 12);
+    wire_put16(option->out, NBD_INFO_EXPORT);
+    wire_put64(option->out, option->handshake->export->size);
+    wire_put16(option->out, transmission_flags(option->handshake));
 }
 
 static void reply_info_text(struct option *option, uint16_t info, const char *text)
 {
     size_t length = strlen(text);
-    uint8_t *at = put_header(option, NBD_REP_INFO, 2 + length);
-    at = wire_put16(at, info);
-    option->at = wire_put(at, text, length);
+    put_reply(option, NBD_REP_INFO, 2 + length);
+    wire_put16(option->out, info);
+    wire_put(option->out, text, length);
 }
 
 static void reply_info_block_size(struct option *option)
 {
-    uint8_t *at = put_header(option, NBD_REP_INFO, 14);
-    at = wire_put16(at, NBD_INFO_BLOCK_SIZE);
-    at = wire_put32(at, 1);
-    at = wire_put32(at, option->handshake->export->preferred);
-    option->at = wire_put32(at, option->handshake->export->payload_max);
+    const struct nbd_export *export = option->handshake->export;
+    put_reply(option, NBD_REP_INFO, 14);
+    wire_put16(option->out, NBD_INFO_BLOCK_SIZE);
+    wire_put32(option->out, 1); /* minimum */
+    wire_put32(option->out, export->preferred);
+    wire_put32(option->out, export->payload_max);
 }
 
 /* Strings: of at most 4096 bytes, without a NUL. */
@@ -144,30 +147,29 @@ static enum nbd_progress info_or_go(struct option *option)
 /* Cannot report an error: whatever is wrong, the connection ends. */
 static enum nbd_progress export_name(struct option *option)
 {
+    static const uint8_t zeroes[124];
     struct nbd_handshake *handshake = option->handshake;
     uint32_t size = (uint32_t)option->data.left;
     const char *name;
     if (handshake->session->style == NBD_EXTENDED || !get_string(&option->data, size, &name))
         return NBD_CLOSE;
     settle_context(handshake, name, size);
-    option->at = wire_put64(option->at, handshake->export->size);
-    option->at = wire_put16(option->at, transmission_flags(handshake));
-    if (!handshake->no_zeroes) {
-        memset(option->at, 0, 124);
-        option->at += 124;
-    }
+    wire_put64(option->out, handshake->export->size);
+    wire_put16(option->out, transmission_flags(handshake));
+    if (!handshake->no_zeroes)
+        wire_put(option->out, zeroes, sizeof zeroes);
     return NBD_TRANSMISSION;
 }
 
-static enum nbd_progress list(struct option *option)
+static enum nbd_progress list_exports(struct option *option)
 {
     const char *name = option->handshake->export->name;
     const char *description = option->handshake->export->description;
     size_t name_length = strlen(name), length = strlen(description);
-    uint8_t *at = put_header(option, NBD_REP_SERVER, 4 + name_length + length);
-    at = wire_put32(at, (uint32_t)name_length);
-    at = wire_put(at, name, name_length);
-    option->at = wire_put(at, description, length);
+    put_reply(option, NBD_REP_SERVER, 4 + name_length + length);
+    wire_put32(option->out, (uint32_t)name_length);
+    wire_put(option->out, name, name_length);
+    wire_put(option->out, description, length);
     return acknowledge(option);
 }
 
@@ -196,9 +198,9 @@ static bool get_queries(struct option *option, uint32_t count, bool *found)
 static void reply_context(struct option *option, uint32_t number)
 {
     size_t length = sizeof context_name - 1;
-    uint8_t *at = put_header(option, NBD_REP_META_CONTEXT, 4 + length);
-    at = wire_put32(at, number);
-    option->at = wire_put(at, context_name, length);
+    put_reply(option, NBD_REP_META_CONTEXT, 4 + length);
+    wire_put32(option->out, number);
+    wire_put(option->out, context_name, length);
 }
 
 static enum nbd_progress meta_context(struct option *option)
@@ -267,62 +269,74 @@ static enum nbd_progress abort_session(struct option *option)
 
 /* The table. */
 
-static const struct rule {
-    enum nbd_progress (*answer)(struct option *option);
-    bool has_data;     /* else data are invalid */
-    bool without_tls;  /* allowed before TLS even where that is required */
-    bool when_closing; /* answered even while the server is shutting down */
-} rules[] = {
-    [NBD_OPT_EXPORT_NAME] = {export_name, true, false, false},
-    [NBD_OPT_ABORT] = {abort_session, true, true, true},
-    [NBD_OPT_LIST] = {list, false, false, false},
-    [NBD_OPT_STARTTLS] = {start_tls, false, true, false},
-    [NBD_OPT_INFO] = {info_or_go, true, false, false},
-    [NBD_OPT_GO] = {info_or_go, true, false, false},
-    [NBD_OPT_STRUCTURED_REPLY] = {structured_reply, false, false, false},
-    [NBD_OPT_LIST_META_CONTEXT] = {meta_context, true, false, false},
-    [NBD_OPT_SET_META_CONTEXT] = {meta_context, true, false, false},
-    [NBD_OPT_EXTENDED_HEADERS] = {extended_headers, false, false, false},
+enum option_property {
+    HAS_DATA = 1 << 0,     /* it may carry data; without this, data are invalid */
+    WITHOUT_TLS = 1 << 1,  /* legal in the clear even if the policy requires TLS */
+    WHEN_CLOSING = 1 << 2, /* answered even while the server shuts down */
 };
 
-/* Refused before anybody looks at the data?  EXPORT_NAME has no words for it. */
-static const char *reason_against(const struct option *option, uint32_t *error)
+static const struct rule {
+    enum nbd_progress (*answer)(struct option *option);
+    unsigned properties;
+} rules[] = {
+    [NBD_OPT_EXPORT_NAME] = {export_name, HAS_DATA},
+    [NBD_OPT_ABORT] = {abort_session, HAS_DATA | WITHOUT_TLS | WHEN_CLOSING},
+    [NBD_OPT_LIST] = {list_exports, 0},
+    [NBD_OPT_STARTTLS] = {start_tls, WITHOUT_TLS},
+    [NBD_OPT_INFO] = {info_or_go, HAS_DATA},
+    [NBD_OPT_GO] = {info_or_go, HAS_DATA},
+    [NBD_OPT_STRUCTURED_REPLY] = {structured_reply, 0},
+    [NBD_OPT_LIST_META_CONTEXT] = {meta_context, HAS_DATA},
+    [NBD_OPT_SET_META_CONTEXT] = {meta_context, HAS_DATA},
+    [NBD_OPT_EXTENDED_HEADERS] = {extended_headers, 0},
+};
+
+/* NULL: the option is not known here. */
+static const struct rule *rule_of(uint32_t type)
+{
+    bool known = type < sizeof rules / sizeof rules[0] && rules[type].answer;
+    return known ? &rules[type] : NULL;
+}
+
+/* Refuse what the table refuses.  Returns what to say to a human, and the number in *error; NULL: it
+ * is accepted so far. */
+static const char *reason_to_refuse(const struct option *option, uint32_t *error)
 {
     struct nbd_handshake *handshake = option->handshake;
-    bool known = option->type < sizeof rules / sizeof rules[0] && rules[option->type].answer;
-    const struct rule *rule = known ? &rules[option->type] : NULL;
+    const struct rule *rule = rule_of(option->type);
     if (handshake->policy->tls_required && !handshake->session->secure &&
-        !(known && rule->without_tls)) {
+        !(rule && rule->properties & WITHOUT_TLS)) {
         *error = NBD_REP_ERR_TLS_REQD;
         handshake->wanted_tls = true;
         return "this server wants TLS first";
     }
-    if (!known) {
+    if (!rule) {
         *error = NBD_REP_ERR_UNSUP;
         return "this option is not known here";
     }
-    if (handshake->session->shutting_down && !rule->when_closing) {
+    if (handshake->session->shutting_down && !(rule->properties & WHEN_CLOSING)) {
         *error = NBD_REP_ERR_SHUTDOWN;
         return "the server is shutting down";
     }
-    if (!rule->has_data && option->data.left) {
+    if (!(rule->properties & HAS_DATA) && option->data.left) {
         *error = NBD_REP_ERR_INVALID;
         return "this option has no data";
     }
     return NULL;
 }
 
-static enum nbd_progress answer(struct option *option)
+/* A refused EXPORT_NAME ends the connection: it has no reply that could say why. */
+static enum nbd_progress answer_option(struct option *option)
 {
     uint32_t error;
-    const char *why = reason_against(option, &error);
-    if (!why)
+    const char *reason = reason_to_refuse(option, &error);
+    if (!reason)
         return rules[option->type].answer(option);
-    return option->type == NBD_OPT_EXPORT_NAME ? NBD_CLOSE : refuse(option, error, why);
+    return option->type == NBD_OPT_EXPORT_NAME ? NBD_CLOSE : refuse(option, error, reason);
 }
 
-/* An option too long to be looked at: answered now, skipped as it comes. */
-static enum nbd_progress too_big(struct option *option, uint32_t length)
+/* An option that is too long to be looked at: it is answered now, and skipped as it arrives. */
+static enum nbd_progress answer_too_big(struct option *option, uint32_t length)
 {
     struct nbd_handshake *handshake = option->handshake;
     if (length > NBD_OPTION_ABSURD || option->type == NBD_OPT_EXPORT_NAME)
@@ -337,38 +351,34 @@ static enum nbd_progress too_big(struct option *option, uint32_t length)
     return refuse(option, NBD_REP_ERR_TOO_BIG, "the option is too long");
 }
 
-static enum nbd_progress take_option(struct nbd_handshake *handshake, const uint8_t *in, size_t n,
-                                     size_t *used, struct option *option)
+static enum nbd_progress take_option(struct nbd_handshake *handshake, struct wire_reader *in,
+                                     struct wire_writer *out)
 {
-    struct wire_reader reader = wire_read(in, n);
-    if (n < NBD_OPTION_HEADER)
+    struct wire_reader reader = *in;
+    if (in->left < NBD_OPTION_HEADER)
         return NBD_MORE;
     if (wire_get64(&reader) != NBD_OPTION_MAGIC)
         return NBD_CLOSE;
-    option->handshake = handshake;
-    option->type = wire_get32(&reader);
+    struct option option = {.handshake = handshake, .type = wire_get32(&reader), .out = out};
     uint32_t length = wire_get32(&reader);
     if (length > NBD_OPTION_MAX) {
-        *used = NBD_OPTION_HEADER;
-        return too_big(option, length);
+        *in = reader;
+        return answer_too_big(&option, length);
     }
     if (reader.left < length)
         return NBD_MORE;
-    option->data = wire_read(reader.at, length);
-    *used = NBD_OPTION_HEADER + length;
-    return answer(option);
+    option.data = wire_read(wire_get(&reader, length), length);
+    *in = reader;
+    return answer_option(&option);
 }
 
-/* Flags that were not offered end the connection.  A client that cannot do fixed newstyle is one
- * that will send nothing but EXPORT_NAME. */
-static enum nbd_progress take_flags(struct nbd_handshake *handshake, const uint8_t *in, size_t n,
-                                    size_t *used)
+/* Flags that were not offered end the connection.  A client without fixed newstyle is accepted:
+ * it will send nothing but EXPORT_NAME. */
+static enum nbd_progress take_flags(struct nbd_handshake *handshake, struct wire_reader *in)
 {
-    struct wire_reader reader = wire_read(in, n);
-    uint32_t flags = wire_get32(&reader);
-    if (reader.failed)
+    if (in->left < sizeof(uint32_t))
         return NBD_MORE;
-    *used = sizeof flags;
+    uint32_t flags = wire_get32(in);
     if (flags & ~(uint32_t)handshake->policy->handshake_flags)
         return NBD_CLOSE;
     handshake->has_flags = true;
@@ -376,10 +386,11 @@ static enum nbd_progress take_flags(struct nbd_handshake *handshake, const uint8
     return NBD_AGAIN;
 }
 
-static enum nbd_progress skip(struct nbd_handshake *handshake, size_t n, size_t *used)
+static enum nbd_progress skip_data(struct nbd_handshake *handshake, struct wire_reader *in)
 {
-    *used = n < handshake->skip ? n : handshake->skip;
-    handshake->skip -= (uint32_t)*used;
+    size_t n = in->left < handshake->skip ? in->left : handshake->skip;
+    wire_get(in, n);
+    handshake->skip -= (uint32_t)n;
     if (handshake->closing && handshake->skip == 0)
         return NBD_CLOSE;
     return n ? NBD_AGAIN : NBD_MORE;
@@ -387,27 +398,24 @@ static enum nbd_progress skip(struct nbd_handshake *handshake, size_t n, size_t 
 
 void nbd_handshake_begin(struct nbd_handshake *handshake, const struct nbd_export *export,
                          const struct nbd_policy *policy, struct nbd_session *session,
-                         uint8_t *out)
+                         struct wire_writer *out)
 {
     *handshake = (struct nbd_handshake){.export = export, .policy = policy, .session = session};
     *session = (struct nbd_session){.style = NBD_SIMPLE};
-    out = wire_put64(out, NBD_MAGIC);
-    out = wire_put64(out, NBD_OPTION_MAGIC);
+    wire_put64(out, NBD_MAGIC);
+    wire_put64(out, NBD_OPTION_MAGIC);
     wire_put16(out, policy->handshake_flags);
 }
 
-enum nbd_progress nbd_handshake_step(struct nbd_handshake *handshake, const uint8_t *in, size_t n,
-                                     size_t *used, uint8_t *out, size_t *put)
+enum nbd_progress nbd_handshake_step(struct nbd_handshake *handshake, struct wire_reader *in,
+                                     struct wire_writer *out)
 {
-    struct option option = {.at = out};
     enum nbd_progress progress;
-    *used = 0;
     if (!handshake->has_flags)
-        progress = take_flags(handshake, in, n, used);
+        progress = take_flags(handshake, in);
     else if (handshake->skip)
-        progress = skip(handshake, n, used);
+        progress = skip_data(handshake, in);
     else
-        progress = take_option(handshake, in, n, used, &option);
-    *put = (size_t)(option.at - out);
-    return progress;
+        progress = take_option(handshake, in, out);
+    return out->failed ? NBD_CLOSE : progress;
 }

@@ -19,6 +19,7 @@
 
 #include "nbd/protocol.h"
 #include "nbd/session.h"
+#include "nbd/wire.h"
 
 #define NBD_OPTION_HEADER 16u
 #define NBD_OPTION_MAX (64u << 10)   /* an option's data, bytes; longer ones are "too big" */
@@ -50,15 +51,15 @@ enum nbd_progress {
     NBD_CLOSE,        /* send what was put out, and close */
 };
 
-/* Start, with an empty session; puts the greeting (NBD_GREETING_SIZE bytes) at out. */
+/* Begin a handshake with an empty session, and put the greeting, NBD_GREETING_SIZE bytes. */
 void nbd_handshake_begin(struct nbd_handshake *handshake, const struct nbd_export *export,
                          const struct nbd_policy *policy, struct nbd_session *session,
-                         uint8_t *out);
+                         struct wire_writer *out);
 
-/* Make one step with the n bytes that have come in: *used of them are done with; *put bytes, at
- * most NBD_HANDSHAKE_OUT, have been put at out.  Any n is accepted, but with NBD_HANDSHAKE_IN
- * bytes a step is always made. */
-enum nbd_progress nbd_handshake_step(struct nbd_handshake *handshake, const uint8_t *in, size_t n,
-                                     size_t *used, uint8_t *out, size_t *put);
+/* Make one step with the bytes that have arrived: consume some of `in`, and put the answer, at most
+ * NBD_HANDSHAKE_OUT bytes.  Any number of bytes is accepted; with NBD_HANDSHAKE_IN of them a step is
+ * always made.  If the writer has failed, because there was less room, the result is NBD_CLOSE. */
+enum nbd_progress nbd_handshake_step(struct nbd_handshake *handshake, struct wire_reader *in,
+                                     struct wire_writer *out);
 
 #endif

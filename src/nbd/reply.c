@@ -33,37 +33,48 @@ uint32_t nbd_error_of(int error)
     }
 }
 
-/* The cookie is the client's, and goes back as it came. */
-static uint8_t *put_cookie(uint8_t *at, const struct nbd_request *request)
+/* The cookie goes back as it came. */
+static uint8_t *set_cookie(uint8_t *at, const struct nbd_request *request)
 {
-    return wire_put(at, &request->cookie, sizeof request->cookie);
+    return wire_set(at, &request->cookie, sizeof request->cookie);
 }
 
-static uint8_t *put_simple(uint8_t *at, const struct nbd_request *request, int error)
+static inline void put_simple(struct wire_writer *writer, const struct nbd_request *request,
+                              int error)
 {
-    at = wire_put32(at, NBD_SIMPLE_REPLY_MAGIC);
-    at = wire_put32(at, nbd_error_of(error));
-    return put_cookie(at, request);
+    uint8_t *at = wire_claim(writer, 16);
+    if (!at)
+        return;
+    at = wire_set32(at, NBD_SIMPLE_REPLY_MAGIC);
+    at = wire_set32(at, nbd_error_of(error));
+    set_cookie(at, request);
 }
 
-/* The header of a chunk, structured or extended; `length` bytes of payload follow. */
-static uint8_t *put_chunk(uint8_t *at, enum nbd_style style, const struct nbd_request *request,
-                          uint32_t type_and_done, uint32_t length)
+struct chunk_header {
+    uint32_t type;
+    bool done;       /* the last chunk */
+    uint32_t length; /* bytes of payload that follow */
+};
+
+/* Put the header of a chunk, and claim the first `more` bytes of its payload.  Returns where those
+ * are; NULL: there is no room.  Left alone, the compiler does not inline it, and a small structured
+ * read takes 1 % more instructions. */
+__attribute__((always_inline)) static inline uint8_t *
+put_chunk(struct wire_writer *writer, enum nbd_style style, const struct nbd_request *request,
+          struct chunk_header header, size_t more)
 {
     bool extended = style == NBD_EXTENDED;
-    at = wire_put32(at, extended ? NBD_EXTENDED_REPLY_MAGIC : NBD_STRUCTURED_REPLY_MAGIC);
-    at = wire_put16(at, (uint16_t)(type_and_done >> 16));
-    at = wire_put16(at, (uint16_t)type_and_done);
-    at = put_cookie(at, request);
+    uint8_t *at = wire_claim(writer, (extended ? 32 : 20) + more);
+    if (!at)
+        return NULL;
+    at = wire_set32(at, extended ? NBD_EXTENDED_REPLY_MAGIC : NBD_STRUCTURED_REPLY_MAGIC);
+    at = wire_set16(at, header.done ? NBD_REPLY_FLAG_DONE : 0);
+    at = wire_set16(at, (uint16_t)header.type);
+    at = set_cookie(at, request);
     if (!extended)
-        return wire_put32(at, length);
-    at = wire_put64(at, request->offset);
-    return wire_put64(at, length);
-}
-
-static uint32_t chunk(uint32_t type, bool done)
-{
-    return (done ? (uint32_t)NBD_REPLY_FLAG_DONE << 16 : 0) | type;
+        return wire_set32(at, header.length);
+    at = wire_set64(at, request->offset);
+    return wire_set64(at, header.length);
 }
 
 static bool is_answered_in_chunks(enum nbd_style style, uint16_t type)
@@ -72,57 +83,83 @@ static bool is_answered_in_chunks(enum nbd_style style, uint16_t type)
            (style == NBD_STRUCTURED && (type == NBD_CMD_READ || type == NBD_CMD_BLOCK_STATUS));
 }
 
-uint8_t *nbd_put_answer(uint8_t *at, enum nbd_style style, const struct nbd_request *request,
-                        int error)
+static void put_error_chunk(struct wire_writer *writer, enum nbd_style style,
+                            const struct nbd_request *request, int error)
 {
+    const struct chunk_header header = {NBD_REPLY_TYPE_ERROR, true, 6};
+    uint8_t *at = put_chunk(writer, style, request, header, 6);
+    if (!at)
+        return;
+    at = wire_set32(at, nbd_error_of(error));
+    wire_set16(at, 0); /* no message */
+}
+
+void nbd_put_answer(struct wire_writer *writer, enum nbd_style style,
+                    const struct nbd_request *request, int error)
+{
+    const struct chunk_header none = {NBD_REPLY_TYPE_NONE, true, 0};
     if (!is_answered_in_chunks(style, request->type))
-        return put_simple(at, request, error);
-    if (error == 0)
-        return put_chunk(at, style, request, chunk(NBD_REPLY_TYPE_NONE, true), 0);
-    at = put_chunk(at, style, request, chunk(NBD_REPLY_TYPE_ERROR, true), 6);
-    at = wire_put32(at, nbd_error_of(error));
-    return wire_put16(at, 0); /* no message */
+        put_simple(writer, request, error);
+    else if (error)
+        put_error_chunk(writer, style, request, error);
+    else
+        put_chunk(writer, style, request, none, 0);
 }
 
-uint8_t *nbd_put_read(uint8_t *at, const struct nbd_request *request)
+void nbd_put_read(struct wire_writer *writer, const struct nbd_request *request)
 {
-    return put_simple(at, request, 0);
+    put_simple(writer, request, 0);
 }
 
-uint8_t *nbd_put_data(uint8_t *at, enum nbd_style style, const struct nbd_request *request,
-                      const struct nbd_chunk *data)
+void nbd_put_data(struct wire_writer *writer, enum nbd_style style,
+                  const struct nbd_request *request, const struct nbd_chunk *data)
 {
-    uint32_t type = chunk(NBD_REPLY_TYPE_OFFSET_DATA, data->done);
-    at = put_chunk(at, style, request, type, 8 + data->count);
-    return wire_put64(at, data->offset);
+    const struct chunk_header header = {NBD_REPLY_TYPE_OFFSET_DATA, data->done, 8 + data->count};
+    uint8_t *at = put_chunk(writer, style, request, header, 8);
+    if (at)
+        wire_set64(at, data->offset);
 }
 
-uint8_t *nbd_put_hole(uint8_t *at, enum nbd_style style, const struct nbd_request *request,
-                      const struct nbd_chunk *hole)
+void nbd_put_hole(struct wire_writer *writer, enum nbd_style style,
+                  const struct nbd_request *request, const struct nbd_chunk *hole)
 {
-    at = put_chunk(at, style, request, chunk(NBD_REPLY_TYPE_OFFSET_HOLE, hole->done), 12);
-    at = wire_put64(at, hole->offset);
-    return wire_put32(at, hole->count);
+    const struct chunk_header header = {NBD_REPLY_TYPE_OFFSET_HOLE, hole->done, 12};
+    uint8_t *at = put_chunk(writer, style, request, header, 12);
+    if (!at)
+        return;
+    at = wire_set64(at, hole->offset);
+    wire_set32(at, hole->count);
 }
 
-uint8_t *nbd_put_status(uint8_t *at, enum nbd_style style, const struct nbd_request *request,
-                        uint32_t count)
+void nbd_put_status(struct wire_writer *writer, enum nbd_style style,
+                    const struct nbd_request *request, uint32_t count)
 {
     bool extended = style == NBD_EXTENDED;
-    uint32_t type = extended ? NBD_REPLY_TYPE_BLOCK_STATUS_EXT : NBD_REPLY_TYPE_BLOCK_STATUS;
-    uint32_t length = (extended ? 8 : 4) + count * (uint32_t)nbd_descriptor_size(style);
-    at = put_chunk(at, style, request, chunk(type, true), length);
-    at = wire_put32(at, NBD_CONTEXT_ALLOCATION);
-    return extended ? wire_put32(at, count) : at;
+    size_t more = extended ? 8 : 4;
+    const struct chunk_header header = {
+        .type = extended ? NBD_REPLY_TYPE_BLOCK_STATUS_EXT : NBD_REPLY_TYPE_BLOCK_STATUS,
+        .done = true,
+        .length = (uint32_t)(more + count * nbd_descriptor_size(style))};
+    uint8_t *at = put_chunk(writer, style, request, header, more);
+    if (!at)
+        return;
+    at = wire_set32(at, NBD_CONTEXT_ALLOCATION);
+    if (extended)
+        wire_set32(at, count);
 }
 
-uint8_t *nbd_put_descriptor(uint8_t *at, enum nbd_style style, uint64_t length, bool hole)
+void nbd_put_descriptor(struct wire_writer *writer, enum nbd_style style, uint64_t length,
+                        bool hole)
 {
-    uint32_t status = hole ? NBD_STATE_HOLE | NBD_STATE_ZERO : 0;
+    uint32_t state = hole ? NBD_STATE_HOLE | NBD_STATE_ZERO : 0;
+    uint8_t *at = wire_claim(writer, nbd_descriptor_size(style));
+    if (!at)
+        return;
     if (style != NBD_EXTENDED) {
-        at = wire_put32(at, (uint32_t)length);
-        return wire_put32(at, status);
+        at = wire_set32(at, (uint32_t)length);
+        wire_set32(at, state);
+        return;
     }
-    at = wire_put64(at, length);
-    return wire_put64(at, status);
+    at = wire_set64(at, length);
+    wire_set64(at, state);
 }

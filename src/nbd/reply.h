@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* reply - what answers a request looks like on the wire
+/* reply - what the answers to requests look like on the wire
  *
- * Functions put bytes at `at`, of which there must be NBD_REPLY_SIZE_MAX, and return where the
- * next byte goes.  NBD specification, "Simple reply message", "Structured reply chunk message",
- * "Extended reply chunk message", "Structured reply types", "Error values".
+ * Each function puts one header or descriptor into a writer (wire.h): all of it, or, if there is no
+ * room, nothing, and then the writer has failed.  None takes more than NBD_REPLY_SIZE_MAX bytes.  Data
+ * follow a header, and are put by the caller.
+ *
+ * NBD specification, "Simple reply message", "Structured reply chunk message", "Extended reply
+ * chunk message", "Structured reply types", "Error values".
  */
 
 #ifndef NBDRAM_NBD_REPLY_H
@@ -12,40 +15,61 @@
 
 #include "nbd/command.h"
 #include "nbd/session.h"
+#include "nbd/wire.h"
 
-#define NBD_REPLY_SIZE_MAX 64u
+#define NBD_REPLY_SIZE_MAX 64u /* bytes */
 
-/* A whole reply with no data: success (error 0) or a negative errno.  Reads and block status are
- * answered in chunks as soon as those were agreed on, early errors too. */
-uint8_t *nbd_put_answer(uint8_t *at, enum nbd_style style, const struct nbd_request *request,
-                        int error);
+/* A whole reply without data: success (error 0), or a failure (-errno).  Reads and block status
+ * are answered in chunks as soon as those have been negotiated, also when they are refused. */
+void nbd_put_answer(struct wire_writer *writer, enum nbd_style style,
+                    const struct nbd_request *request, int error);
 
-/* A read's reply, of the simple style: the data follow. */
-uint8_t *nbd_put_read(uint8_t *at, const struct nbd_request *request);
+/* The header of a read's reply in the simple style: request->length bytes of data follow. */
+void nbd_put_read(struct wire_writer *writer, const struct nbd_request *request);
 
-/* One chunk of a read's reply: `count` bytes of data follow it, or it tells of a hole and nothing
- * does.  done: it is the last. */
+/* One chunk of a read's reply: a range of data, or a hole. */
 struct nbd_chunk {
     uint64_t offset;
-    uint32_t count;
-    bool done;
+    uint32_t count; /* bytes */
+    bool done;      /* it is the last chunk */
 };
-uint8_t *nbd_put_data(uint8_t *at, enum nbd_style style, const struct nbd_request *request,
-                      const struct nbd_chunk *chunk);
-uint8_t *nbd_put_hole(uint8_t *at, enum nbd_style style, const struct nbd_request *request,
-                      const struct nbd_chunk *chunk);
 
-/* The only chunk of a block status' reply, which `count` descriptors follow, each of
- * nbd_descriptor_size bytes. */
-uint8_t *nbd_put_status(uint8_t *at, enum nbd_style style, const struct nbd_request *request,
-                        uint32_t count);
+/* The header of a chunk of data, nbd_data_header_size bytes: chunk->count bytes follow. */
+void nbd_put_data(struct wire_writer *writer, enum nbd_style style,
+                  const struct nbd_request *request, const struct nbd_chunk *chunk);
+
+/* A whole chunk that says that its range is a hole. */
+void nbd_put_hole(struct wire_writer *writer, enum nbd_style style,
+                  const struct nbd_request *request, const struct nbd_chunk *chunk);
+
+/* The header of the only chunk of a block status' reply, nbd_status_header_size bytes: count
+ * descriptors follow. */
+void nbd_put_status(struct wire_writer *writer, enum nbd_style style,
+                    const struct nbd_request *request, uint32_t count);
+
+/* The descriptor of one extent.  Its length has to fit into 32 bits unless style is
+ * NBD_EXTENDED. */
+void nbd_put_descriptor(struct wire_writer *writer, enum nbd_style style, uint64_t length,
+                        bool hole);
+
+/* Sizes in bytes, for a caller that claims a header (wire_claim), and puts it once it knows what
+ * has followed. */
+static inline size_t nbd_data_header_size(enum nbd_style style)
+{
+    return (style == NBD_EXTENDED ? 32 : 20) + 8;
+}
+
+static inline size_t nbd_status_header_size(enum nbd_style style)
+{
+    return style == NBD_EXTENDED ? 32 + 8 : 20 + 4;
+}
+
 static inline size_t nbd_descriptor_size(enum nbd_style style)
 {
     return style == NBD_EXTENDED ? 16 : 8;
 }
-uint8_t *nbd_put_descriptor(uint8_t *at, enum nbd_style style, uint64_t length, bool hole);
 
-/* A negative errno as the error number of the wire. */
+/* The number that stands on the wire for an error: 0 or -errno. */
 uint32_t nbd_error_of(int error);
 
 #endif

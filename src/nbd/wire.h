@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* wire - bytes as they travel: numbers in network order, strings that are bounded
+/* wire - bytes as they travel: numbers in network order, strings with a length
  *
- * Nothing is ever laid over a buffer.  What arrives is read through a reader that cannot be led
- * beyond its end: a get beyond it answers with zero and leaves the reader failed, so that a
- * sequence of gets needs one look at the end.  What is sent is put by functions that return where
- * the next byte goes; that there is room is the caller's to see to.
+ * No struct is ever laid over a buffer.  What arrives is taken by a reader, and what is sent is
+ * put by a writer, and neither can be led beyond the end of its buffer.  Their errors are sticky:
  *
- * Threads: none of this is shared.
+ *     a get beyond the end returns zeroes or NULL, and the reader has failed from then on
+ *     a put beyond the end puts nothing, and the writer has failed from then on: no later put
+ *     succeeds, so what it holds is a whole number of earlier puts
+ *
+ * So a sequence of gets or puts needs one look at `failed`, at its end.
+ *
+ * On the way of every request one check has to do for a whole header: claim its bytes with
+ * wire_claim, and fill them in with wire_set, wire_set16, ..., which check nothing.
+ *
+ * Threads: a reader or writer belongs to one thread.
  */
 
 #ifndef NBDRAM_NBD_WIRE_H
@@ -20,17 +27,18 @@
 #include <string.h>
 
 struct wire_reader {
-    const uint8_t *at;
-    size_t left;
+    const uint8_t *at; /* the next byte */
+    size_t left;       /* bytes */
     bool failed;
 };
 
+/* A reader of n bytes, which have to stay where they are while it is used. */
 static inline struct wire_reader wire_read(const void *bytes, size_t n)
 {
     return (struct wire_reader){.at = bytes, .left = n};
 }
 
-/* n bytes, where they lie; NULL if there are fewer. */
+/* Take n bytes.  Returns where they are, or NULL if fewer are left. */
 static inline const uint8_t *wire_get(struct wire_reader *reader, size_t n)
 {
     const uint8_t *at = reader->at;
@@ -70,29 +78,91 @@ static inline uint64_t wire_get64(struct wire_reader *reader)
     return be64toh(n);
 }
 
-static inline uint8_t *wire_put(uint8_t *at, const void *bytes, size_t n)
+/* Filling in bytes that have been claimed.  Each returns where the next byte goes. */
+
+static inline uint8_t *wire_set(uint8_t *at, const void *bytes, size_t n)
 {
     if (n)
         memcpy(at, bytes, n);
     return at + n;
 }
 
-static inline uint8_t *wire_put16(uint8_t *at, uint16_t n)
+static inline uint8_t *wire_set16(uint8_t *at, uint16_t n)
 {
     n = htobe16(n);
-    return wire_put(at, &n, sizeof n);
+    return wire_set(at, &n, sizeof n);
 }
 
-static inline uint8_t *wire_put32(uint8_t *at, uint32_t n)
+static inline uint8_t *wire_set32(uint8_t *at, uint32_t n)
 {
     n = htobe32(n);
-    return wire_put(at, &n, sizeof n);
+    return wire_set(at, &n, sizeof n);
 }
 
-static inline uint8_t *wire_put64(uint8_t *at, uint64_t n)
+static inline uint8_t *wire_set64(uint8_t *at, uint64_t n)
 {
     n = htobe64(n);
-    return wire_put(at, &n, sizeof n);
+    return wire_set(at, &n, sizeof n);
+}
+
+struct wire_writer {
+    uint8_t *at;  /* where the next byte goes */
+    uint8_t *end; /* after the last byte that there is room for; equals at once it has failed */
+    bool failed;
+};
+
+/* A writer that puts up to n bytes. */
+static inline struct wire_writer wire_write(void *bytes, size_t n)
+{
+    return (struct wire_writer){.at = bytes, .end = (uint8_t *)bytes + n};
+}
+
+/* The number of bytes that can still be put. */
+static inline size_t wire_room(const struct wire_writer *writer)
+{
+    return (size_t)(writer->end - writer->at);
+}
+
+/* Claim n bytes (at least one): the caller fills in all of them.  Returns where they are, or NULL
+ * if there is no room for them. */
+static inline uint8_t *wire_claim(struct wire_writer *writer, size_t n)
+{
+    uint8_t *at = writer->at;
+    if (wire_room(writer) < n) {
+        writer->failed = true;
+        writer->end = at;
+        return NULL;
+    }
+    writer->at += n;
+    return at;
+}
+
+static inline void wire_put(struct wire_writer *writer, const void *bytes, size_t n)
+{
+    uint8_t *at = n ? wire_claim(writer, n) : NULL;
+    if (at)
+        wire_set(at, bytes, n);
+}
+
+static inline void wire_put16(struct wire_writer *writer, uint16_t n)
+{
+    uint8_t *at = wire_claim(writer, sizeof n);
+    if (at)
+        wire_set16(at, n);
+}
+
+static inline void wire_put32(struct wire_writer *writer, uint32_t n)
+{
+    uint8_t *at = wire_claim(writer, sizeof n);
+    if (at)
+        wire_set32(at, n);
+}
+
+static inline void wire_put64(struct wire_writer *writer, uint64_t n)
+{
+    uint8_t *at = wire_claim(writer, sizeof n);
+    if (at)
+        wire_set64(at, n);
 }
 
 #endif

@@ -81,17 +81,17 @@ static void expect_infos(struct haggle *haggle, const struct option *option, uns
 {
     const struct nbd_export *export = haggle->export;
     const char *texts[] = {export->name, export->description};
-    uint8_t data[2 + NBD_STRING_MAX], *at = wire_put16(data, NBD_INFO_EXPORT);
-    at = wire_put16(wire_put64(at, export->size), flags_of(haggle));
+    uint8_t data[2 + NBD_STRING_MAX], *at = wire_set16(data, NBD_INFO_EXPORT);
+    at = wire_set16(wire_set64(at, export->size), flags_of(haggle));
     expect_exactly(haggle, option, NBD_REP_INFO, data, at);
     for (uint16_t info = NBD_INFO_NAME; info <= NBD_INFO_DESCRIPTION; info++) {
         const char *text = texts[info - NBD_INFO_NAME];
-        at = wire_put(wire_put16(data, info), text, strlen(text));
+        at = wire_set(wire_set16(data, info), text, strlen(text));
         if (asked & 1u << info)
             expect_exactly(haggle, option, NBD_REP_INFO, data, at);
     }
-    at = wire_put32(wire_put16(data, NBD_INFO_BLOCK_SIZE), 1);
-    at = wire_put32(wire_put32(at, export->preferred), export->payload_max);
+    at = wire_set32(wire_set16(data, NBD_INFO_BLOCK_SIZE), 1);
+    at = wire_set32(wire_set32(at, export->preferred), export->payload_max);
     if (asked & 1u << NBD_INFO_BLOCK_SIZE)
         expect_exactly(haggle, option, NBD_REP_INFO, data, at);
 }
@@ -156,8 +156,8 @@ static enum haggle_end export_name(struct haggle *haggle, const struct option *o
 static enum haggle_end list(struct haggle *haggle, const struct option *option)
 {
     const char *name = haggle->export->name, *description = haggle->export->description;
-    uint8_t data[4 + 2 * NBD_STRING_MAX], *at = wire_put32(data, (uint32_t)strlen(name));
-    at = wire_put(wire_put(at, name, strlen(name)), description, strlen(description));
+    uint8_t data[4 + 2 * NBD_STRING_MAX], *at = wire_set32(data, (uint32_t)strlen(name));
+    at = wire_set(wire_set(at, name, strlen(name)), description, strlen(description));
     expect_exactly(haggle, option, NBD_REP_SERVER, data, at);
     return acknowledge(haggle, option);
 }
@@ -189,10 +189,10 @@ static enum haggle_end contexts(struct haggle *haggle, struct option *option)
     if (haggle->session.style == NBD_SIMPLE || !get_string(&option->data, &name, &size) ||
         !get_queries(option, &found))
         return refuse(haggle, option, NBD_REP_ERR_INVALID);
-    uint8_t data[64], *at = wire_put32(data, set ? NBD_CONTEXT_ALLOCATION : 0);
+    uint8_t data[64], *at = wire_set32(data, set ? NBD_CONTEXT_ALLOCATION : 0);
     if (found)
         expect_exactly(haggle, option, NBD_REP_META_CONTEXT, data,
-                       wire_put(at, CONTEXT, strlen(CONTEXT)));
+                       wire_set(at, CONTEXT, strlen(CONTEXT)));
     if (set) {
         haggle->session.has_context = found;
         haggle->context_name = name;

@@ -53,7 +53,7 @@ static void put(const void *bytes, size_t n)
 static void put32(uint32_t n)
 {
     uint8_t bytes[4];
-    wire_put32(bytes, n);
+    wire_set32(bytes, n);
     put(bytes, sizeof bytes);
 }
 
@@ -73,7 +73,7 @@ static void put_cooked(uint32_t option, struct wire_reader data, bool with_conte
     size_t at;
     put_string(&data);
     if (option == NBD_OPT_INFO || option == NBD_OPT_GO) {
-        wire_put16(count, (uint16_t)(data.left / 2));
+        wire_set16(count, (uint16_t)(data.left / 2));
         put(count, sizeof count);
         put(data.at, data.left / 2 * 2);
         return;
@@ -86,7 +86,7 @@ static void put_cooked(uint32_t option, struct wire_reader data, bool with_conte
     for (; data.left; queries++)
         put_string(&data);
     if (at + 4 <= WIRE_MAX)
-        wire_put32(wire + at, queries);
+        wire_set32(wire + at, queries);
 }
 
 static void put_option(uint8_t what, uint32_t option, struct wire_reader data)
@@ -95,7 +95,7 @@ static void put_option(uint8_t what, uint32_t option, struct wire_reader data)
     size_t header = used;
     uint8_t lie = data.left && what & SHAPE_LIE ? *data.at : 0;
     uint8_t magic[8];
-    wire_put64(magic,
+    wire_set64(magic,
                option == SEND_WRONG_MAGIC ? NBD_OPTION_MAGIC ^ data.left : NBD_OPTION_MAGIC);
     put(magic, sizeof magic);
     put32(option == SEND_BIG_NUMBER ? UINT32_MAX - lie : option);
@@ -111,7 +111,7 @@ static void put_option(uint8_t what, uint32_t option, struct wire_reader data)
     if (what & SHAPE_LIE)
         length = lie > 250 ? length << (lie - 246) : length + lie - 125;
     if (header + NBD_OPTION_HEADER <= WIRE_MAX)
-        wire_put32(wire + header + 12, length);
+        wire_set32(wire + header + 12, length);
 }
 
 static void put_all(const uint8_t *head, struct wire_reader in)

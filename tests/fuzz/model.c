@@ -115,7 +115,7 @@ static bool read_header(struct model *model, uint8_t *at, struct call *call)
         return false;
     while (is_cookie_used(model, call->cookie))
         call->cookie = call->cookie * 5 + 1;
-    wire_put64(at + 8, call->cookie);
+    wire_set64(at + 8, call->cookie);
     if (call->type == NBD_CMD_WRITE || (extended && call->flags & NBD_CMD_FLAG_PAYLOAD_LEN))
         call->payload_size = call->type == NBD_CMD_DISC ? 0 : call->length;
     return call->payload_size <= model->payload_max;

@@ -31,6 +31,7 @@ static void attach(struct peer *peer)
     if (!scratch)
         scratch = calloc(1, sizeof *scratch);
     DEMAND(scratch, "no memory");
+    scratch_clear_out(scratch);
     peer->worker = (struct worker){.scratch = scratch};
     connection_attach(peer->connection, &peer->worker);
 }

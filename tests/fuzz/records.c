@@ -130,12 +130,12 @@ static void put_request(struct records *records, const struct record *record, ui
     bool extended = records->style == NBD_EXTENDED;
     uint8_t *at = records->wire + records->used;
     uint32_t magic = extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC;
-    at = wire_put32(at, record->wrong == 1 ? magic ^ record->filling : magic);
-    at = wire_put16(at, record->flags);
-    at = wire_put16(at, type);
-    at = wire_put64(at, records->used); /* the cookie */
-    at = wire_put64(at, record->offset);
-    at = extended ? wire_put64(at, record->length) : wire_put32(at, (uint32_t)record->length);
+    at = wire_set32(at, record->wrong == 1 ? magic ^ record->filling : magic);
+    at = wire_set16(at, record->flags);
+    at = wire_set16(at, type);
+    at = wire_set64(at, records->used); /* the cookie */
+    at = wire_set64(at, record->offset);
+    at = extended ? wire_set64(at, record->length) : wire_set32(at, (uint32_t)record->length);
     records->used = (size_t)(at - records->wire);
 }
 
@@ -152,10 +152,10 @@ static void put_payload(struct records *records, const struct record *record)
 
 static void put_status_of(struct records *records, struct record *record)
 {
-    uint8_t payload[16], *at = wire_put64(payload, record->length);
+    uint8_t payload[16], *at = wire_set64(payload, record->length);
     uint64_t sizes[] = {12, 12, 8, 16, 4, 0};
-    at = wire_put32(at, record->wrong == 4 ? record->filling : NBD_CONTEXT_ALLOCATION);
-    wire_put32(at, NBD_CONTEXT_ALLOCATION);
+    at = wire_set32(at, record->wrong == 4 ? record->filling : NBD_CONTEXT_ALLOCATION);
+    wire_set32(at, NBD_CONTEXT_ALLOCATION);
     record->length = sizes[record->wrong % (sizeof sizes / sizeof sizes[0])];
     record->flags |= NBD_CMD_FLAG_PAYLOAD_LEN;
     put_request(records, record, NBD_CMD_BLOCK_STATUS);

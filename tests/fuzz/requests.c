@@ -27,7 +27,15 @@ static struct nbd_export export;
 static struct nbd_session session;
 static struct disk *disk;
 
-static uint8_t out[OUT_MAX], *out_end;
+static uint8_t out[OUT_MAX];
+static struct wire_writer writer;
+
+static int put_data(uint64_t offset, uint64_t count)
+{
+    uint8_t *at = wire_claim(&writer, (size_t)count);
+    DEMAND(at, "more replies than fit");
+    return disk_read(disk, offset, (size_t)count, at);
+}
 
 /* Reads: in chunks, as the disk tells its extents. */
 
@@ -43,12 +51,11 @@ static int put_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
     bool done = offset + count == request->offset + request->length;
     struct nbd_chunk chunk = {.offset = offset, .count = (uint32_t)count, .done = done};
     if (hole) {
-        out_end = nbd_put_hole(out_end, session.style, request, &chunk);
+        nbd_put_hole(&writer, session.style, request, &chunk);
         return 0;
     }
-    out_end = nbd_put_data(out_end, session.style, request, &chunk);
-    reading->error = disk_read(disk, offset, (size_t)count, out_end);
-    out_end += count;
+    nbd_put_data(&writer, session.style, request, &chunk);
+    reading->error = put_data(offset, count);
     return reading->error;
 }
 
@@ -58,15 +65,15 @@ static void answer_read(const struct nbd_request *request)
     struct reading reading = {.request = request};
     int r = 0;
     if (request->length == 0) {
-        out_end = nbd_put_answer(out_end, session.style, request, 0);
+        nbd_put_answer(&writer, session.style, request, 0);
     } else if (session.style != NBD_SIMPLE && !(request->flags & NBD_CMD_FLAG_DF)) {
         r = disk_extents(disk, request->offset, request->length, put_extent, &reading);
     } else {
-        out_end = session.style == NBD_SIMPLE
-                      ? nbd_put_read(out_end, request)
-                      : nbd_put_data(out_end, session.style, request, &whole);
-        r = disk_read(disk, request->offset, (size_t)request->length, out_end);
-        out_end += request->length;
+        if (session.style == NBD_SIMPLE)
+            nbd_put_read(&writer, request);
+        else
+            nbd_put_data(&writer, session.style, request, &whole);
+        r = put_data(request->offset, request->length);
     }
     DEMAND(r == 0, "read: %d", r);
 }
@@ -96,10 +103,10 @@ static int answer_status(const struct nbd_request *request)
     int r = disk_extents(disk, request->offset, request->length, tell_extent, &telling);
     if (r < 0 || telling.count == 0)
         return r < 0 ? r : -EINVAL;
-    out_end = nbd_put_status(out_end, session.style, request, telling.count);
+    nbd_put_status(&writer, session.style, request, telling.count);
     for (uint32_t i = 0; i < telling.count; i++)
-        out_end = nbd_put_descriptor(out_end, session.style, telling.extents[i].count,
-                                     telling.extents[i].hole);
+        nbd_put_descriptor(&writer, session.style, telling.extents[i].count,
+                           telling.extents[i].hole);
     return 1;
 }
 
@@ -151,7 +158,7 @@ static size_t take_request(const uint8_t *at, size_t left)
     if (r == 0)
         r = carry_out(&request, at + header);
     if (r <= 0)
-        out_end = nbd_put_answer(out_end, session.style, &request, r);
+        nbd_put_answer(&writer, session.style, &request, r);
     return size;
 }
 
@@ -165,7 +172,7 @@ static void set_up(const uint8_t *data, size_t size)
     export = (struct nbd_export){
         .size = model.size, .read_only = model.read_only, .payload_max = RECORDS_PAYLOAD_MAX};
     session = (struct nbd_session){.style = model.style, .has_context = model.has_context};
-    out_end = out;
+    writer = wire_write(out, sizeof out);
 }
 
 static void settle_at(size_t at, unsigned *next)
@@ -185,7 +192,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t at = 0, n = 1; n; at += n) {
         settle_at(at, &pause);
         n = take_request(records.wire + at, records.used - at);
-        DEMAND(model_take(&model, out, (size_t)(out_end - out)), "half a reply");
+        DEMAND(!writer.failed, "more replies than fit");
+        DEMAND(model_take(&model, out, (size_t)(writer.at - out)), "half a reply");
         model_judge(&model, at + n, ENDING_QUIET);
     }
     model_end(&model);

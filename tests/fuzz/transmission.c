@@ -23,16 +23,16 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned 
 
 static uint8_t *put_option(uint8_t *at, uint32_t option, const void *data, uint32_t size)
 {
-    at = wire_put64(at, NBD_OPTION_MAGIC);
-    at = wire_put32(at, option);
-    return wire_put(wire_put32(at, size), data, size);
+    at = wire_set64(at, NBD_OPTION_MAGIC);
+    at = wire_set32(at, option);
+    return wire_set(wire_set32(at, size), data, size);
 }
 
 /* As bytes of the wire; where those begin that are encrypted, if any are, in *tls_at. */
 static void put_handshake(struct records *records, bool tls, bool context, size_t *tls_at)
 {
     static const uint8_t go[6], set[] = "\0\0\0\0\0\0\0\1\0\0\0\17base:allocation";
-    uint8_t *at = wire_put32(records->wire, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
+    uint8_t *at = wire_set32(records->wire, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
     if (tls)
         at = put_option(at, NBD_OPT_STARTTLS, NULL, 0);
     *tls_at = tls ? (size_t)(at - records->wire) : PEER_NEVER;

@@ -287,7 +287,8 @@ static void begin(unsigned setup)
                                  .structured = !(setup & NO_STRUCTURED),
                                  .tls_offered = setup & (TLS_OFFERED | TLS_REQUIRED),
                                  .tls_required = setup & TLS_REQUIRED};
-    nbd_handshake_begin(&handshake, &disk, &policy, &session, out);
+    struct wire_writer writer = wire_write(out, sizeof out);
+    nbd_handshake_begin(&handshake, &disk, &policy, &session, &writer);
     session.secure = setup & SECURE;
     session.shutting_down = setup & STOPPING;
     session.style = setup & EXTENDED     ? NBD_EXTENDED
@@ -300,14 +301,17 @@ static void begin(unsigned setup)
 static enum nbd_progress step(const uint8_t *in, size_t n, size_t *used)
 {
     uint8_t *from = malloc(n ? n : 1), *to = malloc(NBD_HANDSHAKE_OUT + 1);
-    size_t put;
     assert_non_null(from);
     assert_non_null(to);
     memcpy(from, in, n);
     to[NBD_HANDSHAKE_OUT] = 0x5a;
-    enum nbd_progress progress = nbd_handshake_step(&handshake, from, n, used, to, &put);
-    assert_true(*used <= n);
-    assert_true(put <= NBD_HANDSHAKE_OUT && to[NBD_HANDSHAKE_OUT] == 0x5a);
+    struct wire_reader reader = wire_read(from, n);
+    struct wire_writer writer = wire_write(to, NBD_HANDSHAKE_OUT);
+    enum nbd_progress progress = nbd_handshake_step(&handshake, &reader, &writer);
+    size_t put = (size_t)(writer.at - to);
+    *used = n - reader.left;
+    assert_true(*used <= n && !reader.failed);
+    assert_true(put <= NBD_HANDSHAKE_OUT && to[NBD_HANDSHAKE_OUT] == 0x5a && !writer.failed);
     if (progress == NBD_MORE)
         assert_true(*used == 0 && put == 0 && n < NBD_HANDSHAKE_IN);
     assert_true(out_size + put <= OUT_MAX);
@@ -366,7 +370,9 @@ static void greeting(void **state)
     for (uint16_t flags = 0; flags < 4; flags++) {
         char text[60];
         policy.handshake_flags = flags;
-        nbd_handshake_begin(&handshake, &disk, &policy, &session, out);
+        struct wire_writer writer = wire_write(out, NBD_GREETING_SIZE);
+        nbd_handshake_begin(&handshake, &disk, &policy, &session, &writer);
+        assert_true(!writer.failed && writer.at == out + NBD_GREETING_SIZE);
         snprintf(text, sizeof text, "'NBDMAGIC' 'IHAVEOPT' %04x", flags);
         hex_expect("greeting", out, NBD_GREETING_SIZE, text);
         assert_int_equal(session.style, NBD_SIMPLE);
@@ -524,6 +530,41 @@ static void longest_data(void **state)
     hex_expect("64 KiB", out, out_size, ERROR("0000000c", UNSUP));
 }
 
+/* With less room than the answer takes the handshake is over, and nothing is put beyond it. */
+static void too_little_room(void **state)
+{
+    (void)state;
+    static const char *const options[] = {
+        OPT EXPORT_NAME "00000000",
+        OPT ABORT "00000000",
+        OPT LIST "00000000",
+        OPT GO "0000000c 00000000 0003 0001 0002 0003",
+        OPT LIST_META_CONTEXT "00000008 ~8",
+        OPT "0000000c 00000000",
+        OPT "0000000c 00010001",
+    };
+    for (size_t i = 0; i < COUNT(options); i++) {
+        uint8_t in[64];
+        size_t used, needed, n = hex_put(in, options[i]);
+        begin(STRUCTURED);
+        handshake.has_flags = true;
+        step(in, n, &used);
+        needed = out_size;
+        for (size_t room = 0; room < needed; room++) {
+            uint8_t *to = malloc(room + 1);
+            assert_non_null(to);
+            to[room] = 0x5a;
+            struct wire_reader reader = wire_read(in, n);
+            struct wire_writer writer = wire_write(to, room);
+            begin(STRUCTURED);
+            handshake.has_flags = true;
+            assert_int_equal(nbd_handshake_step(&handshake, &reader, &writer), NBD_CLOSE);
+            assert_true(writer.failed && writer.at <= to + room && to[room] == 0x5a);
+            free(to);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -538,6 +579,7 @@ int main(void)
         cmocka_unit_test(requests_are_left),
         cmocka_unit_test(longest_strings),
         cmocka_unit_test(longest_data),
+        cmocka_unit_test(too_little_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

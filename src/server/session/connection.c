@@ -17,6 +17,7 @@
 int connection_create(const struct service *service, int in, int out, struct connection **made)
 {
     uint8_t greeting[NBD_GREETING_SIZE];
+    struct wire_writer writer = wire_write(greeting, sizeof greeting);
     struct connection *connection = calloc(1, sizeof *connection);
     if (!connection)
         return -ENOMEM;
@@ -25,7 +26,7 @@ int connection_create(const struct service *service, int in, int out, struct con
     int r = connection->handshake ? 0 : -ENOMEM;
     if (r == 0) {
         nbd_handshake_begin(connection->handshake, &service->export, &service->policy,
-                            &connection->session, greeting);
+                            &connection->session, &writer);
         r = buffer_store(&connection->unsent, greeting, sizeof greeting);
     }
     if (r == 0)

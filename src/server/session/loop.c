@@ -284,7 +284,9 @@ int loop_start(struct loop *loop, const struct service *service, struct open_con
         r = -errno;
     else if (!loop->worker.scratch)
         r = -ENOMEM;
-    else
+    if (r == 0)
+        scratch_clear_out(loop->worker.scratch);
+    if (r == 0)
         r = os_thread_start(&loop->thread, loop_main, loop);
     if (r < 0)
         free_loop(loop);

@@ -23,15 +23,13 @@ static void enter_transmission(struct connection *connection)
 
 int negotiation_take(struct connection *connection, struct input *input)
 {
-    uint8_t out[NBD_HANDSHAKE_OUT];
+    struct wire_writer *replies = &connection->worker->scratch->replies;
     enum nbd_progress progress = NBD_AGAIN;
     int r = 0;
     while (progress == NBD_AGAIN && r == 0) {
-        size_t used, put;
-        progress =
-            nbd_handshake_step(connection->handshake, input->at, input->left, &used, out, &put);
-        input_consume(input, used);
-        replies_add_bytes(connection, out, put);
+        struct wire_reader reader = wire_read(input->at, input->left);
+        progress = nbd_handshake_step(connection->handshake, &reader, replies);
+        input_consume(input, input->left - reader.left);
         if (replies_are_full(connection))
             r = replies_flush(connection);
     }

@@ -16,7 +16,7 @@ static const uint8_t zeroes[64 << 10];
 static bool is_full(const struct plan *plan)
 {
     return plan->count + 2 > SCRATCH_VECTORS || plan->bytes >= SCRATCH_LENT ||
-           SCRATCH_OUT - plan->scratch->out_used < NBD_REPLY_SIZE_MAX;
+           wire_room(&plan->scratch->replies) < NBD_REPLY_SIZE_MAX;
 }
 
 static void plan_bytes(struct plan *plan, const void *bytes, size_t size)
@@ -30,11 +30,10 @@ static void plan_bytes(struct plan *plan, const void *bytes, size_t size)
     plan->bytes += size;
 }
 
-static void plan_header(struct plan *plan, uint8_t *end)
+/* A header has just been put, from start up to the end of the replies. */
+static void plan_header(struct plan *plan, const uint8_t *start)
 {
-    uint8_t *start = out_end(plan->scratch);
-    plan_bytes(plan, start, (size_t)(end - start));
-    out_ends_at(plan->scratch, end);
+    plan_bytes(plan, start, (size_t)(plan->scratch->replies.at - start));
     plan->tail = 0;
 }
 
@@ -57,19 +56,18 @@ static void plan_zeroes(struct plan *plan, struct read_job *job, size_t size)
 
 static bool has_room_for(const struct plan *plan, size_t size)
 {
-    return SCRATCH_OUT - plan->scratch->out_used >= size + 2 * (size_t)NBD_REPLY_SIZE_MAX;
+    return wire_room(&plan->scratch->replies) >= size + 2 * (size_t)NBD_REPLY_SIZE_MAX;
 }
 
 /* Compressed: into scratch->out, if there is room. */
 static int plan_packed(struct plan *plan, struct read_job *job, size_t size)
 {
-    uint8_t *bytes = out_end(plan->scratch);
     if (!has_room_for(plan, size))
         return 0;
+    uint8_t *bytes = wire_claim(&plan->scratch->replies, size);
     int r = disk_read(plan->connection->service->disk, job->offset, size, bytes);
     if (r < 0)
         return r;
-    plan->scratch->out_used += size;
     plan_data(plan, job, bytes, size);
     return 0;
 }
@@ -123,9 +121,12 @@ static int plan_chunk_of_data(struct plan *plan, struct read_job *job, struct di
 {
     enum nbd_style style = plan->connection->session.style;
     struct nbd_chunk chunk = {.offset = job->offset};
-    uint8_t *header = out_end(plan->scratch);
+    size_t size = nbd_data_header_size(style);
+    uint8_t *start = wire_claim(&plan->scratch->replies, size);
     uint64_t left;
-    plan_header(plan, nbd_put_data(header, style, &job->request, &chunk));
+    if (!start)
+        return -ENOBUFS;
+    plan_header(plan, start);
     do {
         left = job->left;
         int r = plan_piece(plan, job, piece);
@@ -136,7 +137,8 @@ static int plan_chunk_of_data(struct plan *plan, struct read_job *job, struct di
     } while (job->left && job->left < left && !is_full(plan) && piece->kind != DISK_PIECE_HOLE);
     chunk.count = (uint32_t)(job->offset - chunk.offset);
     chunk.done = job->left == 0;
-    nbd_put_data(header, style, &job->request, &chunk);
+    struct wire_writer header = wire_write(start, size);
+    nbd_put_data(&header, style, &job->request, &chunk);
     return 0;
 }
 
@@ -144,8 +146,10 @@ static void plan_chunk_of_hole(struct plan *plan, struct read_job *job, size_t c
 {
     struct nbd_chunk chunk = {
         .offset = job->offset, .count = (uint32_t)count, .done = count == job->left};
-    uint8_t *at = out_end(plan->scratch);
-    plan_header(plan, nbd_put_hole(at, plan->connection->session.style, &job->request, &chunk));
+    struct wire_writer *replies = &plan->scratch->replies;
+    uint8_t *start = replies->at;
+    nbd_put_hole(replies, plan->connection->session.style, &job->request, &chunk);
+    plan_header(plan, start);
     job->offset += count;
     job->left -= count;
 }
@@ -155,9 +159,13 @@ static void plan_whole(struct plan *plan, struct read_job *job)
 {
     enum nbd_style style = plan->connection->session.style;
     struct nbd_chunk chunk = {.offset = job->offset, .count = (uint32_t)job->left, .done = true};
-    uint8_t *at = out_end(plan->scratch);
-    plan_header(plan, style == NBD_SIMPLE ? nbd_put_read(at, &job->request)
-                                          : nbd_put_data(at, style, &job->request, &chunk));
+    struct wire_writer *replies = &plan->scratch->replies;
+    uint8_t *start = replies->at;
+    if (style == NBD_SIMPLE)
+        nbd_put_read(replies, &job->request);
+    else
+        nbd_put_data(replies, style, &job->request, &chunk);
+    plan_header(plan, start);
     job->promised = job->left;
 }
 
@@ -216,8 +224,9 @@ struct plan plan_begin(struct connection *connection)
 {
     struct scratch *scratch = connection->worker->scratch;
     struct plan plan = {.connection = connection, .scratch = scratch};
-    if (scratch->out_used)
-        plan_bytes(&plan, scratch->out, scratch->out_used);
+    size_t gathered = (size_t)(scratch->replies.at - scratch->out);
+    if (gathered)
+        plan_bytes(&plan, scratch->out, gathered);
     return plan;
 }
 

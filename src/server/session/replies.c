@@ -24,24 +24,16 @@ static struct scratch *scratch_of(const struct connection *connection)
 bool replies_are_full(const struct connection *connection)
 {
     const struct scratch *scratch = scratch_of(connection);
-    return scratch->read_count == SCRATCH_READS || SCRATCH_OUT - scratch->out_used < ROOM;
+    return scratch->read_count == SCRATCH_READS || wire_room(&scratch->replies) < ROOM;
 }
 
 void replies_add_answer(struct connection *connection, const struct nbd_request *request,
                         int error)
 {
     struct scratch *scratch = scratch_of(connection);
-    out_ends_at(scratch,
-                nbd_put_answer(out_end(scratch), connection->session.style, request, error));
+    nbd_put_answer(&scratch->replies, connection->session.style, request, error);
     if (error)
         counter_add(&connection->worker->counters.failed, 1);
-}
-
-void replies_add_bytes(struct connection *connection, const void *bytes, size_t size)
-{
-    struct scratch *scratch = scratch_of(connection);
-    memcpy(out_end(scratch), bytes, size);
-    scratch->out_used += size;
 }
 
 struct nbd_request *replies_next(struct connection *connection)
@@ -68,8 +60,8 @@ void replies_add_read(struct connection *connection)
 
 struct status {
     enum nbd_style style;
-    uint8_t *at;
-    uint32_t count, max;
+    struct wire_writer *writer;
+    uint32_t count, max; /* descriptors */
 };
 
 /* Lengths are 32 bits without extended headers; so was the request's. */
@@ -77,7 +69,7 @@ static int add_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
 {
     struct status *status = opaque;
     (void)offset;
-    status->at = nbd_put_descriptor(status->at, status->style, count, hole);
+    nbd_put_descriptor(status->writer, status->style, count, hole);
     return ++status->count == status->max;
 }
 
@@ -85,20 +77,22 @@ void replies_add_status(struct connection *connection, const struct nbd_request 
 {
     struct scratch *scratch = scratch_of(connection);
     enum nbd_style style = connection->session.style;
-    uint8_t *header = out_end(scratch);
-    size_t header_size = (size_t)(nbd_put_status(header, style, request, 0) - header);
-    struct status status = {.style = style, .at = header + header_size};
+    struct wire_writer *writer = &scratch->replies, before = *writer;
+    size_t header_size = nbd_status_header_size(style);
+    uint8_t *start = wire_claim(writer, header_size);
+    struct status status = {.style = style, .writer = writer};
     status.max = request->flags & NBD_CMD_FLAG_REQ_ONE
                      ? 1
                      : (uint32_t)(STATUS_BYTES / nbd_descriptor_size(style));
     int r = disk_extents(connection->service->disk, request->offset, request->length, add_extent,
                          &status);
-    if (r < 0 || status.count == 0) {
+    if (!start || r < 0 || status.count == 0) {
+        *writer = before;
         replies_add_answer(connection, request, r < 0 ? r : -EINVAL);
         return;
     }
-    nbd_put_status(header, style, request, status.count);
-    out_ends_at(scratch, status.at);
+    struct wire_writer header = wire_write(start, header_size);
+    nbd_put_status(&header, style, request, status.count);
 }
 
 /* Sending. */
@@ -112,6 +106,8 @@ static ssize_t send_some(struct connection *connection, unsigned *next)
     disk_lend_begin(disk);
     struct plan plan = plan_begin(connection);
     int r = plan_reads(&plan, *next);
+    if (scratch->replies.failed)
+        r = -ENOBUFS; /* a reply is missing: the client would wait for it for ever */
     assert(r < 0 || plan.bytes > 0); /* there is always room for something */
     if (r == 0) {
         sent = transport_send(&connection->transport, scratch->vectors, (int)plan.count);
@@ -122,7 +118,7 @@ static ssize_t send_some(struct connection *connection, unsigned *next)
     if (blocked)
         r = plan_keep(&plan, (size_t)sent);
     disk_lend_end(disk);
-    scratch->out_used = 0;
+    scratch_clear_out(scratch);
     while (*next < scratch->read_count && scratch->reads[*next].left == 0)
         ++*next;
     return r < 0 ? r : blocked ? -EAGAIN : sent;
@@ -150,7 +146,8 @@ int replies_flush(struct connection *connection)
     unsigned next = 0;
     size_t turn = 0;
     ssize_t n = 0;
-    while (n >= 0 && turn < TURN_SENT && (scratch->out_used || next < scratch->read_count)) {
+    while (n >= 0 && turn < TURN_SENT &&
+           (scratch->replies.at > scratch->out || next < scratch->read_count)) {
         n = send_some(connection, &next);
         turn += n > 0 ? (size_t)n : 0;
     }

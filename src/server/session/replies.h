@@ -26,8 +26,6 @@ struct nbd_request *replies_next(struct connection *connection);
 void replies_add_read(struct connection *connection);
 /* Carries out a block status.  Errors become its answer. */
 void replies_add_status(struct connection *connection, const struct nbd_request *request);
-/* Bytes of the handshake, at most NBD_HANDSHAKE_OUT. */
-void replies_add_bytes(struct connection *connection, const void *bytes, size_t size);
 
 /* Send: 0 when all is gone, -EAGAIN when something waits for the client (or for others to have
  * their turn), another -errno when the connection is to be closed. */

@@ -22,6 +22,7 @@
 
 #include "nbd/command.h"
 #include "nbd/handshake.h"
+#include "nbd/wire.h"
 #include "server/session/turn.h"
 
 #define SCRATCH_IN (160u << 10)   /* bytes received in one piece */
@@ -43,25 +44,21 @@ struct scratch {
     struct iovec vectors[SCRATCH_VECTORS];
     struct read_job reads[SCRATCH_READS];
     unsigned read_count;
-    size_t out_used;
+    struct wire_writer replies; /* into `out` */
     uint8_t out[SCRATCH_OUT];
     uint8_t in[SCRATCH_IN];
 };
 
-static inline uint8_t *out_end(struct scratch *scratch)
+/* Forget the replies in `out`.  A fresh scratch, all zeroes, needs this too. */
+static inline void scratch_clear_out(struct scratch *scratch)
 {
-    return scratch->out + scratch->out_used;
+    scratch->replies = wire_write(scratch->out, SCRATCH_OUT);
 }
 
-static inline void out_ends_at(struct scratch *scratch, const uint8_t *end)
-{
-    scratch->out_used = (size_t)(end - scratch->out);
-}
-
-/* No reply waits in it. */
+/* Whether no reply waits in it. */
 static inline bool scratch_is_empty(const struct scratch *scratch)
 {
-    return scratch->out_used == 0 && scratch->read_count == 0;
+    return scratch->replies.at == scratch->out && scratch->read_count == 0;
 }
 
 /* What the loop's thread has done.  Relaxed: numbers for people, which guard nothing. */
