@@ -252,15 +252,15 @@ static void do_settle(struct scene *scene)
 static void do_extents(struct scene *scene, unsigned r)
 {
     struct region *region = &scene->regions[r];
-    struct told told;
+    struct extent_list extents;
     scene->step++;
-    tell_extents(scene->disk, region->offset, region->size, &told);
-    if (told.wrong != NULL)
-        complain(scene, told.wrong, 0);
-    for (size_t i = 0; i < told.n && i < TOLD_MAX; i++)
-        if (told.first[i].hole &&
-            !only_zeroes(region->bytes + (told.first[i].offset - region->offset),
-                         (size_t)told.first[i].count))
+    list_extents(scene->disk, region->offset, region->size, &extents);
+    if (extents.wrong != NULL)
+        complain(scene, extents.wrong, 0);
+    for (size_t i = 0; i < extents.count && i < EXTENTS_LISTED_MAX; i++)
+        if (extents.first[i].hole &&
+            !only_zeroes(region->bytes + (extents.first[i].offset - region->offset),
+                         (size_t)extents.first[i].count))
             complain(scene, "data is told as a hole", 0);
 }
 

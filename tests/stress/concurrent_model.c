@@ -262,12 +262,12 @@ static bool check_extents(struct worker *w, uint64_t page, unsigned group)
 {
     struct cell *cell = cell_at(w, page, group);
     uint32_t width = cell_width(page);
-    struct told told;
-    tell_extents(w->run->disk, cell_offset(w, page, group), width, &told);
+    struct extent_list extents;
+    list_extents(w->run->disk, cell_offset(w, page, group), width, &extents);
     uint64_t after = begun(w->run, page);
-    if (told.wrong != NULL)
-        give_up(w, "extents: %s", told.wrong);
-    else if (told.holes > 0 && after == cell->since && !only_zeroes(cell->bytes, width))
+    if (extents.wrong != NULL)
+        give_up(w, "extents: %s", extents.wrong);
+    else if (extents.holes > 0 && after == cell->since && !only_zeroes(cell->bytes, width))
         give_up(w, "page %" PRIu64 " holds data and is told as a hole", page);
     else
         return true;

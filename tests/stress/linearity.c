@@ -186,7 +186,7 @@ static void run_shape(void **state)
         pause_free(&workers[i].pause);
     history_free(&run.history);
     disk_destroy(run.disk);
-    verdict_tell(&verdict, shape->name);
+    verdict_report(&verdict, shape->name);
 }
 
 static struct shape shapes[] = {

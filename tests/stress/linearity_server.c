@@ -337,7 +337,7 @@ static void run_shape(void **state)
     server_stop(&run.server);
     history_free(&run.history);
     disk_destroy(run.disk);
-    verdict_tell(&verdict, shape->name);
+    verdict_report(&verdict, shape->name);
 }
 
 static struct shape shapes[] = {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Included before all else where coverage is measured: what a process has run is written when it
- * ends by exit(), and these are the other ways in which ours end. */
+/* Included before anything else when coverage is measured.  A process writes what it has run when
+ * it ends by exit(); these are the other ways in which our processes end. */
 
 #ifndef NBDRAM_TESTS_SUPPORT_COVERAGE_H
 #define NBDRAM_TESTS_SUPPORT_COVERAGE_H

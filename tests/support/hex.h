@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* hex - bytes of the wire, written down as the specification does
+/* hex - bytes of the wire, written as in the specification
  *
- *     "3e88 9045"  hexadecimal digits, blanks where they help
+ *     "3e88 9045"  hexadecimal digits, with blanks anywhere
  *     "'text'"     characters
- *     "~124"       zero bytes, so many; a blank ends the number
- *     "#124"       as many letters
- *     "?"          only for what is compared: an error's length and message, whatever they say
+ *     "~124"       this number of zero bytes; a blank ends the number
+ *     "#124"       this number of letters
+ *     "?"          only in hex_expect: the length and the message of an error, whatever they are
  *
- * Threads: the test's own only, as it fails by cmocka's asserts.
+ * Only the test's own thread may call these functions, because they use cmocka's asserts.
  */
 
 #ifndef NBDRAM_TESTS_HEX_H
@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HEX_MESSAGE_MAX 4096u /* of the specification: strings */
+#define HEX_MESSAGE_MAX 4096u /* of a string, by the specification */
 
 static inline unsigned hex_digit(char c)
 {
@@ -30,7 +30,7 @@ static inline unsigned hex_digit(char c)
     return digit ? (unsigned)(digit - digits) : 0;
 }
 
-/* Take one item, which begins at *text, and tell its bytes: all of 'text', else one.  0: a
+/* Take one item, which begins at *text, and put its bytes at `at`.  Returns their number: 0 for a
  * blank. */
 static inline size_t hex_item(const char **text, uint8_t *at)
 {
@@ -57,7 +57,7 @@ static inline size_t hex_item(const char **text, uint8_t *at)
     return 1;
 }
 
-/* Put the bytes at `at`, where there is room; returns their number. */
+/* Put all bytes at `at`, where there has to be room.  Returns their number. */
 static inline size_t hex_put(uint8_t *at, const char *text)
 {
     size_t n = 0;
@@ -66,7 +66,7 @@ static inline size_t hex_put(uint8_t *at, const char *text)
     return n;
 }
 
-/* The length of an error's length and message; fails if it is none. */
+/* The size of an error's length and message together.  Fails the test if they are malformed. */
 static inline size_t hex_message(const uint8_t *bytes, size_t left)
 {
     assert_true(left >= 4);
@@ -77,7 +77,7 @@ static inline size_t hex_message(const uint8_t *bytes, size_t left)
     return 4 + n;
 }
 
-/* Are these exactly the bytes that the text tells?  Fails the test, and says where not. */
+/* Fails the test, and says where, if these are not exactly the bytes of the text. */
 static inline void hex_expect(const char *name, const uint8_t *bytes, size_t n, const char *text)
 {
     uint8_t item[4096];

@@ -7,7 +7,7 @@
 
 #include "support/support.h"
 
-#define LOG_SHIFT 40 /* of the log's number in a stamp; an event's is below */
+#define LOG_SHIFT 40 /* in a stamp: bits of the event's number, below those of the log's number */
 
 /* Recording. */
 
@@ -70,7 +70,7 @@ void log_begin(struct log *log, size_t event)
     log->events[event].begin = draw(log->history);
 }
 
-/* Room for one more. */
+/* Make room for one more. */
 static void *grown(void *array, size_t count, size_t *max, size_t size)
 {
     if (count < *max)
@@ -82,7 +82,7 @@ static void *grown(void *array, size_t count, size_t *max, size_t size)
     return array;
 }
 
-static void keep_torn(struct log *log, const uint8_t *bytes)
+static void add_torn(struct log *log, const uint8_t *bytes)
 {
     log->torn = grown(log->torn, log->torn_count, &log->torn_max, SECTOR);
     memcpy(log->torn[log->torn_count++], bytes, SECTOR);
@@ -98,7 +98,7 @@ static void note_seen(struct log *log, uint32_t sector, const uint8_t *bytes)
     bool is_whole = seen == 0 ? only_zeroes(bytes, SECTOR) : memcmp(bytes, pattern, SECTOR) == 0;
     if (!is_whole) {
         seen = SEEN_TORN | log->torn_count;
-        keep_torn(log, bytes);
+        add_torn(log, bytes);
     }
     log->seen = grown(log->seen, log->seen_count, &log->seen_max, sizeof *log->seen);
     log->seen[log->seen_count++] = seen;
@@ -131,8 +131,8 @@ void history_range(const struct history *history, struct prng *prng, uint32_t pa
 
 /* Stamps. */
 
-/* Lines of 64 bytes that are all alike, so that a page of them compresses: the stamp, and seven
- * words that have all of their bytes to do with it. */
+/* Equal lines of 64 bytes, so that a page of them compresses: the stamp, and seven words of which
+ * each byte depends on the stamp. */
 void stamp_fill(uint64_t stamp, uint32_t sector, uint8_t *bytes)
 {
     uint64_t line[8] = {stamp};

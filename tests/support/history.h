@@ -1,23 +1,25 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* history - what concurrent clients asked of a few sectors, and when
+/* history - the requests that concurrent clients made for a few sectors, and when
  *
- * The recorder.  Each client notes in a log of its own when each of its requests begins and ends,
- * and what its reads see; linearity.h then says whether that can be.
+ * Each client has a log of its own, in which it notes when each of its requests begins and ends,
+ * and what its reads see.  linearity.h says whether that is possible.
  *
- * TIME is a number drawn from one counter, right before a request is made and right after its
- * answer is there.  A draw is one atomic step that acquires and releases: if one request's end is
- * a smaller number than another's begin, all the first did happened before all the second did,
- * also in the eyes of the language.  (A clock would tell so of real time only, as far as
- * processors read it in order.)  So a draw is as well a barrier between the requests of a client:
- * what a processor would only do to requests without one is not seen here.
+ * TIME is a number that is drawn from one counter, right before a request is made and right after
+ * its reply has come.  A draw is one atomic operation that acquires and releases.  So if the end
+ * of one request is a smaller number than the begin of another, everything that the first did
+ * happened before everything that the second did, by the memory model of C.  (A clock would say
+ * so about real time only, and only if processors read it in order.) On the other hand each draw
+ * is a barrier between the requests of a client: this cannot find what a processor does to
+ * requests without one.
  *
- * BYTES.  Each sector of 512 bytes that is written holds a pattern of the write's stamp, which no
- * other write has, and of the sector's number.  So one look at a sector tells which write it
- * comes from: its stamp, 0 for zeroes, or none of these: then it is torn, and kept as it is.
+ * BYTES.  Each sector of 512 bytes that is written has a pattern made of the stamp of the write,
+ * which no other write has, and of the number of the sector.  So a sector shows which write it
+ * comes from: it has the pattern of a stamp, or zeroes, or neither.  In the last case it is torn,
+ * and the log has a copy of it.
  *
- * A log belongs to one thread at a time, but for log_end: that may be another one's, if it is
- * always the same.
+ * A log belongs to one thread at a time.  log_end may be called by a second thread, if it is
+ * always the same one.
  */
 
 #ifndef NBDRAM_TESTS_HISTORY_H
@@ -33,26 +35,26 @@
 struct prng; /* support.h */
 
 enum event_kind {
-    EVENT_WRITE, /* of its stamp */
-    EVENT_ZERO,  /* zeroes written, or a trim */
-    EVENT_READ,
+    EVENT_WRITE, /* of the pattern of its stamp */
+    EVENT_ZERO,  /* a write of zeroes, a zeroing or a trim */
+    EVENT_READ,  /* of any sectors */
 };
 
 /* A request for sectors [first, first + count). */
 struct event {
     uint64_t begin, end;
-    uint64_t stamp; /* a write's: not 0 */
-    size_t seen;    /* a read's: its first sector's place in log->seen */
+    uint64_t stamp; /* of a write: not 0 */
+    size_t seen;    /* of a read: the index of its first sector in log->seen */
     uint32_t first, count;
     enum event_kind kind;
 };
 
-/* What a read saw of a sector: 0, a stamp, or this and a place in log->torn. */
+/* What a read saw in a sector: 0, a stamp, or this bit with an index in log->torn. */
 #define SEEN_TORN ((uint64_t)1 << 63)
 
 struct log {
     struct history *history;
-    uint64_t base; /* stamps of this log are from here on, one for each event */
+    uint64_t base; /* stamp of the first event; each event has the next one */
     struct event *events;
     size_t event_count, event_max;
     uint64_t *seen;
@@ -68,33 +70,34 @@ struct history {
     unsigned log_count;
 };
 
-/* Sectors 0 to sectors - 1, all zero before anything begins; so many logs, for so many events
- * each. */
+/* Make a history of sectors 0 to sectors - 1, which are zero at first, with this number of logs
+ * and room for this number of events in each.  The test's own thread only. */
 void history_make(struct history *history, uint32_t sectors, unsigned logs, size_t events_each);
 void history_free(struct history *history);
 
-/* Begin anew, with sectors that are zero again.  Stamps do not come again. */
+/* Forget all events: the sectors are zero again.  Stamps are not used again. */
 void history_clear(struct history *history);
 
 bool log_is_full(const struct log *log);
 
-/* Note a request that is about to be made: its place in log->events. */
+/* Note a request that is about to be made.  Returns its index in log->events. */
 size_t log_plan(struct log *log, enum event_kind kind, uint32_t first, uint32_t count);
 
-/* What a planned write is to write: count sectors. */
+/* The bytes that a planned write has to write. */
 void log_fill(const struct log *log, size_t event, uint8_t *bytes);
 
-/* Right before it is made, and right after it was answered; the bytes are those of a read. */
+/* Call these right before the request is made, and right after its reply has come; bytes: what a
+ * read returned. */
 void log_begin(struct log *log, size_t event);
 void log_end(struct log *log, size_t event, const uint8_t *bytes);
 
-/* Some range to work on, in a history whose disk has pages of so many sectors: often a few
- * sectors, sometimes a whole page, or many sectors, but never more than RANGE_MAX. */
+/* A random range: often a few sectors, sometimes a whole page, or many sectors, but at most
+ * RANGE_MAX. page: the size of a page of the disk, in sectors. */
 #define RANGE_MAX 64u
 void history_range(const struct history *history, struct prng *prng, uint32_t page,
                    uint32_t *first, uint32_t *count);
 
-/* The 512 bytes of one sector. */
+/* The pattern of one sector, of SECTOR bytes. */
 void stamp_fill(uint64_t stamp, uint32_t sector, uint8_t *bytes);
 
 /* The write with this stamp, or NULL if there is none. */

@@ -13,20 +13,20 @@
 struct change {
     uint64_t begin, end;
     uint64_t stamp; /* 0: zeroes */
-    uint64_t gone;  /* when it had been replaced, for certain, or UINT64_MAX */
-    uint64_t lasts; /* the latest `gone` of all up to this one */
+    uint64_t gone;  /* when it had certainly been replaced, or UINT64_MAX */
+    uint64_t lasts; /* the latest `gone` of all changes up to this one */
 
-    uint64_t first_end, last_begin; /* the zone: of it and of the reads that are of it */
+    uint64_t first_end, last_begin; /* the zone of this change and of the reads that saw it */
 };
 
-/* One sector's, ordered by begin; the first is what was there from the start. */
+/* The changes of one sector, ordered by begin; the first one is the zeroes from the start. */
 struct changes {
     uint32_t sector;
     struct change *list;
     size_t count;
 };
 
-/* One sector of one read. */
+/* One sector of a read. */
 struct sight {
     uint64_t begin, end;
     uint64_t seen;
@@ -35,35 +35,35 @@ struct sight {
 
 /* Saying what is wrong. */
 
-static void tell(struct verdict *verdict, const char *format, ...)
+static void report(struct verdict *verdict, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
-static void tell(struct verdict *verdict, const char *format, ...)
+static void report(struct verdict *verdict, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     if (verdict->is_legal)
-        vsnprintf(verdict->why, sizeof verdict->why, format, args);
+        vsnprintf(verdict->violation, sizeof verdict->violation, format, args);
     verdict->is_legal = false;
     va_end(args);
 }
 
-static void tell_sight(struct verdict *verdict, const struct changes *changes,
-                       const struct sight *sight, const char *what)
+static void report_sight(struct verdict *verdict, const struct changes *changes,
+                         const struct sight *sight, const char *what)
 {
-    tell(verdict,
-         "sector %" PRIu32 ", read from %" PRIu64 " to %" PRIu64 ": %s (saw %#" PRIx64 ")",
-         changes->sector, sight->begin, sight->end, what, sight->seen);
+    report(verdict,
+           "sector %" PRIu32 ", read from %" PRIu64 " to %" PRIu64 ": %s (saw %#" PRIx64 ")",
+           changes->sector, sight->begin, sight->end, what, sight->seen);
 }
 
-static void tell_zones(struct verdict *verdict, uint32_t sector, const struct change *a,
-                       const struct change *b)
+static void report_zones(struct verdict *verdict, uint32_t sector, const struct change *a,
+                         const struct change *b)
 {
-    tell(verdict,
-         "sector %" PRIu32 ": goes back in time between %#" PRIx64 ", written from %" PRIu64
-         " to %" PRIu64 " and there from %" PRIu64 " to %" PRIu64 ", and %#" PRIx64
-         ", written from %" PRIu64 " to %" PRIu64 " and there at %" PRIu64 " and %" PRIu64,
-         sector, a->stamp, a->begin, a->end, a->first_end, a->last_begin, b->stamp, b->begin,
-         b->end, b->first_end, b->last_begin);
+    report(verdict,
+           "sector %" PRIu32 ": goes back in time between %#" PRIx64 ", written from %" PRIu64
+           " to %" PRIu64 " and there from %" PRIu64 " to %" PRIu64 ", and %#" PRIx64
+           ", written from %" PRIu64 " to %" PRIu64 " and there at %" PRIu64 " and %" PRIu64,
+           sector, a->stamp, a->begin, a->end, a->first_end, a->last_begin, b->stamp, b->begin,
+           b->end, b->first_end, b->last_begin);
 }
 
 /* The changes of a sector. */
@@ -74,7 +74,7 @@ static int by_begin(const void *a, const void *b)
     return (x->begin > y->begin) - (x->begin < y->begin);
 }
 
-/* How many began before a time. */
+/* How many changes began before a time. */
 static size_t begun_before(const struct changes *changes, uint64_t time)
 {
     size_t low = 0, high = changes->count;
@@ -88,11 +88,13 @@ static size_t begun_before(const struct changes *changes, uint64_t time)
     return low;
 }
 
-/* A change is gone when the first of those that began after its end has ended. */
+/* Find out when each change was gone: when the first of those that began after its end had
+ * ended. */
 static void find_ends(struct changes *changes)
 {
     struct change *list = changes->list;
-    uint64_t *first_end = calloc(changes->count + 1, sizeof *first_end); /* of it and the later */
+    uint64_t *first_end =
+        calloc(changes->count + 1, sizeof *first_end); /* of each change and the later ones */
     assert_non_null(first_end);
     first_end[changes->count] = UINT64_MAX;
     for (size_t i = changes->count; i > 0; i--)
@@ -136,7 +138,7 @@ static void gather(const struct history *history, struct changes *changes,
 
 /* Rule 1. */
 
-static bool can_be_of(const struct sight *sight, const struct change *change)
+static bool can_have_seen(const struct sight *sight, const struct change *change)
 {
     return change->begin < sight->end && sight->begin <= change->gone;
 }
@@ -149,8 +151,8 @@ static void join(struct change *change, const struct sight *sight)
         change->last_begin = sight->begin;
 }
 
-/* Those that a read can be of lie between begun_before(its end) and where `lasts` shows that none
- * can be any more: few. */
+/* The changes that a read can have seen lie before begun_before(its end), and after the first
+ * place where `lasts` shows that no earlier one is possible.  They are few. */
 static void judge_zeroes(const struct changes *changes, const struct sight *sight,
                          struct verdict *verdict)
 {
@@ -158,13 +160,13 @@ static void judge_zeroes(const struct changes *changes, const struct sight *sigh
     size_t i = begun_before(changes, sight->end), count = 0;
     for (; i > 0 && changes->list[i - 1].lasts >= sight->begin && count < 2; i--) {
         struct change *change = &changes->list[i - 1];
-        if (change->stamp != 0 || !can_be_of(sight, change))
+        if (change->stamp != 0 || !can_have_seen(sight, change))
             continue;
         found = change;
         count++;
     }
     if (count == 0)
-        tell_sight(verdict, changes, sight, "saw zeroes that had been written over");
+        report_sight(verdict, changes, sight, "saw zeroes that had been written over");
     else if (count == 1)
         join(found, sight);
     else
@@ -188,10 +190,10 @@ static void judge_torn(const struct changes *changes, const struct sight *sight,
     size_t i = begun_before(changes, sight->end);
     verdict->torn++;
     for (; i > 0 && changes->list[i - 1].lasts >= sight->begin; i--)
-        if (can_be_of(sight, &changes->list[i - 1]))
+        if (can_have_seen(sight, &changes->list[i - 1]))
             mark_bytes_of(&changes->list[i - 1], changes->sector, sight->torn, is_explained);
     if (memchr(is_explained, 0, sizeof is_explained) != NULL)
-        tell_sight(verdict, changes, sight, "is torn, and a part of it cannot be");
+        report_sight(verdict, changes, sight, "is torn, and a part of it cannot be");
 }
 
 static void judge_stamp(const struct history *history, const struct changes *changes,
@@ -199,14 +201,14 @@ static void judge_stamp(const struct history *history, const struct changes *cha
 {
     const struct event *event = history_find(history, sight->seen);
     if (event == NULL || !concerns(event, changes->sector)) {
-        tell_sight(verdict, changes, sight, "nobody wrote that");
+        report_sight(verdict, changes, sight, "nobody wrote that");
         return;
     }
     struct change *change = &changes->list[begun_before(changes, event->begin)];
     if (change->begin >= sight->end)
-        tell_sight(verdict, changes, sight, "saw what was written only later");
+        report_sight(verdict, changes, sight, "saw what was written only later");
     else if (change->gone < sight->begin)
-        tell_sight(verdict, changes, sight, "saw what had been written over");
+        report_sight(verdict, changes, sight, "saw what had been written over");
     else
         join(change, sight);
 }
@@ -254,7 +256,8 @@ static int by_first_end(const void *a, const void *b)
     return (x->first_end > y->first_end) - (x->first_end < y->first_end);
 }
 
-/* Ordered by first_end, forward zones that do not overlap are ordered by last_begin, too. */
+/* If forward zones that are ordered by first_end do not overlap, they are ordered by last_begin,
+ * too. */
 static void judge_zones(struct changes *changes, struct verdict *verdict)
 {
     const struct change *forward = NULL;
@@ -264,18 +267,18 @@ static void judge_zones(struct changes *changes, struct verdict *verdict)
         if (!is_forward(&list[i]))
             continue;
         if (forward != NULL && list[i].first_end < forward->last_begin)
-            tell_zones(verdict, changes->sector, forward, &list[i]);
+            report_zones(verdict, changes->sector, forward, &list[i]);
         forward = &list[i];
     }
-    /* A backward zone [last_begin, first_end] in a forward one: of those that begin before
-     * first_end, it can only be the last. */
+    /* A backward zone [last_begin, first_end] can only lie in the last of the forward zones that
+     * begin before its first_end. */
     forward = NULL;
     for (size_t i = 0; i < changes->count; i++) {
         if (is_forward(&list[i]))
             forward = &list[i];
         else if (forward != NULL && forward->first_end < list[i].last_begin &&
                  list[i].first_end < forward->last_begin)
-            tell_zones(verdict, changes->sector, forward, &list[i]);
+            report_zones(verdict, changes->sector, forward, &list[i]);
     }
 }
 
@@ -296,13 +299,13 @@ void linearity_check(const struct history *history, struct verdict *verdict)
     free(changes.list);
 }
 
-void verdict_tell(const struct verdict *verdict, const char *name)
+void verdict_report(const struct verdict *verdict, const char *name)
 {
     printf("# %s: sectors: %" PRIu64 " written, %" PRIu64 " zeroed, %" PRIu64
-           " read, of these %" PRIu64 " torn, %" PRIu64 " zeroes of nobody knows whom\n",
+           " read, of these %" PRIu64 " torn, %" PRIu64 " zeroes of unknown origin\n",
            name, verdict->writes, verdict->zeroings, verdict->reads, verdict->torn,
            verdict->unassigned);
     if (!verdict->is_legal)
-        fail_msg("%s: %s; NBDRAM_TEST_SEED=0x%" PRIx64, name, verdict->why, test_seed());
+        fail_msg("%s: %s; NBDRAM_TEST_SEED=0x%" PRIx64, name, verdict->violation, test_seed());
     assert_true(verdict->reads > 0);
 }

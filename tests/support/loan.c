@@ -9,7 +9,7 @@
 static const char *fault_of(const struct source *source, const struct iovec *iov, int iov_count)
 {
     if (iov_count < 1 || iov_count > DISK_FILL_IOV_MAX)
-        return "a strange number of pieces";
+        return "a wrong number of pieces";
     for (int i = 0; i < iov_count; i++)
         if (iov[i].iov_base == NULL || iov[i].iov_len == 0)
             return "an empty piece";

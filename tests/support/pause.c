@@ -13,7 +13,8 @@
 
 #include "support/support.h"
 
-/* Where the handler looks for the pause that was touched. */
+/* The signal handler has to find the pause that was touched, and the handler that was there
+ * before: it has no argument but these. */
 static _Atomic(struct pause *) pauses[PAUSES_MAX];
 static struct sigaction before;
 
@@ -42,8 +43,8 @@ void pause_turn(void)
     pause_here(40000);
 }
 
-/* The border is noted first: a test that failed may leave us behind, and another one use the same
- * pause again. */
+/* The border is read first: after a test has failed this thread may still be here while another
+ * test uses the same pause again. */
 static void wait_and_open(struct pause *pause)
 {
     uint8_t *border = pause->border;
@@ -54,8 +55,8 @@ static void wait_and_open(struct pause *pause)
     mprotect(border, PAUSE_SHUT, PROT_READ | PROT_WRITE);
 }
 
-/* The signal comes from the very instruction that touched the buffer, so it may do what that
- * could do.  Any other fault goes to whoever handled it before. */
+/* The signal comes from the instruction that touched the buffer, so the handler may do what the
+ * code there may do.  Any other fault goes to the handler that was there before. */
 static void on_fault(int signal, siginfo_t *info, void *context)
 {
     (void)signal;
@@ -74,7 +75,7 @@ static void on_fault(int signal, siginfo_t *info, void *context)
     sigaction(SIGSEGV, &before, NULL);
 }
 
-/* cmocka handles this signal, too, and says so anew in each test. */
+/* cmocka handles this signal, too, and installs its handler again for each test. */
 static void handle_faults(void)
 {
     struct sigaction action;

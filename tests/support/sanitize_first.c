@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* sanitize_first - start the address sanitizer before all else
+/* sanitize_first - start the address sanitizer before anything else
  *
- * Preloaded into a stock nbdkit beside the sanitizer's library, which starts with the first
- * malloc.  That is in a constructor of libp11-kit, inside newlocale(3), while the lock on locales
- * is held; the sanitizer calls dlerror(3), which takes that lock and releases it, and from then
- * on it counts wrong: once nbdkit has told of an error it waits for ever at its end, in
- * freelocale(3).  A module built with the sanitizer starts it, and this one is linked to be the
- * first (-z initfirst); it needs nothing inside. */
+ * This is preloaded into a stock nbdkit, together with the library of the sanitizer.  That
+ * library starts with the first malloc, which is inside newlocale(3), called by a constructor of
+ * libp11-kit, while the lock of the locales is held.  The sanitizer calls dlerror(3), which takes
+ * that lock and releases it.  From then on the lock's count is wrong: if nbdkit has printed an
+ * error, it waits forever in freelocale(3) when it ends.
+ *
+ * A module that is built with the sanitizer starts it.  This module is linked to be the first one
+ * (-z initfirst), and needs no code. */
 
 #include <sanitizer/asan_interface.h>

@@ -172,60 +172,60 @@ void assert_reads_zero(struct disk *disk, uint64_t offset, size_t count)
     free(buf);
 }
 
-static int tell(void *opaque, uint64_t offset, uint64_t count, bool hole)
+static int list_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
 {
-    struct told *told = opaque;
+    struct extent_list *extents = opaque;
     if (count == 0)
-        told->wrong = "an extent is empty";
-    else if (offset != told->next)
-        told->wrong = offset < told->next ? "extents overlap" : "extents leave a gap";
-    else if (count > told->end - offset)
-        told->wrong = "an extent is not clipped";
-    else if (told->n > 0 && hole == told->last_was_hole)
-        told->wrong = "neighbours are alike";
-    if (told->wrong != NULL)
+        extents->wrong = "an extent is empty";
+    else if (offset != extents->next)
+        extents->wrong = offset < extents->next ? "extents overlap" : "extents leave a gap";
+    else if (count > extents->end - offset)
+        extents->wrong = "an extent is not clipped";
+    else if (extents->count > 0 && hole == extents->last_was_hole)
+        extents->wrong = "neighbours are alike";
+    if (extents->wrong != NULL)
         return 1;
 
-    if (told->n < TOLD_MAX)
-        told->first[told->n] = (struct extent){offset, count, hole};
-    told->n++;
-    *(hole ? &told->holes : &told->data) += count;
-    told->last_was_hole = hole;
-    told->next = offset + count;
+    if (extents->count < EXTENTS_LISTED_MAX)
+        extents->first[extents->count] = (struct extent){offset, count, hole};
+    extents->count++;
+    *(hole ? &extents->holes : &extents->data) += count;
+    extents->last_was_hole = hole;
+    extents->next = offset + count;
     return 0;
 }
 
-void tell_extents(struct disk *disk, uint64_t offset, uint64_t count, struct told *told)
+void list_extents(struct disk *disk, uint64_t offset, uint64_t count, struct extent_list *extents)
 {
-    *told = (struct told){.next = offset, .end = offset + count};
-    int err = disk_extents(disk, offset, count, tell, told);
-    if (told->wrong == NULL && err != 0)
-        told->wrong = "disk_extents fails";
-    if (told->wrong == NULL && told->next != told->end)
-        told->wrong = "extents end too early";
+    *extents = (struct extent_list){.next = offset, .end = offset + count};
+    int err = disk_extents(disk, offset, count, list_extent, extents);
+    if (extents->wrong == NULL && err != 0)
+        extents->wrong = "disk_extents fails";
+    if (extents->wrong == NULL && extents->next != extents->end)
+        extents->wrong = "extents end too early";
 }
 
-static void tell_extents_rightly(struct disk *disk, uint64_t offset, uint64_t count,
-                                 struct told *told)
+static void list_extents_or_fail(struct disk *disk, uint64_t offset, uint64_t count,
+                                 struct extent_list *extents)
 {
-    tell_extents(disk, offset, count, told);
-    if (told->wrong != NULL)
-        fail_msg("extents of %" PRIu64 "+%" PRIu64 ": %s at %" PRIu64, offset, count, told->wrong,
-                 told->next);
+    list_extents(disk, offset, count, extents);
+    if (extents->wrong != NULL)
+        fail_msg("extents of %" PRIu64 "+%" PRIu64 ": %s at %" PRIu64, offset, count,
+                 extents->wrong, extents->next);
 }
 
 bool all_hole(struct disk *disk, uint64_t offset, uint64_t count)
 {
-    struct told told;
-    tell_extents_rightly(disk, offset, count, &told);
-    return told.data == 0;
+    struct extent_list extents;
+    list_extents_or_fail(disk, offset, count, &extents);
+    return extents.data == 0;
 }
 
 bool all_data(struct disk *disk, uint64_t offset, uint64_t count)
 {
-    struct told told;
-    tell_extents_rightly(disk, offset, count, &told);
-    return told.holes == 0;
+    struct extent_list extents;
+    list_extents_or_fail(disk, offset, count, &extents);
+    return extents.holes == 0;
 }
 
 struct disk_stats stats_of(struct disk *disk)
@@ -247,7 +247,7 @@ struct disk_stats stats_of(struct disk *disk)
 #define SANITIZED false
 #endif
 
-bool resident_size_is_telling(void)
+bool resident_size_is_meaningful(void)
 {
     uint64_t wanted;
     if (number_from_environment("NBDRAM_TEST_RESIDENT", &wanted))

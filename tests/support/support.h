@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* support - what the C tests share
+/* support - what all C tests use
  *
- * A program includes this and nothing else of cmocka.  It runs with no arguments and listens to
- * three variables of the environment:
+ * A program includes this instead of cmocka's header.  It takes no arguments, and three variables
+ * of the environment:
  *
- *     NBDRAM_TEST_SEED      the seed, decimal or 0x...; else one is drawn; either is printed
+ *     NBDRAM_TEST_SEED      the seed, decimal or 0x...; by default a new one; it is printed
  *     NBDRAM_TEST_OPS       how many random operations; sanitized and emulated runs lower it
  *     NBDRAM_TEST_RESIDENT  0: do not judge the resident size (emulators, valgrind)
  *
- * Unless said otherwise a function may be called from any thread.  cmocka's asserts may not:
- * they jump to the test's frame, so only its own thread uses them.
+ * Any thread may call a function here unless its comment says otherwise.  Only the test's own
+ * thread may use cmocka's asserts, because they jump to the frame of the test.
  */
 
 #ifndef NBDRAM_TESTS_SUPPORT_H
@@ -35,8 +35,8 @@
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
-/* Names one test for one allocator: "trim_frees (zstd)".  The function gets the allocator in
- * *state; allocator_of() takes it out. */
+/* An entry of the table of tests for one allocator, with its name: "trim_frees (zstd)".  The
+ * function gets the allocator from allocator_of(state). */
 #define TEST_OF(function, allocator)                                                             \
     {                                                                                            \
 #function " (" #allocator ")", function, NULL, NULL,                                     \
@@ -48,14 +48,14 @@
 const struct allocator *allocator_of(void **state);
 unsigned allocator_index(const struct allocator *allocator); /* in allocators[] */
 
-/* The seed of this run, printed the first time. */
+/* The seed of this run.  The first call prints it. */
 uint64_t test_seed(void);
 
-/* NBDRAM_TEST_OPS, else the number given. */
+/* NBDRAM_TEST_OPS, or this number if that is not set. */
 uint64_t test_ops(uint64_t otherwise);
 
-/* A small random generator.  The same seed and stream give the same numbers everywhere; streams
- * of one seed have nothing to do with each other (threads, rounds, pages). */
+/* A small random generator.  The same seed and stream give the same numbers on every machine; the
+ * streams of one seed (one for each thread, round, page...) are independent of each other. */
 struct prng {
     uint64_t state;
 };
@@ -64,8 +64,8 @@ uint64_t prng_next(struct prng *prng);
 uint64_t prng_below(struct prng *prng, uint64_t bound); /* 0 to bound - 1; bound is not 0 */
 bool prng_one_in(struct prng *prng, uint64_t n);
 
-/* Fill a buffer with bytes that do not compress, or with words that compress four times and
- * more.  Neither holds a whole page of zeroes; text holds no zero byte. */
+/* Fill a buffer with bytes that do not compress, or with words that compress to a quarter or
+ * less. Neither has a whole page of zeroes; text has no zero byte. */
 void fill_random(struct prng *prng, void *buf, size_t count);
 void fill_text(struct prng *prng, void *buf, size_t count);
 
@@ -74,7 +74,7 @@ bool only_zeroes(const void *buf, size_t count);
 /* Memory to be freed, never NULL. */
 uint8_t *buffer_made(size_t count);
 
-/* Make and start a disk, or fail the test. */
+/* Make and start a disk, or fail the test.  limit 0: none but the machine's. */
 struct disk *disk_made(const struct allocator *allocator, uint64_t size, uint64_t limit);
 
 /* One byte of a disk. */
@@ -83,32 +83,34 @@ uint8_t read_byte(struct disk *disk, uint64_t offset);
 
 void assert_reads_zero(struct disk *disk, uint64_t offset, size_t count);
 
-/* What disk_extents told, checked on the way.  wrong is NULL if the extents tile the range in
- * order, none is empty, and neighbours differ; else it says what is not so. */
+/* What disk_extents reports.  `wrong` is NULL if the extents tile the range in order, none is
+ * empty and neighbours differ; else it says which of these is not so. */
 struct extent {
     uint64_t offset, count;
     bool hole;
 };
-#define TOLD_MAX 16
-struct told {
+#define EXTENTS_LISTED_MAX 16
+struct extent_list {
     uint64_t holes, data; /* bytes */
-    size_t n;             /* extents; the first TOLD_MAX are in first */
-    struct extent first[TOLD_MAX];
+    size_t count;         /* extents; the first EXTENTS_LISTED_MAX are in `first` */
+    struct extent first[EXTENTS_LISTED_MAX];
     const char *wrong;
-    uint64_t next; /* where the next one has to begin */
+    uint64_t next; /* offset at which the next one has to begin */
     uint64_t end;
     bool last_was_hole;
 };
-void tell_extents(struct disk *disk, uint64_t offset, uint64_t count, struct told *told);
+void list_extents(struct disk *disk, uint64_t offset, uint64_t count,
+                  struct extent_list *extents);
 
-/* Is every byte of the range told as a hole, as data?  Fails the test if the telling is wrong. */
+/* Is every byte of the range reported as a hole, as data? Fails the test if the extents are
+ * wrong. */
 bool all_hole(struct disk *disk, uint64_t offset, uint64_t count);
 bool all_data(struct disk *disk, uint64_t offset, uint64_t count);
 
 struct disk_stats stats_of(struct disk *disk);
 
-/* Whether os_memory_resident tells anything: sanitizers keep freed memory and shadows, emulators
- * show their own. */
-bool resident_size_is_telling(void);
+/* Does os_memory_resident say how much memory the disk has? Sanitizers keep freed memory and have
+ * shadow memory, and emulators have memory of their own. */
+bool resident_size_is_meaningful(void);
 
 #endif

@@ -71,7 +71,7 @@ static void machine_without_groups(void **state)
     assert_int_equal(room_now().available, 8 * GiB);
 }
 
-static void machine_that_does_not_tell(void **state)
+static void machine_without_numbers(void **state)
 {
     struct os_memory_room room;
     (void)state;
@@ -246,7 +246,7 @@ int main(void)
     cmocka_unit_test_setup_teardown(function, make_root, remove_root)
     const struct CMUnitTest tests[] = {
         TEST_ON_A_MACHINE(machine_without_groups),
-        TEST_ON_A_MACHINE(machine_that_does_not_tell),
+        TEST_ON_A_MACHINE(machine_without_numbers),
         TEST_ON_A_MACHINE(groups_version_2),
         TEST_ON_A_MACHINE(groups_version_1),
         TEST_ON_A_MACHINE(group_seen_from_inside),

@@ -13,32 +13,32 @@ static void extents_are_clipped(void **state)
     struct disk *disk = disk_made(allocator_of(state), DISK_SIZE_MAX, 0);
     uint64_t page = disk_page_size(disk);
     write_byte(disk, page + 5, 1);
-    struct told told;
+    struct extent_list extents;
 
-    tell_extents(disk, page + 10, 20, &told);
-    assert_null(told.wrong);
-    assert_int_equal(told.n, 1);
-    assert_false(told.first[0].hole);
+    list_extents(disk, page + 10, 20, &extents);
+    assert_null(extents.wrong);
+    assert_int_equal(extents.count, 1);
+    assert_false(extents.first[0].hole);
 
-    tell_extents(disk, 10, page, &told);
-    assert_null(told.wrong);
-    assert_int_equal(told.n, 2);
-    assert_int_equal(told.first[0].count, page - 10);
-    assert_true(told.first[0].hole);
-    assert_int_equal(told.first[1].count, 10);
+    list_extents(disk, 10, page, &extents);
+    assert_null(extents.wrong);
+    assert_int_equal(extents.count, 2);
+    assert_int_equal(extents.first[0].count, page - 10);
+    assert_true(extents.first[0].hole);
+    assert_int_equal(extents.first[1].count, 10);
 
-    tell_extents(disk, 2 * page - 1, 2, &told);
-    assert_null(told.wrong);
-    assert_int_equal(told.n, 2);
-    assert_false(told.first[0].hole);
+    list_extents(disk, 2 * page - 1, 2, &extents);
+    assert_null(extents.wrong);
+    assert_int_equal(extents.count, 2);
+    assert_false(extents.first[0].hole);
 
     /* NBD's largest request, over memory that is there to the end and beyond. */
     uint8_t *buf = buffer_made(256 * KiB);
     memset(buf, 1, 256 * KiB);
     assert_int_equal(disk_write(disk, UINT32_MAX - 128 * KiB, 256 * KiB, buf), 0);
-    tell_extents(disk, 0, UINT32_MAX, &told);
-    assert_null(told.wrong);
-    assert_int_equal(told.n, 4);
+    list_extents(disk, 0, UINT32_MAX, &extents);
+    assert_null(extents.wrong);
+    assert_int_equal(extents.count, 4);
     free(buf);
     disk_destroy(disk);
 }
@@ -100,15 +100,15 @@ static void extents_tile(void **state)
             uint64_t offset = prng_below(&prng, NEAR * page);
             uint64_t count =
                 1 + prng_below(&prng, prng_one_in(&prng, 3) ? DISK_SIZE_MAX / 2 : 9 * page);
-            struct told told;
-            tell_extents(disk, offset, count, &told);
-            if (told.wrong != NULL)
-                fail_msg("%s", told.wrong);
-            for (size_t e = 0; e < told.n && e < TOLD_MAX; e++) {
-                uint64_t first = told.first[e].offset / page;
-                uint64_t last = (told.first[e].offset + told.first[e].count - 1) / page;
+            struct extent_list extents;
+            list_extents(disk, offset, count, &extents);
+            if (extents.wrong != NULL)
+                fail_msg("%s", extents.wrong);
+            for (size_t e = 0; e < extents.count && e < EXTENTS_LISTED_MAX; e++) {
+                uint64_t first = extents.first[e].offset / page;
+                uint64_t last = (extents.first[e].offset + extents.first[e].count - 1) / page;
                 for (uint64_t p = first; p <= last && p < NEAR; p++)
-                    assert_int_equal(told.first[e].hole, !there[p]);
+                    assert_int_equal(extents.first[e].hole, !there[p]);
             }
         }
     }

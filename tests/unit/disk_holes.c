@@ -11,12 +11,12 @@
 static void empty_disk_is_one_hole(void **state)
 {
     struct disk *disk = disk_made(allocator_of(state), DISK_SIZE_MAX, 0);
-    struct told told;
-    tell_extents(disk, 0, DISK_SIZE_MAX, &told);
-    assert_null(told.wrong);
-    assert_int_equal(told.n, 1);
-    assert_true(told.first[0].hole);
-    assert_int_equal(told.first[0].count, DISK_SIZE_MAX);
+    struct extent_list extents;
+    list_extents(disk, 0, DISK_SIZE_MAX, &extents);
+    assert_null(extents.wrong);
+    assert_int_equal(extents.count, 1);
+    assert_true(extents.first[0].hole);
+    assert_int_equal(extents.first[0].count, DISK_SIZE_MAX);
 
     /* Nor does clearing or asking make anything. */
     assert_int_equal(disk_zero(disk, 0, DISK_SIZE_MAX, 0), 0);
@@ -51,11 +51,11 @@ static void trim_of_nearly_everything(void **state)
     assert_int_equal(read_byte(disk, DISK_SIZE_MAX - 2), 0);
     assert_int_equal(read_byte(disk, DISK_SIZE_MAX - 1), 5);
     assert_int_equal(stats_of(disk).pages, 3);
-    struct told told;
-    tell_extents(disk, 0, DISK_SIZE_MAX, &told);
-    assert_null(told.wrong);
-    assert_int_equal(told.n, 3);
-    assert_int_equal(told.first[0].count, 2 * page);
+    struct extent_list extents;
+    list_extents(disk, 0, DISK_SIZE_MAX, &extents);
+    assert_null(extents.wrong);
+    assert_int_equal(extents.count, 3);
+    assert_int_equal(extents.first[0].count, 2 * page);
     disk_destroy(disk);
 }
 
@@ -76,11 +76,11 @@ static void zeroes_written_to_a_hole_leave_it(void **state)
     /* A single byte in a large write allocates its page and no other. */
     zeroes[10 * page - 1] = 1;
     assert_int_equal(disk_write(disk, 0, MiB, zeroes), 0);
-    struct told told;
-    tell_extents(disk, 0, 1 * GiB, &told);
-    assert_null(told.wrong);
-    assert_int_equal(told.data, page);
-    assert_int_equal(told.first[1].offset, 9 * page);
+    struct extent_list extents;
+    list_extents(disk, 0, 1 * GiB, &extents);
+    assert_null(extents.wrong);
+    assert_int_equal(extents.data, page);
+    assert_int_equal(extents.first[1].offset, 9 * page);
     assert_int_equal(stats_of(disk).pages, 1);
     free(zeroes);
     disk_destroy(disk);

@@ -61,10 +61,10 @@ static void assert_refused(struct disk *disk, uint64_t offset, uint64_t count)
     assert_int_equal(disk_zero(disk, offset, count, 0), -ENOSPC);
     assert_int_equal(disk_zero(disk, offset, count, DISK_NO_HOLE), -ENOSPC);
     assert_int_equal(disk_trim(disk, offset, count), -EINVAL);
-    struct told told;
-    tell_extents(disk, offset, count, &told);
-    assert_string_equal(told.wrong, "disk_extents fails");
-    assert_int_equal(told.n, 0);
+    struct extent_list extents;
+    list_extents(disk, offset, count, &extents);
+    assert_string_equal(extents.wrong, "disk_extents fails");
+    assert_int_equal(extents.count, 0);
     assert_int_equal(byte, 0x5a);
 }
 
@@ -129,14 +129,14 @@ static void assert_ends_work(struct disk *disk, const struct allocator *allocato
     assert_true(all_data(disk, last, 1));
     assert_true(all_data(disk, 0, 1));
 
-    struct told told;
-    tell_extents(disk, 0, size, &told);
-    assert_null(told.wrong);
+    struct extent_list extents;
+    list_extents(disk, 0, size, &extents);
+    assert_null(extents.wrong);
     if (allocator != &allocator_malloc && last / page > 1) {
-        assert_int_equal(told.n, 3);
-        assert_int_equal(told.first[0].count, page);
-        assert_true(told.first[1].hole);
-        assert_int_equal(told.first[2].offset, last / page * page);
+        assert_int_equal(extents.count, 3);
+        assert_int_equal(extents.first[0].count, page);
+        assert_true(extents.first[1].hole);
+        assert_int_equal(extents.first[2].offset, last / page * page);
     }
     assert_int_equal(disk_zero(disk, last, 1, 0), 0);
     assert_int_equal(read_byte(disk, last), 0);

@@ -96,14 +96,14 @@ static void assert_legal(const char *text)
 {
     struct verdict verdict = verdict_on_text(text);
     if (!verdict.is_legal)
-        fail_msg("%s: %s", text, verdict.why);
+        fail_msg("%s: %s", text, verdict.violation);
 }
 
 static void assert_illegal(const char *text, const char *why)
 {
     struct verdict verdict = verdict_on_text(text);
-    if (verdict.is_legal || strstr(verdict.why, why) == NULL)
-        fail_msg("%s: should be \"%s\", is \"%s\"", text, why, verdict.why);
+    if (verdict.is_legal || strstr(verdict.violation, why) == NULL)
+        fail_msg("%s: should be \"%s\", is \"%s\"", text, why, verdict.violation);
 }
 
 /* By hand. */
@@ -150,7 +150,7 @@ static void back_in_time(void **state)
     assert_legal("Wa[1,9] Ra[2,3] Wb[4,8] Ra[6,7]");
 }
 
-static void zeroes_tell_little(void **state)
+static void zeroes_prove_little(void **state)
 {
     (void)state;
     /* There is one zeroing that can have been seen. */
@@ -181,7 +181,7 @@ static void torn_sectors(void **state)
 }
 
 /* The bytes are looked at, all of them, and where they are. */
-static void sectors_are_told_apart(void **state)
+static void sectors_are_distinguished(void **state)
 {
     (void)state;
     struct history history;
@@ -316,8 +316,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_after_the_other), cmocka_unit_test(side_by_side),
-        cmocka_unit_test(back_in_time),        cmocka_unit_test(zeroes_tell_little),
-        cmocka_unit_test(torn_sectors),        cmocka_unit_test(sectors_are_told_apart),
+        cmocka_unit_test(back_in_time),        cmocka_unit_test(zeroes_prove_little),
+        cmocka_unit_test(torn_sectors),        cmocka_unit_test(sectors_are_distinguished),
         cmocka_unit_test(as_all_orders_tried),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -85,7 +85,7 @@ static bool may_lock(void)
 static void locks_survive_the_background(void **state)
 {
     const struct allocator *allocator = allocator_of(state);
-    if (!resident_size_is_telling() || !may_lock())
+    if (!resident_size_is_meaningful() || !may_lock())
         skip();
     fflush(stdout);
     pid_t child = fork();
@@ -129,7 +129,7 @@ static int try_without_permission(const struct allocator *allocator)
 static void not_permitted(void **state)
 {
     const struct allocator *allocator = allocator_of(state);
-    if (!resident_size_is_telling())
+    if (!resident_size_is_meaningful())
         skip();
     fflush(stdout);
     pid_t child = fork();

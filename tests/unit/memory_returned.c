@@ -28,7 +28,7 @@ static void assert_not_above(uint64_t value, uint64_t most, const char *what)
 
 static void assert_resident(uint64_t value, uint64_t most, const char *what)
 {
-    if (resident_size_is_telling())
+    if (resident_size_is_meaningful())
         assert_not_above(value, most, what);
 }
 

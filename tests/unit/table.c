@@ -116,7 +116,7 @@ static void first_and_last_page(void **state)
 }
 
 /* Spans lead from page to page over nothing but holes. */
-static void spans_tell_of_holes_only(void **state)
+static void spans_cover_holes_only(void **state)
 {
     static const uint64_t pages[] = {3, 4, 17, 4095, 4096, 70000, 999999999};
     const size_t count = sizeof pages / sizeof pages[0];
@@ -257,7 +257,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(first_and_last_page),
-        cmocka_unit_test(spans_tell_of_holes_only),
+        cmocka_unit_test(spans_cover_holes_only),
         cmocka_unit_test(one_page_is_a_lone),
         cmocka_unit_test(scattered_pages_come_and_go),
         cmocka_unit_test(unlinking_keeps_to_its_range),
