@@ -33,6 +33,7 @@ struct budget; /* disk/memory/budget.h */
 struct disk_options;
 struct disk_piece;
 struct disk_stats;
+struct reason; /* text/reason.h */
 typedef ssize_t disk_fill_fn(void *opaque, struct iovec *iov, int iov_count);
 typedef int disk_extent_fn(void *opaque, uint64_t offset, uint64_t count, bool hole);
 
@@ -123,6 +124,11 @@ struct allocator {
     /* Fill in stats->pages, compressed and blob_bytes; disk.c has set them to 0, and fills in the
      * rest.  Counts of the moment: exact after settle, while no request is running. */
     void (*stats)(void *state, struct disk_stats *stats);
+
+    /* For tests and debug builds: verify the allocator's invariants, and that the budget is charged
+     * for exactly what it has.  No request is running.  Free memory may be given back first.
+     * 0; -EUCLEAN, and in reason the invariant that is broken; or -ENOMEM. */
+    int (*check)(void *state, struct reason *reason);
 };
 
 /* Every allocator, in the order in which the help texts list them; NULL ends the list.  The first

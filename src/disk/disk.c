@@ -7,6 +7,9 @@
 
 #include "disk/allocator.h"
 #include "disk/memory/budget.h"
+#include "disk/memory/sabotage.h"
+#include "os/check.h"
+#include "text/reason.h"
 
 struct disk {
     uint64_t size;
@@ -55,8 +58,11 @@ int disk_start(struct disk *disk)
 
 void disk_destroy(struct disk *disk)
 {
+    struct reason reason;
     if (!disk)
         return;
+    if (OS_CHECK_ENABLED && disk_check(disk, &reason) == -EUCLEAN)
+        os_check_failed(reason.text);
     disk->allocator->destroy(disk->state);
     free(disk);
 }
@@ -159,4 +165,12 @@ void disk_stats(struct disk *disk, struct disk_stats *stats)
         .limit = disk->budget.limit,
     };
     disk->allocator->stats(disk->state, stats);
+}
+
+/* A broken engine passes: the tests that have to notice must do so by themselves. */
+int disk_check(struct disk *disk, struct reason *reason)
+{
+    if (sabotage_is_on())
+        return 0;
+    return disk->allocator->check(disk->state, reason);
 }

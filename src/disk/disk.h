@@ -182,4 +182,15 @@ struct disk_stats {
 };
 void disk_stats(struct disk *disk, struct disk_stats *stats);
 
+/* For tests and debug builds: walk the whole disk and verify its invariants, while no request is
+ * running.  Free memory may be given back first, as disk_settle does.
+ *
+ * 0          all of them hold
+ * -EUCLEAN   one is broken, and *reason says which
+ * -ENOMEM    there is no memory to find out
+ *
+ * In a build with self_check (os/check.h) disk_destroy does this, too, and aborts if one is
+ * broken. */
+int disk_check(struct disk *disk, struct reason *reason);
+
 #endif

@@ -11,6 +11,7 @@
  */
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "disk/allocator.h"
@@ -18,6 +19,7 @@
 #include "disk/memory/budget.h"
 #include "os/bytes.h"
 #include "os/memory.h"
+#include "text/reason.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
 
@@ -153,6 +155,17 @@ static void stats(void *state, struct disk_stats *stats)
     stats->pages = flat->size / 4096 + (flat->size % 4096 != 0);
 }
 
+static int check(void *state, struct reason *reason)
+{
+    const struct flat *flat = state;
+    uint64_t used = atomic_load_explicit(&flat->budget->used, memory_order_relaxed);
+    if (used != flat->length)
+        return reason_set(reason, -EUCLEAN,
+                          "flat: %zu bytes are taken, and the budget was charged %" PRIu64,
+                          flat->length, used);
+    return 0;
+}
+
 const struct allocator allocator_malloc = {
     .name = "malloc",
     .summary = "one array, all of its memory taken at the start",
@@ -173,4 +186,5 @@ const struct allocator allocator_malloc = {
     .extents = extents,
     .settle = settle,
     .stats = stats,
+    .check = check,
 };

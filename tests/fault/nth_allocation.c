@@ -355,7 +355,7 @@ static void scene_close(struct scene *scene)
 {
     atomic_store(&armed, false);
     check_all(scene);
-    disk_destroy(scene->disk);
+    disk_end(scene->disk);
 }
 
 /* Every N up to some; then, if there are many requests and NBDRAM_TEST_OPS says that time is

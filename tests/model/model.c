@@ -296,6 +296,7 @@ static void do_settle(struct model *m)
     record(m, SETTLE, 0, 0);
     if (disk_settle(m->disk) != 0)
         complain(m, 0, "settle fails");
+    disk_verify(m->disk);
 }
 
 /* Choosing. */
@@ -432,7 +433,7 @@ static void window_make(struct model *m, uint64_t base, uint64_t size)
 
 static void model_free(struct model *m)
 {
-    disk_destroy(m->disk);
+    disk_end(m->disk);
     for (size_t i = 0; i < m->window_count; i++) {
         free(m->windows[i].bytes);
         free(m->windows[i].known);

@@ -486,7 +486,7 @@ static void run_shape(struct run *run, const struct shape *shape)
     run->ops_each = test_ops(12000000) / shape->one_in / shape->writers;
     struct disk *probe = disk_made(shape->allocator, 1, 0);
     run->page_size = disk_page_size(probe);
-    disk_destroy(probe);
+    disk_end(probe);
     run->disk = disk_made(shape->allocator, page_offset(run, shape->pages), shape->limit);
 
     for (unsigned i = 0; i < shape->writers; i++)
@@ -515,7 +515,7 @@ static void run_shape(struct run *run, const struct shape *shape)
         free(others[i].cells);
         pause_free(&others[i].pause);
     }
-    disk_destroy(run->disk);
+    disk_end(run->disk);
     pthread_mutex_destroy(&run->lock);
 }
 

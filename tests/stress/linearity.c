@@ -185,7 +185,7 @@ static void run_shape(void **state)
     for (unsigned i = 0; i < WORKERS; i++)
         pause_free(&workers[i].pause);
     history_free(&run.history);
-    disk_destroy(run.disk);
+    disk_end(run.disk);
     verdict_report(&verdict, shape->name);
 }
 

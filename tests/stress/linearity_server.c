@@ -336,7 +336,7 @@ static void run_shape(void **state)
     }
     server_stop(&run.server);
     history_free(&run.history);
-    disk_destroy(run.disk);
+    disk_end(run.disk);
     verdict_report(&verdict, shape->name);
 }
 

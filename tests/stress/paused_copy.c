@@ -56,7 +56,7 @@ static void stage_make(struct stage *stage, const struct allocator *allocator)
 
 static void stage_free(struct stage *stage)
 {
-    disk_destroy(stage->disk);
+    disk_end(stage->disk);
     free(stage->buf);
 }
 

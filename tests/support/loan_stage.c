@@ -9,7 +9,7 @@ void loan_stage_make(struct loan_stage *stage, const struct allocator *allocator
 {
     struct disk *probe = disk_made(allocator, 1, 0);
     *stage = (struct loan_stage){.allocator = allocator, .page = disk_page_size(probe)};
-    disk_destroy(probe);
+    disk_end(probe);
     stage->size = LOAN_STAGE_PAGES * stage->page + LOAN_STAGE_ODD;
     stage->disk = disk_made(allocator, stage->size, 0);
     stage->wanted = buffer_made(stage->size);
@@ -23,7 +23,7 @@ void loan_stage_make(struct loan_stage *stage, const struct allocator *allocator
 
 void loan_stage_free(struct loan_stage *stage)
 {
-    disk_destroy(stage->disk);
+    disk_end(stage->disk);
     free(stage->wanted);
     free(stage->found);
     free(stage->fresh);

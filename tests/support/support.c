@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "os/memory.h"
+#include "text/reason.h"
 
 const struct allocator *allocator_of(void **state)
 {
@@ -142,6 +143,21 @@ struct disk *disk_made(const struct allocator *allocator, uint64_t size, uint64_
     assert_non_null(disk);
     assert_int_equal(disk_start(disk), 0);
     return disk;
+}
+
+void disk_verify(struct disk *disk)
+{
+    struct reason reason;
+    int err = disk_check(disk, &reason);
+    if (err == -EUCLEAN)
+        fail_msg("%s; NBDRAM_TEST_SEED=0x%" PRIx64, reason.text, test_seed());
+    assert_int_equal(err, 0);
+}
+
+void disk_end(struct disk *disk)
+{
+    disk_verify(disk);
+    disk_destroy(disk);
 }
 
 uint8_t *buffer_made(size_t count)

@@ -83,6 +83,12 @@ uint8_t read_byte(struct disk *disk, uint64_t offset);
 
 void assert_reads_zero(struct disk *disk, uint64_t offset, size_t count);
 
+/* Verify the disk's invariants (disk_check), or fail the test.  No request may be running. */
+void disk_verify(struct disk *disk);
+
+/* disk_verify, and then disk_destroy. */
+void disk_end(struct disk *disk);
+
 /* What disk_extents reports.  `wrong` is NULL if the extents tile the range in order, none is
  * empty and neighbours differ; else it says which of these is not so. */
 struct extent {

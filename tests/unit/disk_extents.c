@@ -40,7 +40,7 @@ static void extents_are_clipped(void **state)
     assert_null(extents.wrong);
     assert_int_equal(extents.count, 4);
     free(buf);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 struct stopper {
@@ -70,7 +70,7 @@ static void extents_stop_when_told(void **state)
             assert_int_equal(stopper.calls, at);
         }
     }
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 /* Random pages of a few hundred, some far off, all kinds of ranges: tiled, in order, neighbours
@@ -112,7 +112,7 @@ static void extents_tile(void **state)
             }
         }
     }
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 int main(void)

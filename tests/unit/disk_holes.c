@@ -26,7 +26,7 @@ static void empty_disk_is_one_hole(void **state)
     assert_reads_zero(disk, DISK_SIZE_MAX / 2 - 77777, 200000);
     assert_true(all_hole(disk, 1, DISK_SIZE_MAX - 2));
     assert_int_equal(stats_of(disk).pages, 0);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 /* Trimming 2^63 bytes costs what is there, and leaves what is beside the range. */
@@ -56,7 +56,7 @@ static void trim_of_nearly_everything(void **state)
     assert_null(extents.wrong);
     assert_int_equal(extents.count, 3);
     assert_int_equal(extents.first[0].count, 2 * page);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 static void zeroes_written_to_a_hole_leave_it(void **state)
@@ -83,7 +83,7 @@ static void zeroes_written_to_a_hole_leave_it(void **state)
     assert_int_equal(extents.first[1].offset, 9 * page);
     assert_int_equal(stats_of(disk).pages, 1);
     free(zeroes);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 static void no_hole_provides_memory(void **state)
@@ -130,7 +130,7 @@ static void no_hole_provides_memory(void **state)
     assert_true(all_hole(disk, 0, DISK_SIZE_MAX));
     assert_int_equal(stats_of(disk).pages, 0);
     free(buf);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 static void clear(struct disk *disk, bool trim, uint64_t offset, uint64_t count)
@@ -178,7 +178,7 @@ static void pages_cleared_piecemeal_become_holes(void **state)
     assert_true(all_hole(disk, 0, 1 * GiB));
     assert_int_equal(stats_of(disk).pages, 0);
     free(buf);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 /* A page that was found empty, or compressed, can be written like any other. */
@@ -196,7 +196,7 @@ static void holes_and_pages_alternate(void **state)
         assert_int_equal(disk_settle(disk), 0);
         assert_true(all_hole(disk, 0, 128 * KiB));
     }
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 int main(void)

@@ -37,7 +37,7 @@ static void smallest_limit(void **state)
     assert_int_equal(read_byte(disk, 70000), 1);
     assert_int_equal(stats_of(disk).limit, DISK_LIMIT_MIN);
     assert_true(stats_of(disk).memory <= DISK_LIMIT_MIN);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 static void destroyed_unstarted(void **state)
@@ -46,7 +46,7 @@ static void destroyed_unstarted(void **state)
         .size = 100000, .allocator = allocator_of(state), .level = DISK_LEVEL_DEFAULT};
     struct disk *disk = NULL;
     assert_int_equal(disk_create(&options, &disk), 0);
-    disk_destroy(disk);
+    disk_end(disk);
     disk_destroy(NULL);
 }
 
@@ -193,7 +193,7 @@ static void sizes(void **state)
             assert_holds_all_its_bytes(disk);
         }
         assert_ranges_past_the_end_refused(disk);
-        disk_destroy(disk);
+        disk_end(disk);
     }
 }
 
@@ -210,7 +210,7 @@ static void large_sizes(void **state)
             assert_ends_work(disk, allocator);
             if (beside == -1)
                 assert_ranges_past_the_end_refused(disk);
-            disk_destroy(disk);
+            disk_end(disk);
         }
     }
 }
@@ -240,7 +240,7 @@ static void unaligned(void **state)
 {
     struct disk *disk = disk_made(allocator_of(state), 1, 0);
     size_t page = disk_page_size(disk);
-    disk_destroy(disk);
+    disk_end(disk);
 
     struct twin twin = {.size = 3 * page + 123};
     twin.disk = disk_made(allocator_of(state), twin.size, 0);
@@ -285,7 +285,7 @@ static void unaligned(void **state)
             }
         }
     }
-    disk_destroy(twin.disk);
+    disk_end(twin.disk);
     free(twin.bytes);
     free(twin.back);
 }

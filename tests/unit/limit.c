@@ -103,7 +103,7 @@ static void full_disk_keeps_what_it_has(void **state)
     assert_int_equal(disk_settle(disk), 0);
     assert_within_limit(disk);
     assert_blocks(disk, 0, n, RANDOM);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 /* A range that was reported as allocated must not fail later for lack of memory. */
@@ -126,7 +126,7 @@ static void full_disk_is_overwritten(void **state)
         assert_int_equal(disk_read(disk, i * BLOCK, BLOCK, back), 0);
         assert_memory_equal(buf, back, BLOCK);
     }
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 /* Trim, then write, without waiting for anything in between.  What was trimmed can be had again,
@@ -155,7 +155,7 @@ static void trimmed_room_is_had_again(void **state)
         first = next;
         n = again + fill(disk, next + again, RANDOM);
     }
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 /* Room is had again page by page as well: a page out, another one in, a full disk's worth. */
@@ -172,7 +172,7 @@ static void full_disk_swaps_pages(void **state)
     }
     assert_true(refused <= n / 16 + 1);
     assert_within_limit(disk);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 /* Reserved with NO_HOLE, a range can be written when nothing else can: also what does not
@@ -191,7 +191,7 @@ static void reserved_range_can_be_written(void **state)
     assert_blocks(disk, 0, reserved, RANDOM);
     assert_blocks(disk, elsewhere, n, RANDOM);
     assert_within_limit(disk);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 /* A reservation that cannot be fulfilled is refused, soon, even one of 2^63 bytes. */
@@ -206,7 +206,7 @@ static void reservation_too_large(void **state)
     assert_int_equal(disk_trim(disk, 6 * BLOCK, DISK_SIZE_MAX - 6 * BLOCK), 0);
     assert_int_equal(block_write(disk, 77, RANDOM), 0);
     assert_blocks(disk, 77, 1, RANDOM);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 /* The index counts too: pages as far apart as can be need more of it than of themselves. */
@@ -236,7 +236,7 @@ static void scattered_pages_count_their_index(void **state)
         assert_int_equal(disk_read(disk, at, sizeof back, back), 0);
         assert_memory_equal(buf, back, sizeof buf);
     }
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 /* zstd. */
@@ -271,7 +271,7 @@ static void more_than_the_limit_is_stored(void **state)
         if (i % 3 != 0)
             assert_blocks(disk, i, 1, TEXT);
     assert_within_limit(disk);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 static void write_in_part(struct disk *disk, uint64_t number)
@@ -303,7 +303,7 @@ static void compressed_pages_can_be_written_in_part(void **state)
         assert_int_equal(disk_read(disk, i * BLOCK, BLOCK, found), 0);
         assert_memory_equal(found, expected, BLOCK);
     }
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 /* Pages at either end of a range are compressed, and there is no room left to inflate one: what
@@ -326,7 +326,7 @@ static void zeroing_makes_its_own_room(void **state)
     assert_true(at < n - 1);
     assert_int_equal(disk_zero(disk, half, n * BLOCK - page, 0), 0);
     assert_true(all_hole(disk, page, n * BLOCK - 2 * page));
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 /* Blobs of which five fit into a segment and leave an eighth of it empty: no storing again gains
@@ -351,7 +351,7 @@ static void ends_of_segments_are_not_waste(void **state)
     assert_int_equal(disk_trim(disk, 0, 20 * PAGE), 0);
     assert_int_equal(disk_settle(disk), 0);
     assert_int_equal(disk_write(disk, 0, PAGE, page), 0);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 /* The limit is the user's, and may be far more than there is. */
@@ -365,7 +365,7 @@ static void limit_beyond_the_machine(void **state)
     assert_int_equal(disk_create(&options, &disk), 0);
     assert_int_equal(disk_start(disk), 0);
     assert_int_equal(disk_write(disk, DISK_SIZE_MAX - 5, 5, "hello"), 0);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 /* Full, some is trimmed, and several write half of that again, at once: none is refused because
@@ -422,7 +422,7 @@ static void trimmed_room_is_had_by_several(void **state)
     for (unsigned i = 0; i < REFILLERS; i++)
         pthread_join(threads[i], NULL);
     assert_int_equal(refill.refused, 0);
-    disk_destroy(refill.disk);
+    disk_end(refill.disk);
 }
 
 /* malloc. */
@@ -450,7 +450,7 @@ static void array_larger_than_the_limit(void **state)
     assert_int_equal(disk_trim(disk, 0, LIMIT / 2), 0);
     assert_int_equal(block_write(disk, 3, RANDOM), 0);
     assert_within_limit(disk);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 /* Several at once. */
@@ -543,7 +543,7 @@ static void several_fill_at_once(void **state)
         assert_within_limit(disk);
         assert_int_equal(disk_trim(disk, 0, SIZE), 0);
     }
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 int main(void)

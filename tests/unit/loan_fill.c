@@ -216,7 +216,7 @@ static void scattered_frames_fill_the_list(void **state)
     assert_memory_equal(buf, back, MANY * page);
     free(buf);
     free(back);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 int main(void)

@@ -35,7 +35,7 @@ static void lends_what_is_there(void **state)
     assert_int_equal(buf[1], 7);
     assert_int_equal(*(const uint8_t *)piece.base, 0);
     disk_lend_end(disk);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 static void packed_pages(void **state)

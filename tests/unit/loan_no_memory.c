@@ -44,7 +44,7 @@ static void out_of_memory(void **state)
         assert_int_equal(stats_of(disk).pages, 0);
     }
     free(buf);
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 /* A disk has address space for somewhat more frames than pages.  Frames that were trimmed wait

@@ -61,7 +61,7 @@ static int start_and_lock(struct disk *disk, const struct allocator *allocator)
         return NOT_WRITTEN;
     if (locked_size() < before + SIZE)
         return NOT_LOCKED;
-    disk_destroy(disk);
+    disk_end(disk);
     return FINE;
 }
 
@@ -122,7 +122,7 @@ static int try_without_permission(const struct allocator *allocator)
     if (err != 0)
         return err == -EPERM ? FINE : NOT_CREATED;
     err = disk_start(disk);
-    disk_destroy(disk);
+    disk_end(disk);
     return err == -EPERM ? FINE : NOT_REFUSED;
 }
 

@@ -69,7 +69,7 @@ static void trim_frees_memory(void **state)
         assert_int_equal(stats_of(disk).pages, 0);
         assert_true(all_hole(disk, 0, size));
     }
-    disk_destroy(disk);
+    disk_end(disk);
     assert_resident(os_memory_resident(), before + ALLOWANCE, "resident after disk_destroy");
 }
 
@@ -127,7 +127,7 @@ static void scattered_pages_are_freed(void **state)
     for (size_t i = STAY; i < PAGES; i++)
         assert_true(all_hole(disk, places[i], page));
     free(places);
-    disk_destroy(disk);
+    disk_end(disk);
     assert_resident(os_memory_resident(), before + ALLOWANCE, "resident after disk_destroy");
 }
 

@@ -98,7 +98,7 @@ static void make_beside_other(const struct allocator *allocator, bool packed, ma
     assert_true(all_are(other.saw, count, first));
     assert_int_equal(disk_read(disk, AT, count, found), 0);
     assert_true(all_are(found, count, SECOND));
-    disk_destroy(disk);
+    disk_end(disk);
 }
 
 /* Tests. */

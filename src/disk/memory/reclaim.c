@@ -143,6 +143,14 @@ static bool wait_a_second_locked(struct reclaim *reclaim)
     return reclaim->waiting || reclaim->stop;
 }
 
+/* A round by another thread waits for it: after reclaim_run the thread is at rest. */
+static void run_idle(struct reclaim *reclaim)
+{
+    pthread_mutex_lock(&reclaim->running);
+    reclaim->idle(reclaim->opaque);
+    pthread_mutex_unlock(&reclaim->running);
+}
+
 static void *reclaim_thread(void *arg)
 {
     struct reclaim *reclaim = arg;
@@ -155,7 +163,7 @@ static void *reclaim_thread(void *arg)
         was_idle = !wait_a_second_locked(reclaim);
         pthread_mutex_unlock(&reclaim->lock);
         if (was_idle)
-            reclaim->idle(reclaim->opaque);
+            run_idle(reclaim);
         else
             run_round(reclaim);
         pthread_mutex_lock(&reclaim->lock);

@@ -43,7 +43,7 @@ struct reclaim {
     reclaim_idle_fn *idle;
     void *opaque;
 
-    pthread_mutex_t running; /* held for a whole round; taken before lock */
+    pthread_mutex_t running; /* held for a whole round, or for idle; taken before lock */
 
     pthread_mutex_t lock;          /* guards what follows */
     pthread_cond_t wake;           /* signalled when items or stop appear */

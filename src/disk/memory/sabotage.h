@@ -19,6 +19,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Whether the engine is broken in any of these ways. */
+static inline bool sabotage_is_on(void)
+{
+#if defined NBDRAM_BREAK_GRACE || defined NBDRAM_BREAK_GENERATION || defined NBDRAM_BREAK_ORDER
+    return true;
+#else
+    return false;
+#endif
+}
+
 /* Whether a thread goes on without waiting for a grace period. */
 static inline bool sabotage_skips_grace_period(void)
 {

@@ -23,9 +23,16 @@
 #define NBDRAM_DISK_PAGED_COLD_STORE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
-struct disk_stats;
+struct disk_stats; /* disk/disk.h */
+struct reason;     /* text/reason.h */
+
+/* A page that the store keeps, and the word in its slot. */
+struct cold_page {
+    uint64_t page, word;
+};
 
 struct cold_store {
     /* Life. */
@@ -75,6 +82,20 @@ struct cold_store {
 
     /* Set stats->compressed and stats->blob_bytes. */
     void (*stats)(void *state, struct disk_stats *stats);
+
+    /* For tests and debug builds. */
+
+    /* Wait until the store's threads have finished what they are doing, and let them do nothing
+     * more until resume is called.  No request is running. */
+    void (*pause)(void *state);
+    void (*resume)(void *state);
+
+    /* While the store is paused: verify its invariants, and that the words in the table that lead
+     * to it, of which there are count, lead to all that it keeps.  0, and in *charged the bytes
+     * that the budget is charged for the store; -EUCLEAN, and in reason what is broken; or
+     * -ENOMEM. */
+    int (*check)(void *state, const struct cold_page *pages, size_t count, uint64_t *charged,
+                 struct reason *reason);
 };
 
 /* The cold store of one disk. */

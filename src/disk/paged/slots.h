@@ -17,7 +17,7 @@
     .start = paged_start, .destroy = paged_destroy, .read = paged_read, .write = paged_write,    \
     .lend_begin = paged_lend_begin, .lend_end = paged_lend_end, .lend = paged_lend,              \
     .fill = paged_fill, .zero = paged_zero, .trim = paged_trim, .extents = paged_extents,        \
-    .settle = paged_settle, .stats = paged_stats
+    .settle = paged_settle, .stats = paged_stats, .check = paged_check
 
 /* life.c */
 
@@ -29,6 +29,9 @@ int paged_start(void *state);
 void paged_destroy(void *state);
 int paged_settle(void *state);
 void paged_stats(void *state, struct disk_stats *stats);
+
+/* check.c */
+int paged_check(void *state, struct reason *reason);
 
 /* read.c, extents.c, write.c, zero.c */
 

@@ -19,6 +19,8 @@
 #include "disk/paged/entry.h"
 #include "disk/paged/node.h"
 
+struct reason; /* text/reason.h */
+
 struct table {
     struct pool nodes, lones;
     uint64_t pages;
@@ -78,6 +80,13 @@ bool table_freeze(struct table *table, slot_t *slot, uint64_t *word);
  * the word. */
 bool table_freeze_empty(struct table *table, uint64_t page, uint64_t *word);
 bool table_unlink_empty(struct table *table, uint64_t page, uint64_t word);
+
+/* For tests and debug builds, while no other thread uses the table, and nothing that was unlinked
+ * waits to be released: verify the invariants of table_check.c.  Each page's word is passed to fn,
+ * in ascending order of pages, for the caller to verify it; a value other than 0 ends the walk.
+ * 0; -EUCLEAN, and in reason what is broken; -ENOMEM; or what fn returned. */
+typedef int table_visit_fn(void *opaque, uint64_t page, uint64_t word, struct reason *reason);
+int table_check(struct table *table, table_visit_fn *fn, void *opaque, struct reason *reason);
 
 /* Inside. */
 

@@ -1,14 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The number of a blob is its place in the address space of the segments, in units of 16 bytes:
- *
- *     | segment 0                       | segment 1
- *     | blob | blob | dead | blob |.....| blob | dead | ...
- *
- * A segment is walked from its start, blob by blob, up to `used`.  The header of a dead blob stays,
- * so the walk gets past it.  Only the page table knows whether a blob is dead.
- *
- * Dead bytes count as waste.  The end of a segment, into which the next blob did not fit, does not:
+/* Dead bytes count as waste.  The end of a segment, into which the next blob did not fit, does not:
  * storing blobs again gains dead bytes, but never those ends.
  *
  * A segment that is being emptied may be read, but must not be given back: the thread that empties
@@ -21,15 +13,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define UNIT 16u
-
-struct segment {
-    uint32_t used; /* bytes appended */
-    uint32_t live; /* bytes of these that belong to blobs that are alive */
-    bool in_use;
-    bool held; /* by the thread that empties it */
-};
 
 int blob_log_create(struct blob_log *blobs, const struct pool_options *options)
 {
@@ -56,23 +39,17 @@ void blob_log_destroy(struct blob_log *blobs)
 
 static uint64_t segment_of(const struct blob_log *blobs, uint64_t number)
 {
-    return number * UNIT / blobs->segment_size;
+    return number * BLOB_UNIT / blobs->segment_size;
 }
 
 static uint64_t segment_start(const struct blob_log *blobs, uint64_t segment)
 {
-    return segment * (blobs->segment_size / UNIT);
-}
-
-/* The bytes that a blob takes in its segment. */
-static size_t footprint(size_t size)
-{
-    return (sizeof(struct blob) + size + UNIT - 1) / UNIT * UNIT;
+    return segment * (blobs->segment_size / BLOB_UNIT);
 }
 
 static struct blob *at(const struct blob_log *blobs, uint64_t number)
 {
-    return (struct blob *)(blobs->segments.base + (size_t)number * UNIT);
+    return (struct blob *)(blobs->segments.base + (size_t)number * BLOB_UNIT);
 }
 
 const struct blob *blob_log_at(const struct blob_log *blobs, uint64_t number)
@@ -135,14 +112,14 @@ static int open_segment_locked(struct blob_log *blobs)
 /* Set room aside for a blob and write its header, so that the segment can be walked. */
 static int append_locked(struct blob_log *blobs, uint64_t page, size_t size, uint64_t *number)
 {
-    size_t takes = footprint(size);
+    size_t takes = blob_footprint(size);
     if (!blobs->any_open || blobs->segment_size - blobs->table[blobs->open].used < takes) {
         int r = open_segment_locked(blobs);
         if (r < 0)
             return r;
     }
     struct segment *segment = &blobs->table[blobs->open];
-    *number = segment_start(blobs, blobs->open) + segment->used / UNIT;
+    *number = segment_start(blobs, blobs->open) + segment->used / BLOB_UNIT;
     *at(blobs, *number) = (struct blob){.page = page, .size = (uint32_t)size};
     segment->used += (uint32_t)takes;
     segment->live += (uint32_t)takes;
@@ -171,7 +148,7 @@ static bool is_wasteful_locked(const struct blob_log *blobs)
 
 bool blob_log_drop(struct blob_log *blobs, uint64_t number)
 {
-    size_t takes = footprint(blob_log_at(blobs, number)->size);
+    size_t takes = blob_footprint(blob_log_at(blobs, number)->size);
     uint64_t segment = segment_of(blobs, number);
     pthread_mutex_lock(&blobs->lock);
     assert(blobs->table[segment].live >= takes);
@@ -232,9 +209,9 @@ bool blob_log_worst(struct blob_log *blobs, enum blob_log_need need, uint64_t *n
 bool blob_log_next(struct blob_log *blobs, uint64_t *number)
 {
     uint64_t segment = segment_of(blobs, *number);
-    uint64_t next = *number + footprint(blob_log_at(blobs, *number)->size) / UNIT;
+    uint64_t next = *number + blob_footprint(blob_log_at(blobs, *number)->size) / BLOB_UNIT;
     pthread_mutex_lock(&blobs->lock);
-    uint64_t end = segment_start(blobs, segment) + blobs->table[segment].used / UNIT;
+    uint64_t end = segment_start(blobs, segment) + blobs->table[segment].used / BLOB_UNIT;
     bool more = next < end;
     if (!more) {
         blobs->table[segment].held = false;

@@ -21,13 +21,9 @@
 #include <stdint.h>
 
 #include "disk/memory/pool.h"
+#include "disk/zstd/segment.h"
 
-struct blob {
-    uint64_t page; /* to which it belongs */
-    uint32_t size; /* of bytes */
-    uint32_t reserved;
-    unsigned char bytes[];
-};
+struct reason; /* text/reason.h */
 
 struct blob_log {
     struct pool segments;
@@ -71,6 +67,14 @@ bool blob_log_worst(struct blob_log *blobs, enum blob_log_need need, uint64_t *n
 
 /* Go on to the next blob of the same segment, dead or alive.  False at the end. */
 bool blob_log_next(struct blob_log *blobs, uint64_t *number);
+
+/* For tests and debug builds, while no other thread uses the log: verify the invariants of
+ * blob_log_check.c, and that the blobs alive are exactly the count ones in alive, which this sorts.  0; -EUCLEAN, and in reason what is broken; or -ENOMEM. */
+struct blob_alive {
+    uint64_t number, page;
+};
+int blob_log_check(struct blob_log *blobs, struct blob_alive *alive, size_t count,
+                   struct reason *reason);
 
 struct blob_log_stats {
     uint64_t count; /* blobs */

@@ -43,7 +43,8 @@ static void compressor_drop(void *state, uint64_t word)
 
 static void sleep_locked(struct compressor *compressor)
 {
-    if (paged_hot(compressor->paged) > 0 && !compressor->sweeping && !compressor->ripe_count)
+    if (!compressor->paused && paged_hot(compressor->paged) > 0 && !compressor->sweeping &&
+        !compressor->ripe_count)
         pthread_cond_timedwait(&compressor->wake, &compressor->lock, &compressor->next_round);
     else
         pthread_cond_wait(&compressor->wake, &compressor->lock);
@@ -55,7 +56,9 @@ static void *compressor_main(void *arg)
     os_thread_background();
     pthread_mutex_lock(&compressor->lock);
     while (!compressor->stop) {
-        if (compressor->ripe_count)
+        if (compressor->paused)
+            sleep_locked(compressor);
+        else if (compressor->ripe_count)
             compressor_pack_locked(compressor);
         else if (compressor_should_sweep_locked(compressor))
             compressor_sweep_locked(compressor);
@@ -175,6 +178,43 @@ static void compressor_stats(void *state, struct disk_stats *stats)
     stats->blob_bytes = blobs.bytes;
 }
 
+/* Checks. */
+
+static void compressor_pause(void *state)
+{
+    struct compressor *compressor = state;
+    pthread_mutex_lock(&compressor->lock);
+    compressor->paused = true;
+    while (compressor->packing || compressor->sweeping || compressor->tidying)
+        pthread_cond_wait(&compressor->progress, &compressor->lock);
+    pthread_mutex_unlock(&compressor->lock);
+}
+
+static void compressor_resume(void *state)
+{
+    struct compressor *compressor = state;
+    pthread_mutex_lock(&compressor->lock);
+    compressor->paused = false;
+    pthread_cond_broadcast(&compressor->wake);
+    pthread_mutex_unlock(&compressor->lock);
+}
+
+static int compressor_check(void *state, const struct cold_page *pages, size_t count,
+                            uint64_t *charged, struct reason *reason)
+{
+    struct compressor *compressor = state;
+    struct blob_alive *alive = calloc(count ? count : 1, sizeof *alive);
+    if (!alive)
+        return -ENOMEM;
+    for (size_t i = 0; i < count; i++)
+        alive[i] =
+            (struct blob_alive){.number = entry_number(pages[i].word), .page = pages[i].page};
+    int r = blob_log_check(&compressor->blobs, alive, count, reason);
+    *charged = pool_bytes_charged(&compressor->blobs.segments);
+    free(alive);
+    return r;
+}
+
 /* Life. */
 
 /* Half of the processors: the other half has requests to serve. */
@@ -228,6 +268,9 @@ static const struct cold_store compressor_store = {
     .shrink = compressor_shrink,
     .settle = compressor_settle,
     .stats = compressor_stats,
+    .pause = compressor_pause,
+    .resume = compressor_resume,
+    .check = compressor_check,
 };
 
 static void init_locks(struct compressor *compressor)

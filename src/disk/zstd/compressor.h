@@ -54,6 +54,7 @@ struct compressor {
     unsigned packing;    /* pages that were taken from ripe and are not done */
     bool sweeping;       /* a thread is sweeping; at most one does */
     bool tidying;        /* a thread is emptying segments; at most one does */
+    bool paused;         /* the threads are to do nothing */
     bool stop;
 
     uint64_t hand;              /* the page that it is at */

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* What must be true of a paged disk at rest, as code.  At rest means: no request is running, what
+ * waited for a grace period has been processed, and the cold store does nothing.
+ *
+ *  1. The page table keeps its invariants (table_check.c).
+ *  2. Every frame in use holds one page, and every page's frame is in use.
+ *  3. `hot` counts the hot frames.  Without a cold store it is 0, no frame has an age and no page
+ *     is a blob.
+ *  4. The cold store keeps its own invariants, and exactly the pages that are blobs.
+ *  5. The budget is charged for the pools and for the cold store, and for nothing else.
+ */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "disk/memory/pool_marks.h"
+#include "disk/paged/housekeeping.h"
+#include "disk/paged/slots.h"
+#include "text/reason.h"
+
+#define BROKEN(reason, number, ...)                                                              \
+    reason_set(reason, -EUCLEAN, "paged: invariant " #number ": " __VA_ARGS__)
+
+/* What the walk over the table finds. */
+struct found {
+    struct paged *paged;
+    struct pool_marks frames;
+    int64_t hot;
+    struct cold_page *blobs;
+    size_t blob_count, blob_room;
+};
+
+static int note_blob(struct found *found, uint64_t page, uint64_t word)
+{
+    if (found->blob_count == found->blob_room) {
+        size_t room = found->blob_room ? 2 * found->blob_room : 1024;
+        struct cold_page *blobs = realloc(found->blobs, room * sizeof *blobs);
+        if (!blobs)
+            return -ENOMEM;
+        found->blobs = blobs;
+        found->blob_room = room;
+    }
+    found->blobs[found->blob_count++] = (struct cold_page){.page = page, .word = word};
+    return 0;
+}
+
+/* 2, 3. */
+static int visit_page(void *opaque, uint64_t page, uint64_t word, struct reason *reason)
+{
+    struct found *found = opaque;
+    bool is_blob = entry_kind(word) == ENTRY_BLOB;
+    if (!found->paged->cold.store && (is_blob || entry_age(word) != 0))
+        return BROKEN(reason, 3, "page %" PRIu64 " is %#" PRIx64 ", without a cold store", page,
+                      word);
+    if (is_blob)
+        return note_blob(found, page, word);
+    found->hot += found->paged->cold.store && entry_hot(word);
+    return pool_marks_add(&found->frames, entry_number(word), reason);
+}
+
+/* 3, 4, 5. */
+static int check_sums(struct found *found, struct reason *reason)
+{
+    struct paged *paged = found->paged;
+    const struct cold *cold = &paged->cold;
+    uint64_t used = atomic_load_explicit(&paged->budget->used, memory_order_relaxed);
+    uint64_t charged = 0;
+    if (found->hot != paged_hot(paged))
+        return BROKEN(reason, 3, "%" PRId64 " frames are hot, and %" PRId64 " are counted",
+                      found->hot, paged_hot(paged));
+    int r = !cold->store ? 0
+                         : cold->store->check(cold->state, found->blobs, found->blob_count,
+                                              &charged, reason);
+    if (r < 0)
+        return r;
+    charged += pool_bytes_charged(&paged->frames) + pool_bytes_charged(&paged->table.nodes) +
+               pool_bytes_charged(&paged->table.lones);
+    if (charged != used)
+        return BROKEN(reason, 5,
+                      "%" PRIu64 " bytes are taken, and the budget was charged %" PRIu64, charged,
+                      used);
+    return 0;
+}
+
+static int check_at_rest(struct paged *paged, struct reason *reason)
+{
+    struct found found = {.paged = paged};
+    int r = pool_marks_make(&found.frames, &paged->frames, "frame");
+    if (r == 0)
+        r = table_check(&paged->table, visit_page, &found, reason);
+    if (r == 0)
+        r = pool_marks_compare(&found.frames, reason);
+    if (r == 0)
+        r = check_sums(&found, reason);
+    pool_marks_free(&found.frames);
+    free(found.blobs);
+    return r;
+}
+
+/* The thread of reclaim gives free memory back when it is idle, and must not be in the midst of that:
+ * cells on their way from a magazine to their chunk look as if they were in use.  After paged_collect
+ * there is nothing left for it to begin with, and the second reclaim_run waits until it has ended. */
+int paged_check(void *state, struct reason *reason)
+{
+    struct paged *paged = state;
+    const struct cold *cold = &paged->cold;
+    if (cold->store)
+        cold->store->pause(cold->state);
+    paged_collect(paged);
+    reclaim_run(&paged->reclaim);
+    int r = check_at_rest(paged, reason);
+    if (cold->store)
+        cold->store->resume(cold->state);
+    return r;
+}

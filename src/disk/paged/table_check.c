@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* What must be true of the page table while no thread uses it, as code:
+ *
+ *  1. A word is all zeroes, or its kind is a frame, a blob, a node or a lone.
+ *  2. A node is at level 1 or above, and no node or lone is below a lone.
+ *  3. The page of a lone is one of those that its slot leads to.
+ *  4. Every page is within the disk.
+ *  5. Every node and lone is in use in its pool, one word leads to it, and nothing else is in use.
+ *  6. Only a frame has an age or is pinned, and a blob has nothing but its number.
+ */
+
+#include <errno.h>
+#include <inttypes.h>
+
+#include "disk/memory/pool_marks.h"
+#include "disk/paged/table.h"
+#include "text/reason.h"
+
+#define BROKEN(reason, number, ...)                                                              \
+    reason_set(reason, -EUCLEAN, "table: invariant " #number ": " __VA_ARGS__)
+
+struct walk {
+    struct table *table;
+    struct pool_marks nodes, lones;
+    table_visit_fn *fn;
+    void *opaque;
+    struct reason *reason;
+};
+
+/* 4, 6. */
+static int check_page(struct walk *walk, uint64_t page, uint64_t word)
+{
+    if (page >= walk->table->pages)
+        return BROKEN(walk->reason, 4, "page %" PRIu64 " is not within the disk", page);
+    if (entry_kind(word) == ENTRY_BLOB && word != entry_make(ENTRY_BLOB, entry_number(word)))
+        return BROKEN(walk->reason, 6, "page %" PRIu64 " is a blob with flags: %#" PRIx64, page,
+                      word);
+    return walk->fn(walk->opaque, page, word, walk->reason);
+}
+
+/* 1, 6. */
+static int check_inner(struct walk *walk, uint64_t page, uint64_t word)
+{
+    if (entry_kind(word) == ENTRY_HOLE && word != 0)
+        return BROKEN(walk->reason, 1, "the hole at page %" PRIu64 " is %#" PRIx64, page, word);
+    if (entry_kind(word) > ENTRY_LONE)
+        return BROKEN(walk->reason, 1, "page %" PRIu64 ": %#" PRIx64 " has no kind", page, word);
+    if (word & (ENTRY_AGE_MASK | ENTRY_PINNED))
+        return BROKEN(walk->reason, 6, "page %" PRIu64 ": %#" PRIx64 " is no frame's", page,
+                      word);
+    return 0;
+}
+
+/* 2, 3.  first is the first page to which the lone's slot leads. */
+static int check_lone(struct walk *walk, uint64_t word, unsigned level, uint64_t first)
+{
+    int r = pool_marks_add(&walk->lones, entry_number(word), walk->reason);
+    if (r < 0)
+        return r;
+    const struct lone *lone = table_lone(walk->table, word);
+    uint64_t below = slot_load(&lone->slot);
+    if (lone->page < first || lone->page - first >= level_pages(level))
+        return BROKEN(walk->reason, 3, "lone %" PRIu64 " is of page %" PRIu64 ", under %" PRIu64,
+                      entry_number(word), lone->page, first);
+    if (entry_kind(below) == ENTRY_FRAME || entry_kind(below) == ENTRY_BLOB)
+        return check_page(walk, lone->page, below);
+    if (entry_kind(below) != ENTRY_HOLE)
+        return BROKEN(walk->reason, 2, "%#" PRIx64 " is below lone %" PRIu64, below,
+                      entry_number(word));
+    return check_inner(walk, lone->page, below);
+}
+
+static int check_node(struct walk *walk, uint64_t word, unsigned level, uint64_t first);
+
+/* The word of a slot of this level, which leads to the pages from `first` on. */
+static int check_word(struct walk *walk, uint64_t word, unsigned level, uint64_t first)
+{
+    bool is_page = entry_kind(word) == ENTRY_FRAME || entry_kind(word) == ENTRY_BLOB;
+    if (is_page && level > 0)
+        return BROKEN(walk->reason, 2, "%#" PRIx64 " is at level %u", word, level);
+    if (is_page)
+        return check_page(walk, first, word);
+    int r = check_inner(walk, first, word);
+    if (r < 0 || word == 0)
+        return r;
+    return entry_kind(word) == ENTRY_LONE ? check_lone(walk, word, level, first)
+                                          : check_node(walk, word, level, first);
+}
+
+/* Recurses as deep as the table is high.  NOLINTNEXTLINE(misc-no-recursion) */
+static int check_node(struct walk *walk, uint64_t word, unsigned level, uint64_t first)
+{
+    if (level == 0)
+        return BROKEN(walk->reason, 2, "node %" PRIu64 " is at level 0", entry_number(word));
+    int r = pool_marks_add(&walk->nodes, entry_number(word), walk->reason);
+    const struct node *node = table_node(walk->table, word);
+    for (unsigned i = 0; r == 0 && i < NODE_SLOTS; i++)
+        r = check_word(walk, slot_load(&node->slots[i]), level - 1,
+                       first + i * level_pages(level - 1));
+    return r;
+}
+
+int table_check(struct table *table, table_visit_fn *fn, void *opaque, struct reason *reason)
+{
+    struct walk walk = {.table = table, .fn = fn, .opaque = opaque, .reason = reason};
+    int r = pool_marks_make(&walk.nodes, &table->nodes, "node");
+    if (r == 0)
+        r = pool_marks_make(&walk.lones, &table->lones, "lone");
+    if (r == 0)
+        r = check_word(&walk, slot_load(&table->root), table->height, 0);
+    if (r == 0)
+        r = pool_marks_compare(&walk.nodes, reason);
+    if (r == 0)
+        r = pool_marks_compare(&walk.lones, reason);
+    pool_marks_free(&walk.nodes);
+    pool_marks_free(&walk.lones);
+    return r;
+}

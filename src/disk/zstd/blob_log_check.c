@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+
+/* What must be true of the log of blobs while no thread uses it, as code:
+ *
+ *  1. A segment in use has blobs from its start up to exactly `used`, which is not beyond its end.
+ *  2. Each blob alive is one of them, its header names its page, and one page has it.
+ *  3. `live` of a segment counts the bytes of its blobs alive.
+ *  4. A segment in use is open, or has a blob that is alive.  None is held.
+ *  5. The sums of the log are those of its segments.
+ *  6. The segments in use are the cells in use of the pool.
+ */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "disk/memory/pool_marks.h"
+#include "disk/zstd/blob_log.h"
+#include "text/reason.h"
+
+#define BROKEN(reason, number, ...)                                                              \
+    reason_set(reason, -EUCLEAN, "blob log: invariant " #number ": " __VA_ARGS__)
+
+struct walk {
+    const struct blob_log *blobs;
+    const struct blob_alive *next, *end; /* blobs alive that were not met yet, by number */
+    uint64_t segments, used, live;       /* sums over the segments in use */
+    struct pool_marks marks;
+    struct reason *reason;
+};
+
+static int compare_numbers(const void *left, const void *right)
+{
+    const struct blob_alive *a = left, *b = right;
+    return a->number < b->number ? -1 : a->number > b->number;
+}
+
+/* 2.  The next blob alive was passed by, or its number occurs twice. */
+static int report_missing(const struct walk *walk)
+{
+    return BROKEN(walk->reason, 2,
+                  "page %" PRIu64 " has blob %" PRIu64 ", which is another page's or none",
+                  walk->next->page, walk->next->number);
+}
+
+/* 2.  Adds the blob's bytes to *live if it is alive. */
+static int check_blob(struct walk *walk, uint64_t number, uint64_t *live)
+{
+    const struct blob *blob = blob_log_at(walk->blobs, number);
+    if (walk->next == walk->end || walk->next->number > number)
+        return 0;
+    if (walk->next->number < number)
+        return report_missing(walk);
+    if (blob->page != walk->next->page)
+        return BROKEN(walk->reason, 2, "blob %" PRIu64 " is of page %" PRIu64 ", not %" PRIu64,
+                      number, blob->page, walk->next->page);
+    *live += blob_footprint(blob->size);
+    walk->next++;
+    return 0;
+}
+
+/* 1, 2, 3, 4. */
+static int check_segment(struct walk *walk, uint64_t number)
+{
+    const struct blob_log *blobs = walk->blobs;
+    const struct segment *segment = &blobs->table[number];
+    uint64_t at = 0, live = 0;
+    int r = 0;
+    while (r == 0 && at < segment->used && segment->used <= blobs->segment_size) {
+        uint64_t blob = (number * blobs->segment_size + at) / BLOB_UNIT;
+        at += blob_footprint(blob_log_at(blobs, blob)->size);
+        r = check_blob(walk, blob, &live);
+    }
+    if (r < 0)
+        return r;
+    if (at != segment->used)
+        return BROKEN(walk->reason, 1, "segment %" PRIu64 " has %" PRIu32 " bytes, not %" PRIu64,
+                      number, segment->used, at);
+    if (live != segment->live)
+        return BROKEN(walk->reason, 3,
+                      "segment %" PRIu64 " counts %" PRIu32 " live bytes of %" PRIu64, number,
+                      segment->live, live);
+    if (segment->held || (live == 0 && !(blobs->any_open && blobs->open == number)))
+        return BROKEN(walk->reason, 4, "segment %" PRIu64 " should have been given back", number);
+    walk->segments++;
+    walk->used += at;
+    walk->live += live;
+    return pool_marks_add(&walk->marks, number, walk->reason); /* 6 */
+}
+
+/* 5. */
+static int check_sums(const struct walk *walk, size_t count)
+{
+    const struct blob_log *blobs = walk->blobs;
+    if (walk->segments != blobs->segment_count || count != blobs->blob_count)
+        return BROKEN(walk->reason, 5,
+                      "%" PRIu64 " segments and %" PRIu64 " blobs are counted, of %" PRIu64
+                      " and %zu",
+                      blobs->segment_count, blobs->blob_count, walk->segments, count);
+    if (walk->used != blobs->used || walk->live != blobs->live)
+        return BROKEN(walk->reason, 5,
+                      "%" PRIu64 " bytes used and %" PRIu64 " live are counted, of %" PRIu64
+                      " and %" PRIu64,
+                      blobs->used, blobs->live, walk->used, walk->live);
+    return 0;
+}
+
+static int check_all(struct walk *walk, size_t count)
+{
+    const struct blob_log *blobs = walk->blobs;
+    int r = 0;
+    for (uint64_t i = 0; r == 0 && i < blobs->table_size; i++)
+        if (blobs->table[i].in_use)
+            r = check_segment(walk, i);
+    if (r < 0)
+        return r;
+    if (walk->next < walk->end)
+        return report_missing(walk);
+    r = check_sums(walk, count);
+    return r < 0 ? r : pool_marks_compare(&walk->marks, walk->reason); /* 6 */
+}
+
+int blob_log_check(struct blob_log *blobs, struct blob_alive *alive, size_t count,
+                   struct reason *reason)
+{
+    struct walk walk = {.blobs = blobs, .next = alive, .end = alive + count, .reason = reason};
+    int r = pool_marks_make(&walk.marks, &blobs->segments, "segment");
+    if (count)
+        qsort(alive, count, sizeof *alive, compare_numbers);
+    if (r == 0)
+        r = check_all(&walk, count);
+    pool_marks_free(&walk.marks);
+    return r;
+}
