@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Certificates and keys for TLS, made anew for each run."""
+"""Certificates and keys for TLS, made for each run."""
 
 import pathlib
 
@@ -35,7 +35,7 @@ commonName = supplied
 
 
 class Authority:
-    """A certificate authority, and who it vouches for: folders as nbdkit and libnbd want them."""
+    """A certificate authority, and folders of its certificates as nbdkit and libnbd want them."""
 
     def __init__(self, folder: pathlib.Path, name: str):
         self.folder = folder
@@ -49,13 +49,13 @@ class Authority:
         return self.folder
 
     def pair(self, section: str, dates: tuple[str, str] | None = None) -> tuple:
-        """(certificate, key) of somebody in that role, good now or from one date to another."""
+        """(certificate, key) for this role, valid now or from one date to another."""
         who = f"{section}-{dates[0] if dates else 'now'}"
         self._issue(who, section, "localhost", dates)
         return self.folder / f"{who}-cert.pem", self.folder / f"{who}-key.pem"
 
     def client(self, trusts: "Authority") -> pathlib.Path:
-        """A client's folder: a certificate of ours, and whose servers it trusts."""
+        """The folder of a client that has our certificate, and trusts servers of `trusts`."""
         self._issue("client", "client", "somebody")
         folder = self.folder / "client"
         folder.mkdir()
@@ -84,7 +84,7 @@ class Authority:
             "-out", certificate)  # fmt: skip
 
     def _sign_dated(self, request, section, dates, certificate) -> None:
-        """`openssl x509` would always begin today."""
+        """Certificates of `openssl x509` would always be valid from today."""
         (self.folder / "index.txt").touch()
         issuer = ("-cert", self.certificate, "-keyfile", self.folder / "ca-key.pem")
         run("openssl", "ca", "-batch", "-notext", "-config", "openssl.cnf", "-name", "dated",
@@ -94,7 +94,14 @@ class Authority:
 
 
 class Secrets:
-    """What servers and clients are started with."""
+    """The certificates and keys of servers and clients.
+
+    certificates  the server's folder
+    client        a client whose certificate the server accepts
+    stranger      a client of another authority
+    nobody        a client without a certificate, which trusts the server
+    keys          pre-shared keys; wrong_keys has others
+    """
 
     def __init__(self, folder: pathlib.Path):
         ours, others = Authority(folder / "ours", "us"), Authority(folder / "others", "them")
@@ -115,3 +122,11 @@ class Secrets:
         if scheme == "keys":
             return ("--tls-psk", self.keys)
         return ("--tls-certificates", self.certificates)
+
+    def qemu_object(self, scheme: str, folder: pathlib.Path) -> str:
+        """The value of --object that makes tls0 in qemu's tools.  Keys are put into `folder`."""
+        if scheme == "certificates":
+            return f"tls-creds-x509,id=tls0,dir={self.client},endpoint=client,verify-peer=on"
+        folder.mkdir()
+        (folder / "keys.psk").write_bytes(self.keys.read_bytes())
+        return f"tls-creds-psk,id=tls0,dir={folder},username={USER},endpoint=client"

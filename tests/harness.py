@@ -83,7 +83,10 @@ def falling_to(limit, figure):
 
 
 def accepts(path):
-    """Whether a server accepts connections on this Unix socket."""
+    """Whether a server accepts connections on this Unix socket.
+
+    The file of a socket exists before a server listens on it.
+    """
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(str(path)) == 0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Clients that vanish where not everybody gets in: at the door of TLS, and of a full server."""
+"""Clients that vanish before they are admitted: in the TLS handshake, and from a full server."""
 
 import struct
 
@@ -9,24 +9,24 @@ from client import Connection
 from harness import MIB, until
 from ledger import LOOPS, SLACK, SLACK_AGAIN, Ledger, scaled
 from observe import arrived, descriptors
-from traffic import FLAGS, client_hello, come, entry, front, leave
+from traffic import FLAGS, client_hello, connect, entry, first_part, leave
 from wire import NBD_OPT_STARTTLS, Style, pack_option
 
 CROWD = scaled(2_000, 10_000)  # for each stage of TLS
 AT_ONCE = scaled(200, 1_000)
 ROOM = 20
-SLACK_TLS = 5 * MIB  # after both storms: the library's tables, and what lies between sessions
+SLACK_TLS = 5 * MIB  # after both storms: the library's tables, and heap fragments
 
 GREETING = 18
-ACKNOWLEDGED = GREETING + 20  # an empty reply behind it
+ACKNOWLEDGED = GREETING + 20  # and an empty option reply
 
 
 def stages():
-    """What each says once TLS was acknowledged, and whether the server answers then."""
+    """{name: (what a client sends after the ACK to STARTTLS, whether the server answers it)}"""
     hello = client_hello()
     return {
         "silent": (lambda number: b"", False),
-        "mid-record": (lambda number: front(hello, number), False),
+        "mid-record": (lambda number: first_part(hello, number), False),
         "hello": (lambda number: hello, True),
         "garbage": (lambda number: b"\x16\3\1\0\4" + struct.pack(">I", number), False),
     }
@@ -36,13 +36,13 @@ def vanish_in_tls(server, says, is_answered, count):
     crowd = []
     for number in range(count):
         data = FLAGS + pack_option(NBD_OPT_STARTTLS)
-        crowd.append(Connection(come(server, data, number)))
+        crowd.append(Connection(connect(server, data, number)))
     for number, client in enumerate(crowd):
         client.recv(ACKNOWLEDGED)
         client.send(says(number))
     for number, client in enumerate(crowd):
         if is_answered and number % 2:
-            client.sock.recv(1)  # or the end
+            client.sock.recv(1)  # or the end of the connection
         leave(client.sock, number // 2 % 2)
 
 
@@ -61,8 +61,8 @@ def test_vanish_in_tls(nbdram, rng, secrets, crowd_most, stage, place):
 
 
 def queue_up(server, count):
-    """Some get in, the others wait; then all leave, those that wait first or last."""
-    crowd = [come(server, entry(Style.SIMPLE), number) for number in range(count)]
+    """Clients of which ROOM - 1 are served and the others wait to be accepted."""
+    crowd = [connect(server, entry(Style.SIMPLE), number) for number in range(count)]
     inside = ROOM - 1
     until(lambda: arrived(Connection(crowd[inside - 1])) > GREETING)
     assert not arrived(Connection(crowd[inside])), "there was room for more"
@@ -71,7 +71,7 @@ def queue_up(server, count):
 
 @pytest.mark.parametrize("place", ("unix", "tcp4"))
 def test_vanish_from_the_queue(nbdram, rng, crowd_most, place):
-    """Those that are waiting for a place may go as well."""
+    """Clients that wait to be accepted may leave before or after those that are served."""
     server = nbdram("4M", flags=(*LOOPS, "--max-connections", ROOM), place=place)
     ledger = Ledger(server, rng)
     most = SLACK

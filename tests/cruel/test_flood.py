@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""More than anybody needs: the largest requests, many in flight, and answers that nobody reads.
+"""The largest requests, many of them in flight, and answers that no client reads.
 
-What the server takes for it is bounded by what one connection may cost, whatever it asks for.
+The memory for a connection is bounded, whatever it asks for.
 """
 
 import concurrent.futures
@@ -15,19 +15,19 @@ from observe import join
 from wire import NBD_CMD_BLOCK_STATUS, NBD_CMD_READ, NBD_CMD_WRITE, Style
 
 STYLES = tuple(Style)
-LARGEST = 32 * MIB  # of what clients may ask for without having been told of more
+LARGEST = 32 * MIB  # a client may use that much without asking for the maximum block size
 FLOODERS = scaled(3, 4)
 IN_FLIGHT = scaled(2, 6)  # of reads, and of writes
 SLACK_FLOOD = 4 * MIB  # the loops' buffers, and what compression works in
 
 SILENT = scaled(60, 300)
-SILENT_COST = 384 * KIB  # of each: the requests it sent, and what was put together for it
+SILENT_COST = 384 * KIB  # of each: the requests that it sent, and replies prepared for it
 
 
 class Flooder:
-    """Sends all it has before it looks at an answer, all for the same range.
+    """A client that sends all its requests, for one range, whether or not answers come.
 
-    It writes a byte of its own, so that what is read is a mixture of everybody's.
+    Each client writes a byte of its own, so that reads return a mixture of all of them.
     """
 
     def __init__(self, server, number):
@@ -39,7 +39,7 @@ class Flooder:
             self._requests += [write, self._client.request(NBD_CMD_READ, MIB, LARGEST)]
 
     def send(self):
-        with self._client.sock.dup() as sock:  # the time limit is each one's own
+        with self._client.sock.dup() as sock:  # receive() sets another time limit
             sock.settimeout(HANG_SECONDS)
             for request in self._requests:
                 sock.sendall(request.pack())
@@ -49,14 +49,14 @@ class Flooder:
             self._client.finish(request)
             assert request.error == 0
             for _, _, data in request.content:
-                assert set(data[:: 509 * 7]) <= set(range(1, FLOODERS + 1)), "what nobody wrote"
+                assert set(data[:: 509 * 7]) <= set(range(1, FLOODERS + 1)), "never written"
             request.content.clear()
             request.replies.clear()
         self._client.disconnect()
 
 
 def flood(server):
-    """Yields while it goes on."""
+    """Yields while the flood goes on."""
     flooders = [Flooder(server, number) for number in range(FLOODERS)]
     with concurrent.futures.ThreadPoolExecutor(2 * FLOODERS) as pool:
         parts = [pool.submit(call) for f in flooders for call in (f.send, f.receive)]
@@ -68,7 +68,7 @@ def flood(server):
 
 @pytest.mark.parametrize("allocator", scaled(THIN_ALLOCATORS, ALLOCATORS))
 def test_largest_requests(nbdram, rng, allocator):
-    """Memory is taken for none of them, and others are served beside them."""
+    """They take no memory, and other clients are served meanwhile."""
     server = nbdram(str(MIB + LARGEST), f"allocator={allocator}", flags=LOOPS)
     ledger = Ledger(server, rng)
     with join(server) as client:
@@ -83,7 +83,7 @@ def test_largest_requests(nbdram, rng, allocator):
 
 
 def ask_for_everything(client, number):
-    """And leave no room for more requests."""
+    """Send requests until the socket is full."""
     large = client.request(NBD_CMD_READ, 0, 8 * MIB).pack()
     small = client.request(NBD_CMD_READ, 4097 * number, 3000).pack()
     status = client.request(NBD_CMD_BLOCK_STATUS, 0, 8 * MIB).pack()
@@ -95,7 +95,7 @@ def ask_for_everything(client, number):
 
 
 @pytest.mark.parametrize("allocator", ALLOCATORS)
-def test_nobody_reads(nbdram, rng, allocator):
+def test_answers_that_no_client_reads(nbdram, rng, allocator):
     server = nbdram("8M", f"allocator={allocator}", flags=LOOPS)
     ledger = Ledger(server, rng)
     once = SLACK_FLOOD

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A full disk, again and again: "no space" is an answer, and what was acknowledged stays.
 
-Several clients have a plot of the disk each.  The front of a plot, its home, lives through all
-rounds and is written in and read while others fill theirs; the field behind it is filled until
-there is no space, looked through, and trimmed.  Plots do not begin where pages do, so that
-neighbours share one.
+Each of several clients has a plot of the disk.  The first part of a plot, its home, keeps its
+data through all rounds, and is read and written while other clients fill the disk.  The field
+after it is filled until there is no space, checked, and trimmed.  Plots do not begin at page
+boundaries, so neighbours share a page.
 """
 
 import concurrent.futures
@@ -20,32 +20,32 @@ from wire import NBD_CMD_TRIM, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES, NBD_ENOSPC, 
 
 ROUNDS = 100
 LIMIT = scaled(3 * MIB, 8 * MIB)
-ARRAY = MIB  # whose size and limit are the same
-BLOCK = 4 * KIB  # a refused write leaves each of them as it was, or as it should have become
+ARRAY = MIB  # the size of a malloc disk, and its limit
+BLOCK = 4 * KIB  # a refused write leaves each block as it was or as it was to become
 CLIENTS = 4
 HOME = 128 * KIB
-FIELD = 4 * LIMIT  # compressed, that much would fit
+FIELD = 4 * LIMIT  # as much as fits if it is compressed
 PLOT = HOME + FIELD + BLOCK
-REFUSALS = 2  # of one client, until it has seen enough
+REFUSALS = 2  # after so many a client stops writing
 IN_FLIGHT = 4
-SLACK_FULL = 5 * MIB  # beyond the limit: the loops' buffers, and what compression works in
+SLACK_FULL = 5 * MIB  # beyond the limit: buffers of loops and of the compressor
 
 
 class Plot:
-    """A client, its part of the disk, and what must be there."""
+    """A client, its part of the disk, and what that must hold."""
 
     def __init__(self, server, number, rng):
         self.client = join(server, tuple(Style)[number % 3])
         self.rng = rng
         self.content = bytearray(HOME + FIELD)
         self._base = number * PLOT + BLOCK
-        self._over = 0  # where the field is empty from
+        self._over = 0  # from this offset on the field is empty
 
     def write_home(self):
         self._write_all([(0, self._data(HOME, noise=True))])
 
     def fill(self, noise):
-        """Write the field from its front until writes are refused; bytes that were not."""
+        """Write the field from its start until writes are refused.  The bytes acknowledged."""
         refused, taken = 0, 0
         while refused < REFUSALS:
             writes = []
@@ -60,7 +60,7 @@ class Plot:
         return taken
 
     def overwrite(self):
-        """Noise in the place of what was written; bytes that were taken."""
+        """Replace parts of the field by noise.  The bytes acknowledged."""
         refused, taken = 0, 0
         while refused < REFUSALS and taken < FIELD:
             at = self.rng.randrange(max(self._over // BLOCK - 16, 1)) * BLOCK
@@ -71,7 +71,7 @@ class Plot:
         return taken
 
     def dwell(self, over):
-        """Use one's home until that is over."""
+        """Use the home until `over` is set."""
         while True:
             at = self.rng.randrange(HOME // 512) * 512
             count = min(self.rng.choice((512, BLOCK, 20_480, HOME)), HOME - at)
@@ -89,7 +89,7 @@ class Plot:
             assert found == memoryview(self.content)[start:end], f"lost: near {start}"
 
     def trim(self, piecewise):
-        """Give the field back, as a whole or piece by piece in any order."""
+        """Trim the field, as a whole or piece by piece in any order."""
         step = 32 * KIB if piecewise else max(self._over, 1)
         spots = list(range(HOME, HOME + self._over, step))
         self.rng.shuffle(spots)
@@ -97,13 +97,13 @@ class Plot:
         self.client.send(b"".join(trim.pack() for trim in trims))
         for trim in trims:
             assert self.client.finish(trim).error == 0
-        # Of a compressed page the part that was trimmed may still be there, for lack of memory.
+        # Part of a compressed page may not have been trimmed, for lack of memory.
         assert self._zero(HOME, self._over) == 0
         self.content[HOME : HOME + self._over] = bytes(self._over)
         self._over = 0
 
     def _zero(self, at, count):
-        """The error, if any."""
+        """The error, or 0."""
         request = self._request(NBD_CMD_WRITE_ZEROES, at, length=count)
         self.client.send(request.pack())
         error = self.client.finish(request).error
@@ -120,20 +120,20 @@ class Plot:
         return self.client.request(command, self._base + at, **more)
 
     def _write_all(self, writes):
-        """Several at once; of each whether it was done."""
+        """Send several writes at once, and return for each whether it was done."""
         requests = [self._request(NBD_CMD_WRITE, at, payload=data) for at, data in writes]
         self.client.send(b"".join(request.pack() for request in requests))
         for request in requests:
             assert self.client.finish(request).error in (0, NBD_ENOSPC)
         for request, (at, data) in zip(requests, writes):
             if request.error:
-                self._look_at_refused(at, data)
+                self._check_refused(at, data)
             else:
                 self.content[at : at + len(data)] = data
         return [request.error == 0 for request in requests]
 
-    def _look_at_refused(self, at, data):
-        """Each block of it is as it was or as it should be: how it is from now on."""
+    def _check_refused(self, at, data):
+        """Check that each block is as it was or as it was to become, and remember which."""
         front = at % BLOCK
         first, count = at - front, -(-(front + len(data)) // BLOCK) * BLOCK
         old = bytes(self.content[first : first + count])
@@ -150,7 +150,7 @@ def all_at_once(pool, calls):
 
 
 def fill_up(pool, fillers, dwellers, noise):
-    """Some fill the disk while the others live on; bytes that were taken."""
+    """Some clients fill the disk while others use their homes.  The bytes acknowledged."""
     over = threading.Event()
     lives = [pool.submit(plot.dwell, over) for plot in dwellers]
     try:
@@ -165,7 +165,7 @@ def fill_up(pool, fillers, dwellers, noise):
 
 
 def one_round(pool, number, plots, noise):
-    """Full, looked through, and trimmed; bytes that were taken."""
+    """The disk is filled, checked, and trimmed.  The bytes acknowledged."""
     turn = number % CLIENTS
     plots = plots[turn:] + plots[:turn]
     fillers, dwellers = plots[: CLIENTS // 2], plots[CLIENTS // 2 :]
@@ -177,7 +177,7 @@ def one_round(pool, number, plots, noise):
 
 @pytest.mark.parametrize("allocator", THIN_ALLOCATORS)
 def test_full_again_and_again(nbdram, rng, allocator):
-    """Each round takes as much as the first; the server never takes more than it may."""
+    """Each round stores as much as the first, and the server stays within its limit."""
     size = CLIENTS * PLOT + BLOCK
     server = nbdram(str(size), f"limit={LIMIT}", f"allocator={allocator}", flags=LOOPS)
     before = resident(server)
@@ -196,7 +196,7 @@ def test_full_again_and_again(nbdram, rng, allocator):
 
 
 def test_array_is_full_from_the_start(nbdram, rng):
-    """It has all its memory, so that only what is beyond the end is refused."""
+    """malloc has all its memory, so only writes beyond the end are refused."""
     server = nbdram(str(ARRAY), f"limit={ARRAY}", "allocator=malloc", flags=LOOPS)
     before = resident(server)
     clients = [join(server, style) for style in Style]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Clients that send, or take, a byte at a time, in each state, many of them.
+"""Many clients that send or receive a byte at a time, in every state of a connection.
 
-No clock judges that others are served: in each round every slow client moves a byte, and then the
-witness, and one more client of each loop, are answered before the next round begins.
+Whether others are served is judged by order: in each round every slow client moves a byte, and
+then the witness and one more client of each loop are answered before the next round begins.
 """
 
 import struct
@@ -25,18 +25,20 @@ from wire import (
 )
 
 EACH = scaled(20, 100)  # of each kind
-ROUNDS = 60  # bytes that each moves
-PAYLOADS = (100, 5000, 64 * KIB)  # kept until they are whole, but for the last
+ROUNDS = 60  # the number of bytes that each client moves
+PAYLOADS = (100, 5000, 64 * KIB)  # all but the last are kept until they are whole
 SPOT = 2 * MIB
 
 
 class Slow:
+    """A client that has `left` to send or to receive."""
+
     def __init__(self, client, left):
         self._client = client
         self._left = left
 
     def move(self):
-        """By a byte, except the last one."""
+        """Move one byte, unless it is the last one."""
         if len(self._left) > 1:
             self._move()
             self._left = self._left[1:]
@@ -46,7 +48,7 @@ class Slow:
 
 
 class Sender(Slow):
-    """Sends what is left, and is answered then."""
+    """Sends what is left, and is answered after the last byte."""
 
     def __init__(self, client, left, answered):
         super().__init__(client, left)
@@ -62,7 +64,7 @@ class Sender(Slow):
 
 
 class Taker(Slow):
-    """Takes what is left."""
+    """Receives what is left."""
 
     def _move(self):
         assert self._client.recv(1) == self._left[:1]
@@ -73,7 +75,7 @@ class Taker(Slow):
 
 
 def greeter(server, number):
-    """Slow from the first byte on."""
+    """Slow from its first byte."""
     client = Connection.to(server.socket)
     style = STYLES[number % 3]
     options = {
@@ -93,7 +95,7 @@ def greeter(server, number):
 
 
 def encrypter(server, number):
-    """Slow with the first record of TLS."""
+    """Slow with its first TLS record."""
     client = Connection.to(server.socket).greet()
     client.accepted(NBD_OPT_STARTTLS)
     return Sender(client, client_hello(), lambda: client.recv(1))
@@ -114,7 +116,7 @@ def writer(server, number):
 
 
 def reader(server, number):
-    """Of a reply that does not fit into the socket."""
+    """Slow to receive a reply that does not fit into the socket."""
     client = join(server)
     expected = client.read(0, MIB)
     read = client.send_request(NBD_CMD_READ, 0, MIB)
@@ -125,7 +127,7 @@ KINDS = (greeter, encrypter, asker, writer, reader)
 
 
 def creep(server, ledger):
-    """All of them at once; then one half says what is left and the other leaves."""
+    """All of them move a byte by turns; then one half moves the rest, and the other leaves."""
     slow = [kind(server, number) for number in range(EACH) for kind in KINDS]
     prompt = [join(server) for _ in range(2)]
     for _ in range(ROUNDS):

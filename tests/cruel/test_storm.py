@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Commands at random from eight threads, right and wrong ones, beside a client that verifies.
+"""Random commands from eight threads, right and wrong ones, while a witness verifies its data.
 
-Of the first MIB, which is the witness's, everybody may read; what would change it there is wrong
-in some way, and must be refused.  Each request says what its answer has to be.
+Every client may read the first MiB, which is the witness's.  A request that would change it is
+wrong in some way, and must be refused.  Each request comes with the errors that it may get.
 """
 
 import concurrent.futures
@@ -40,8 +40,8 @@ from wire import (
 THREADS = 8
 COMMANDS = scaled(1_500, 15_000)  # of each thread
 SIZE = 8 * MIB
-MOST = 64 * MIB  # of data in one request
-SLACK_STORM = 5 * MIB  # what compression works in, too, and what it keeps for a moment
+MOST = 64 * MIB  # the limit on the data of one request
+SLACK_STORM = 5 * MIB  # also the compressor's buffers, and what it keeps for a moment
 SLACK_STORM_AGAIN = MIB
 STYLES = tuple(Style)
 CHANGES = (NBD_CMD_WRITE, NBD_CMD_TRIM, NBD_CMD_WRITE_ZEROES)
@@ -64,7 +64,7 @@ UNKNOWN_FLAGS = tuple(1 << bit for bit in range(6, 16))
 
 
 class Rider:
-    """One thread's client, which is another one whenever the last was thrown out."""
+    """The client of one thread.  It connects again whenever it has left or was thrown out."""
 
     def __init__(self, server, number, seed):
         self._server = server
@@ -89,7 +89,7 @@ class Rider:
         self._client = join(self._server, next(self._styles))
 
     def _leave(self):
-        """Thrown out for what nobody can answer, or on one's own."""
+        """Leave, or be thrown out for something that cannot be answered."""
         with contextlib.suppress(Closed):
             self._be_rude(self._rng.randrange(4))
         self._client.close()
@@ -106,7 +106,7 @@ class Rider:
             self._client.send_request(NBD_CMD_DISC, 1, length=2)
 
     def _any(self):
-        """(request, errors it may be answered with)."""
+        """(request, the errors that it may get)"""
         kinds = (self._right, self._right, self._outside, self._bad_flags, self._unknown)
         return self._rng.choice((*kinds, self._too_long, self._bad_flush))()
 
@@ -134,7 +134,7 @@ class Rider:
         return self._request(command, offset, count, flags), {0}
 
     def _outside(self):
-        """Beyond the end, by a byte or by so much that the sum is in front of the disk's end."""
+        """A range beyond the end of the disk, by one byte, or by so much that it wraps around."""
         command = self._rng.choice(tuple(OUTSIDE))
         count = self._count()
         offset = self._rng.choice((SIZE - count + 1, SIZE, (1 << 64) - count, (1 << 64) - 1))
@@ -151,7 +151,7 @@ class Rider:
         return self._client.request(command, 0, MIB), {NBD_EINVAL}
 
     def _too_long(self):
-        """A read of more than can be had; there is as much disk with none."""
+        """A read longer than the limit, and than the disk."""
         return self._client.request(NBD_CMD_READ, 0, MOST + 1), {NBD_EINVAL, NBD_EOVERFLOW}
 
     def _bad_flush(self):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Connections that vanish, by the thousand, at each stage, with a farewell and without.
+"""Connections that vanish, by the thousand, at each stage, after a farewell or with a reset.
 
-Half of each crowd is let come to its stage first, all of it at once; the other half is gone
-before the server may have looked.
+Half of the clients leave when all of a crowd have reached their stage.  The others leave at once,
+perhaps before the server has noticed them.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from client import Connection
 from harness import KIB, MIB, until
 from ledger import LOOPS, SLACK_AGAIN, Ledger, scaled
 from observe import arrived, descriptors
-from traffic import FLAGS, STYLES, come, entry, front, leave, request
+from traffic import FLAGS, STYLES, connect, entry, first_part, leave, request
 from wire import NBD_CMD_DISC, NBD_CMD_READ, NBD_CMD_WRITE, NBD_OPT_LIST, Style, pack_option
 
 PAGE = 4 * KIB
@@ -23,6 +23,7 @@ GREETING = 18
 CROWD = scaled(2_000, 10_000)  # for each stage, place and way to leave
 AT_ONCE = scaled(500, 4_000)
 
+
 def mid_handshake(style, number):
     options = (
         FLAGS,
@@ -30,31 +31,31 @@ def mid_handshake(style, number):
         FLAGS + pack_option(NBD_OPT_LIST, bytes(5000)),  # longer than any that succeeds
         entry(style),
     )
-    return front(options[number // 3 % len(options)], number)
+    return first_part(options[number // 3 % len(options)], number)
 
 
 def mid_header(style, number):
-    return entry(style) + front(request(style, NBD_CMD_READ, MIB, PAGE), number)
+    return entry(style) + first_part(request(style, NBD_CMD_READ, MIB, PAGE), number)
 
 
 def mid_payload(style, number):
-    """Small ones are kept until they are whole, large ones go straight to the disk."""
+    """Small payloads are kept until they are whole, large ones are received into the disk."""
     size = (PAGE, 15 * KIB, 64 * KIB)[number // 3 % 3]
     write = request(style, NBD_CMD_WRITE, 2 * MIB + number % 100 * KIB, payload=bytes(size))
-    return entry(style) + front(write, number, least=len(write) - size)
+    return entry(style) + first_part(write, number, least=len(write) - size)
 
 
 def mid_reply(style, number):
-    """Of what is asked a part fits into the socket, at most."""
+    """At most a part of the reply fits into the socket."""
     large, small = (request(style, NBD_CMD_READ, 0, size) for size in (4 * MIB, 100))
     return entry(style) + large * (2 + number % 3) + small * (number % 5)
 
 
 class Stage(NamedTuple):
     sends: Callable[[Style, int], bytes]
-    is_in: bool  # it is past the handshake
-    unread: int  # bytes of replies that come then, at least
-    at_once: int
+    is_in: bool  # the stage is after the handshake
+    unread: int  # at least so many bytes of replies arrive at the stage
+    at_once: int  # clients in a crowd
 
 
 STAGES = {
@@ -63,24 +64,24 @@ STAGES = {
     "payload": Stage(mid_payload, True, 0, AT_ONCE),
     "reply": Stage(mid_reply, True, 1000, scaled(100, 250)),  # each pins a buffer full of data
 }
-WAYS = {"farewell": False, "reset": True}
+WAYS = {"farewell": False, "reset": True}  # whether a client leaves abruptly
 
 
 def greetings(server):
-    """How many bytes come in before transmission."""
+    """{style: the bytes that a client receives before the transmission phase}"""
     counts = {}
     for style in STYLES:
-        with come(server, entry(style) + request(style, NBD_CMD_DISC), 0) as sock:
+        with connect(server, entry(style) + request(style, NBD_CMD_DISC), 0) as sock:
             counts[style] = len(sock.makefile("rb").read())
     return counts
 
 
 def vanish_at_once(server, ledger, stage, numbers, abruptly, counts):
-    """A crowd that is at its stage, all of it, when it leaves."""
+    """A crowd leaves when all of it has reached its stage."""
     crowd = []
     for number in numbers:
         style = STYLES[number % 3]
-        client = Connection(come(server, stage.sends(style, number), number))
+        client = Connection(connect(server, stage.sends(style, number), number))
         crowd.append((client, counts[style] + stage.unread if stage.is_in else GREETING))
     for client, count in crowd:
         until(lambda: arrived(client) >= count)
@@ -100,14 +101,14 @@ def storm(server, ledger, stage, at_once, count):
             ledger.check_service()
         for number in range(count - count // 2):
             style = STYLES[number % 3]
-            leave(come(server, stage.sends(style, number), number), abruptly)
+            leave(connect(server, stage.sends(style, number), number), abruptly)
         ledger.await_departures()
 
 
 @pytest.mark.parametrize("place", ("unix", "tcp4"))
 @pytest.mark.parametrize("name", STAGES)
 def test_vanish(nbdram, rng, crowd_most, name, place):
-    """Nothing stays of them; what a second storm brings, nothing of that either."""
+    """Nothing stays behind, neither of the first storm nor of a second one."""
     server = nbdram("4M", flags=LOOPS, place=place)
     ledger = Ledger(server, rng)
     stage = STAGES[name]

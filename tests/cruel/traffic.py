@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Clients that say a lot before they listen, and how they come and go."""
+"""Clients that send a lot before they receive, and how they connect and leave."""
 
 import contextlib
 import socket
@@ -30,7 +30,7 @@ STYLE_OPTIONS = {
 
 
 def entry(style):
-    """All that a client sends on its way into transmission."""
+    """All that a client sends to reach the transmission phase."""
     return FLAGS + STYLE_OPTIONS[style] + pack_option(NBD_OPT_GO, pack_info())
 
 
@@ -40,16 +40,16 @@ def request(style, *args, **kwargs):
     return client.request(*args, **kwargs).pack()
 
 
-def front(data, number, least=1):
-    """A part of it, without the end; its length follows from the number."""
+def first_part(data, number, least=1):
+    """The first part of the data, without its end.  Its length depends on the number."""
     return data[: least + number * 7919 % (len(data) - least)]
 
 
-def come(server, data, number):
+def connect(server, data, number):
     family, address = address_of(server)
     sock = socket.socket(family)
     if family == socket.AF_INET:
-        # The system remembers ports of connections that ended: use all addresses that are ours.
+        # Ports of connections that ended stay in use for a while: use many local addresses.
         sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
         sock.bind((f"127.0.1.{1 + number % 250}", 0))
     sock.settimeout(HANG_SECONDS)
@@ -59,7 +59,7 @@ def come(server, data, number):
 
 
 def leave(sock, abruptly):
-    """Abruptly: the other side gets a reset, as it does from a Unix socket with data unread."""
+    """Close it.  Abruptly: with a reset, which a Unix socket sends if it holds unread data."""
     if not abruptly:
         sock.setblocking(False)
         with contextlib.suppress(BlockingIOError):
@@ -72,7 +72,7 @@ def leave(sock, abruptly):
 
 
 def client_hello():
-    """The first thing that a client says in TLS."""
+    """The first message of a TLS client."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

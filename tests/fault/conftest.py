@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Tells how many faults there were."""
+"""Reports how many faults there were."""
 
 import victim
 

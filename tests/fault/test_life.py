@@ -27,7 +27,7 @@ def test_without_memory(tmp_path, rng, calls, allocator):
 
 @pytest.mark.parametrize("allocator", ALLOCATORS)
 def test_without_pages_for_long(tmp_path, rng, allocator):
-    """A single refusal is made up for by trying again: here writes are refused."""
+    """The engine tries again after a single failure.  After many, writes are refused."""
     words = ("-U", "s", f"allocator={allocator}")
     live_through(tmp_path, words, rng, times=1000, calls="pages", allocator=allocator)
 
@@ -50,7 +50,7 @@ def test_locked_into_memory(tmp_path, rng, calls):
 
 @needs_root
 def test_as_another_user(tmp_path, rng):
-    """What could not be given up is no reason to go on."""
+    """A server that cannot give up a privilege does not serve."""
 
     def serve(trial):
         status = harness.process_status(trial.victim.pid)
@@ -62,7 +62,7 @@ def test_as_another_user(tmp_path, rng):
 
 
 def test_with_keys(tmp_path, rng):
-    """All of them, or none: also of a line that is longer than the first piece of it that is read."""
+    """All keys are read or none, also one whose line is longer than the first buffer for it."""
     keys = tmp_path / "keys"
     keys.write_text(f"bob:{'01' * 16}\n{USER}:{'5a' * 60}\n")
 
@@ -85,13 +85,13 @@ def test_with_keys(tmp_path, rng):
 
 @pytest.mark.parametrize("calls", ("heap", "threads", "descriptors", "process"))
 def test_for_a_command(tmp_path, rng, calls):
-    """--run: the whole command, or nothing of it."""
+    """--run: the command is run as a whole, or not at all."""
     words = ("-U", "-", "--run", f": {'x' * 9000}; exit 3")
-    for runs, n in enumerate(numbers(dense=200)):  # few calls are about the command
+    for runs, n in enumerate(numbers(dense=200)):  # few calls have to do with the command
         trial = Trial(tmp_path / str(n), words, rng, calls=calls)
         trial.shim.arm(n)
         with trial.running():
-            assert not trial.victim.await_ready()  # it tells nobody, and ends
+            assert not trial.victim.await_ready()  # it prints no URI, and ends
             if trial.victim.status != 3:
                 trial.check_refusal()
             trial.check_left()
@@ -102,7 +102,7 @@ def test_for_a_command(tmp_path, rng, calls):
 
 
 def await_no_children():
-    """Those of a daemon that did not start have ended."""
+    """Wait until the processes of a daemon that did not start have ended."""
 
     def is_last():
         try:
@@ -110,12 +110,12 @@ def await_no_children():
         except ChildProcessError:
             return True
 
-    until(is_last, hangs=lambda: "a child that stays")
+    until(is_last, hangs=lambda: "a child process stays")
 
 
 @pytest.mark.parametrize("calls", ("heap", "threads", "descriptors", "process", "files"))
 def test_in_the_background(tmp_path, rng, calls):
-    """The command succeeds, and there is a server; or it does not, and there is none."""
+    """Either the command succeeds and there is a server, or it fails and there is none."""
     adopt_orphans()
     for runs, n in enumerate(numbers()):
         trial = Trial(tmp_path / str(n), EVERYTHING, rng, calls=calls)

@@ -11,7 +11,7 @@ from harness import ALLOCATORS, until
 from trial import Trial
 from victim import FOREVER, Client, Style
 
-# Nobody may notice these.
+# No client may notice these.
 HARMLESS = {"short": "short", "one": "one", "EINTR": errno.EINTR, "EAGAIN": errno.EAGAIN}
 FATAL = {
     name: getattr(errno, name)
@@ -50,7 +50,7 @@ def test_stream(tmp_path, rng, place, how):
 @pytest.mark.parametrize("style", Style)
 @pytest.mark.parametrize("how", HARMLESS)
 def test_stream_all_along(tmp_path, rng, place, style, how):
-    """Byte by byte, or every other call."""
+    """All calls move a single byte, or every other call fails."""
     words, tls = place
     trial = Trial(tmp_path / "one", words, rng, calls="streams", how=HARMLESS[how], tls=tls)
     trial.is_harmless = True
@@ -65,7 +65,7 @@ def test_stream_all_along(tmp_path, rng, place, style, how):
 
 @pytest.mark.parametrize("calls, how", [("streams", how) for how in FATAL] + [("heap", "ENOMEM")])
 def test_two_clients(tmp_path, rng, calls, how):
-    """By turns; when one is hit, the other goes on."""
+    """Two clients by turns: when a fault hits one, the other goes on."""
     trial = Trial(tmp_path / "one", ("-f", "-U", "s"), rng, calls=calls, how=FATAL[how])
 
     def visit(n):
@@ -74,7 +74,7 @@ def test_two_clients(tmp_path, rng, calls, how):
             waiting, came_through = [a.steps(large=70_000), b.steps(large=70_000)], 0
             while waiting:
                 steps = waiting.pop(0)
-                # It may have been hit while it was the other's turn.
+                # The fault may have hit it while it was the other's turn.
                 with trial.lenient(since=0):
                     if next(steps, trial) is trial:
                         came_through += 1
@@ -103,7 +103,7 @@ def test_watching(tmp_path, rng, how):
 @pytest.mark.parametrize("times", (1, 5, 1000))
 @pytest.mark.parametrize("allocator", ALLOCATORS)
 def test_heap(tmp_path, rng, allocator, times):
-    """From the Nth on, for a while."""
+    """Several calls in a row fail, from the Nth."""
     words = ("-f", "-U", "s", f"allocator={allocator}")
     if allocator != "malloc":
         words += ("limit=2M",)  # zstd begins to compress at once
@@ -121,7 +121,7 @@ LASTING = ("EMFILE", "ENFILE", "ENOBUFS", "ENOMEM")
 @pytest.mark.parametrize("times", (1, 3))
 @pytest.mark.parametrize("how", (*PASSING, *LASTING))
 def test_accept(tmp_path, rng, place, how, times):
-    """The client only waits."""
+    """The client has to wait, and notices nothing else."""
     words, tls = place
     trial = Trial(
         tmp_path / "one", words, rng, calls="accept4", how=getattr(errno, how), tls=tls
@@ -132,7 +132,7 @@ def test_accept(tmp_path, rng, place, how, times):
 
 @pytest.mark.parametrize("how", LASTING)
 def test_accept_does_not_spin(tmp_path, rng, how):
-    """As long as no descriptor is to be had: tries are some time apart, and are told of once."""
+    """While no descriptor is free, the server waits between its tries, and logs them once."""
     trial = Trial(
         tmp_path / "one", ("-f", "-U", "s"), rng, calls="accept4", how=getattr(errno, how)
     )
@@ -144,8 +144,8 @@ def test_accept_does_not_spin(tmp_path, rng, how):
             with trial.victim.connect() as waiting:
                 until(lambda: trial.shim.failed >= 4, hangs=lambda: "no more tries")
                 resident.go_through()
-                # However slow the machine is, it only makes this less.  Each client that comes or
-                # leaves is a reason to try, too.
+                # A slow machine only makes the tries fewer.  Each client that connects or leaves
+                # is a reason to try, too.
                 tries, seconds = trial.shim.calls, time.monotonic() - start
                 assert tries <= seconds / RETRY_SECONDS + 3, f"{tries} tries in {seconds} s"
                 trial.shim.disarm()

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Calls of nbdram fail, one after the other.
 
-In run N the Nth call of a family fails (shim.c), until a run passes in which fewer than N were
-made.  Whatever fails,
+In run N the Nth call of a family fails (shim.c), until a run has fewer than N such calls.
+Whatever fails, either
 
-  - nbdram does not start, says why in its own words, and leaves nothing behind; or
-  - it goes on: the connection that is hit may be refused something or ended, but gets no wrong byte
-    and no reply out of step; what was acknowledged is there; the next client is served as if nothing
-    had been; no descriptor stays open; it ends well when it is asked to (and in the build with the
-    address sanitizer, no memory is lost).
+  - nbdram does not start, gives the reason in its own words, and leaves nothing behind; or
+  - it goes on.  The connection that the fault hits may get errors or be ended, but no wrong byte
+    and no reply out of step.  Acknowledged data is there.  The next client is served as if
+    nothing had happened.  No descriptor stays open.  nbdram ends well when it is asked to, and in
+    the build with the address sanitizer it has lost no memory.
 
-Which call is the Nth depends a little on the threads, so all of them come up over the runs rather
-than each in one.
+Which call is the Nth varies a little with the threads.  So each call fails in some run, but not
+always in the same one.
 
-NBDRAM_FAULT_RUNS: up to which N there are no gaps (default: 12; with NBDRAM_TEST_FULL=1 there are
-none).
+NBDRAM_FAULT_RUNS: every N up to this one is run, then N grows faster (default: 12; with
+NBDRAM_TEST_FULL=1 every N is run).
 """
 
 import contextlib
@@ -28,14 +28,15 @@ import harness
 from harness import MIB
 from victim import Client, Disk, Shim, Style, Victim, is_an_end
 
-RUNS_MAX = 5000  # or it never passes
+RUNS_MAX = 5000  # more would mean that it never ends
 # With the sanitizer a life takes ten times as long.
 IS_THOROUGH = os.environ.get("NBDRAM_TEST_FULL") == "1"
 DENSE = int(os.environ.get("NBDRAM_FAULT_RUNS") or (RUNS_MAX if IS_THOROUGH else 12))
 SIZE = 64 * MIB
-FLAT_SIZE = MIB  # of a disk that is there from the start
+FLAT_SIZE = MIB  # of a malloc disk, which has all its memory from the start
 
-# Calls without which a file cannot be removed: the last that failed, and what may then be left.
+# {the last call that failed: the names of files that may then be left, since it is needed to
+# remove them}
 NEEDED_TO_REMOVE = {
     "lstat64": ("s", "nbdram-"),
     "unlink": ("s", "nbdram-"),
@@ -48,7 +49,7 @@ NEEDED_TO_REMOVE = {
 
 
 def numbers(dense=DENSE):
-    """1, 2, 3, ... and then, if time is short, with growing gaps."""
+    """1, 2, 3, ... and then with growing gaps."""
     n = 0
     for _ in range(RUNS_MAX):
         n += 1 if n < dense else 1 + n // 6
@@ -63,13 +64,13 @@ class Trial:
         self.folder, self.words, self.rng, self.tls = folder, words, rng, tls
         folder.mkdir()
         self.shim = Shim(folder, calls, how)
-        self.is_harmless = False  # what fails: no client may notice
+        self.is_harmless = False  # whether no client may notice the fault
         self.size = FLAT_SIZE if allocator == "malloc" else SIZE
         self.disk = Disk(self.size)
 
     @contextlib.contextmanager
     def running(self):
-        """The server, from its start to its end; and what it said, where it matters."""
+        """The server runs.  If the test fails, its messages are shown."""
         self.victim = Victim(self.folder, self.shim, *self.words, self.size)
         try:
             yield
@@ -86,7 +87,7 @@ class Trial:
 
     @contextlib.contextmanager
     def lenient(self, since=None):
-        """A client may be sent away here, if a fault met it."""
+        """The connection of a client may end here if a fault hit it."""
         failed = self.shim.failed if since is None else since
         try:
             yield
@@ -102,15 +103,15 @@ class Trial:
             assert may_refuse or client.refused == 0, "refused for no reason"
 
     def visit_untouched(self):
-        """Nothing fails any more: everything works, and everything is there."""
+        """No call fails any more: everything works, and all data is there."""
         self.shim.disarm()
         with self.client() as client:
             client.check_all()
 
-    # From the start to the end.
+    # A whole life.
 
     def live(self, n, while_serving, times=1):
-        """A life in which the Nth call fails; false if there are not so many."""
+        """A life in which the Nth call fails.  False if there are fewer calls."""
         self.shim.arm(n, times)
         with self.running():
             if self.victim.await_ready():
@@ -122,7 +123,7 @@ class Trial:
         return self.shim.failed > 0
 
     def serve(self):
-        """The ordinary thing to do in a life."""
+        """What a server does in an ordinary life."""
         before = self.victim.descriptors()
         self.visit()
         self.visit(style=list(Style)[self.shim.calls % 3])
@@ -145,7 +146,7 @@ class Trial:
     # While it serves.
 
     def step_through(self, act, *, times=1):
-        """One server; in each visit, calls fail from the Nth on."""
+        """One server.  In each visit, `times` calls fail, from the Nth."""
 
         def visit(n):
             self.shim.arm(n, times)
@@ -154,11 +155,11 @@ class Trial:
         self.repeat(visit)
 
     def repeat(self, visit):
-        """visit(n) with growing n, until nothing fails in it; one server."""
+        """One server.  visit(n) with growing n, until nothing fails in it."""
         with self.running():
             assert self.victim.await_ready()
             before = self.victim.descriptors()
-            self.visit()  # takes what memory it needs
+            self.visit()  # now it has all the memory that it needs
             rss = self.victim.rss()
             for runs, n in enumerate(numbers()):
                 visit(n)
@@ -173,7 +174,7 @@ class Trial:
 
 
 def live_through(folder, words, rng, while_serving=Trial.serve, *, times=1, **options):
-    """Life after life, until nothing fails in one."""
+    """A new server for each run, until nothing fails in a run."""
     for runs, n in enumerate(numbers()):
         trial = Trial(folder / str(n), ("-f", *words), rng, **options)
         if not trial.live(n, while_serving, times):

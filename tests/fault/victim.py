@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""nbdram with the shim before it (shim.c), and clients that know what they were promised."""
+"""nbdram under the shim (shim.c), and clients that know what the disk must hold."""
 
 import contextlib
 import mmap
@@ -23,20 +23,20 @@ IS_ASAN = bool(harness.PRELOAD)
 FOREVER = 1 << 62
 URI = r"nbds?(?:://(?:localhost|\[::1\]):(\d+)/|\+unix:///\?socket=/\S+/s)\n"
 
-# Unlike nbdkit and Python, nbdram must lose nothing; and its runtime comes after the shim.
+# Unlike nbdkit and Python, nbdram must not leak; and the shim is loaded before the sanitizer.
 ASAN_OPTIONS = "detect_leaks=1:verify_asan_link_order=0"
 
 KIB, MIB = harness.KIB, harness.MIB
-AREA = 384 * KIB  # what is ever written to
+AREA = 384 * KIB  # clients write only below this offset
 ALLOCATION = b"base:allocation"
 NO_ROOM = (NBD_ENOMEM, NBD_ENOSPC, NBD_EIO)
 
 
 class Shim:
-    """What shim.c counts, and when it lets calls fail: struct control there."""
+    """Sets which calls fail, and reads what shim.c counts: struct control there."""
 
     FIRST, TIMES, EVERY, CALLS, FAILED = range(5)
-    faults = armed = 0  # of all that there were
+    faults = armed = 0  # totals of all shims
 
     def __init__(self, folder, calls, how):
         self.path = folder / "page"
@@ -52,7 +52,7 @@ class Shim:
         }
 
     def arm(self, first, times=1, every=1):
-        """The calls first, first + every, ... fail, so many times; counting begins anew."""
+        """Let `times` calls fail: first, first + every, ...  Counting starts again at 1."""
         self.disarm()
         for place, value in enumerate((0, times, every, 0, 0)):
             self._numbers[place] = value
@@ -75,12 +75,12 @@ class Shim:
 
     @property
     def last(self):
-        """The last call that failed, and where it comes from."""
+        """The last call that failed, and its caller."""
         return self._page[40:144].split(b"\0")[0].decode()
 
 
 def environment(folder, shim):
-    """That of a server under faults."""
+    """The environment of a server under faults."""
     made = {**os.environ, **shim.environment, "TMPDIR": str(folder)}
     if IS_ASAN:
         made["ASAN_OPTIONS"] = f"{made.get('ASAN_OPTIONS', '')}:{ASAN_OPTIONS}"
@@ -88,13 +88,13 @@ def environment(folder, shim):
 
 
 class Victim:
-    """One nbdram in a folder of its own, in the foreground; await_ready() comes next."""
+    """One nbdram in a folder of its own.  await_ready() or await_background() comes next."""
 
     def __init__(self, folder, shim, *words):
         self.folder = pathlib.Path(folder)
         self.shim = shim
         self.port = None
-        self._adopted = None  # the process that it became in the background
+        self._adopted = None  # the process id of the daemon
         self._said = open(self.folder / "said", "w+")
         self.process = subprocess.Popen(
             [harness.SERVER, *map(str, words)],
@@ -106,7 +106,7 @@ class Victim:
         )
 
     def await_ready(self):
-        """It says where it is once all else is done.  False: it ended before."""
+        """Wait for the URI, which it prints when it is ready.  False: it ended before."""
         printed = ""
         while "\n" not in printed:
             ready, _, _ = select.select([self.process.stdout], [], [], SECONDS)
@@ -124,7 +124,7 @@ class Victim:
         return bool(printed)
 
     def await_background(self):
-        """It was started without -f: false if it did not go there."""
+        """Wait for the command to end, without -f.  False: there is no daemon."""
         self._wait()
         if self.status != 0:
             return False
@@ -132,7 +132,7 @@ class Victim:
         return True
 
     def connect(self):
-        """A connection of wire.py."""
+        """A client.Connection."""
         if self.port is None:
             return Connection.to(self.folder / "s")
         return Connection(socket.create_connection(("127.0.0.1", self.port), SECONDS))
@@ -160,7 +160,7 @@ class Victim:
         return names
 
     def await_descriptors(self, before):
-        """Those that were open before, and no others."""
+        """Wait until only descriptors that were open before are open."""
         harness.until(
             lambda: self.descriptors().keys() <= before.keys(),
             hangs=lambda: f"{self.descriptors()} instead of {before}",
@@ -170,7 +170,7 @@ class Victim:
         return harness.process_bytes(self.pid, "VmRSS")
 
     def stop(self):
-        """End it; it must have lived until now, and must end well."""
+        """End the server, which must still be alive and must end well."""
         if self._adopted:
             self._stop_adopted()
         else:
@@ -200,12 +200,12 @@ class Victim:
 
 
 class Disk:
-    """What a disk must hold: what was acknowledged, and what perhaps came about besides."""
+    """What a disk must hold: acknowledged data, and perhaps data of writes that failed."""
 
     def __init__(self, size):
         self.size = size
         self.bytes = bytearray(AREA)
-        self.perhaps = []  # (offset, bytes)
+        self.perhaps = []  # (offset, bytes) that may have been written
 
     def may_become(self, offset, data):
         if (offset, data) not in self.perhaps:
@@ -214,13 +214,13 @@ class Disk:
     def becomes(self, offset, data):
         self.bytes[offset : offset + len(data)] = data
         end = offset + len(data)
-        # Whatever else was possible there is over.
+        # This range has a single value now.
         self.perhaps = [
             (at, other) for at, other in self.perhaps if at < offset or at + len(other) > end
         ]
 
     def check(self, offset, found):
-        """Each byte is one that it may be; from now on that is what it is."""
+        """Check that each byte is one that is possible.  From now on it is the only one."""
         if self.bytes[offset : offset + len(found)] == found:
             return
         for at in range(0, len(found), 512):
@@ -247,7 +247,7 @@ class Refused(Exception):
 
 
 class Client:
-    """A connection that goes through what there is, and remembers what it was told."""
+    """A connection that uses all commands, and remembers what was acknowledged."""
 
     def __init__(self, server, disk, rng, *, style=Style.STRUCTURED, tls=None):
         self.disk, self.rng = disk, rng
@@ -304,7 +304,7 @@ class Client:
             self.disk.becomes(offset, bytes(count))
 
     def trim(self, offset, count):
-        """It may do nothing."""
+        """Trim, which need not change anything."""
         if offset < AREA:
             self.disk.may_become(offset, bytes(count))
         self.call(NBD_CMD_TRIM, offset, count)
@@ -327,7 +327,7 @@ class Client:
             offset += extent.length
 
     def batch(self):
-        """Several requests in one piece; the reads among them are of what none of them writes."""
+        """Send several requests in one piece.  None writes what another one reads."""
         a, b = (self.rng.randbytes(3000) for _ in range(2))
         ask = self.connection.request
         requests = [
@@ -349,16 +349,16 @@ class Client:
                 self.disk.check(request.offset, request.data)
 
     def outside(self):
-        """What is refused leaves the stream in step."""
+        """A refused write leaves the stream in step."""
         request = self.connection.call(NBD_CMD_WRITE, self.disk.size - 10, payload=bytes(20_000))
         demand(request.error in (NBD_ENOSPC, NBD_ENOMEM), f"{request.error}: out of range")
 
     def steps(self, large=220_000):
-        """A bit of everything, bit by bit."""
+        """All commands, one at a time."""
         random = self.rng.randbytes
         yield self.write(5000, random(100))
         yield self.write(8192, random(4096))
-        yield self.write(98_304, random(64) * 800)  # can be compressed
+        yield self.write(98_304, random(64) * 800)  # compressible
         yield self.batch()
         yield self.write(150_003, random(large))
         yield self.outside()
@@ -367,7 +367,7 @@ class Client:
         yield self.zero(300_000, 9000, NBD_CMD_FLAG_NO_HOLE)
         yield self.zero(65_536, 8192)
         yield self.status(0, MIB)
-        yield self.trim(AREA, self.disk.size - AREA)  # in slices, if it is long
+        yield self.trim(AREA, self.disk.size - AREA)  # done in slices if it is long
         yield self.write(310_000, random(2000))
         yield self.read(190_000, 130_000, NBD_CMD_FLAG_DF if self.connection.contexts else 0)
         yield self.leave()
@@ -377,7 +377,7 @@ class Client:
             pass
 
     def go_briefly(self):
-        """For where each byte is a call."""
+        """For faults that make each byte a call."""
         self.write(5000, self.rng.randbytes(700))
         self.batch()
         self.read(4000, 3000)
@@ -385,7 +385,7 @@ class Client:
         self.leave()
 
     def check_all(self):
-        """Nothing is lost, and all goes on."""
+        """Acknowledged data is there, and requests work."""
         self.read(0, AREA)
         self.status(0, self.disk.size)
         self.write(20_000, self.rng.randbytes(5000))
@@ -398,8 +398,8 @@ class Client:
             self.connection.expect_closed()
 
 
-# How a client that a fault has met may learn of it.  All else is a defect.
 def is_an_end(error):
+    """Whether a client that a fault has hit may see this.  Anything else is a defect."""
     if isinstance(error, (Closed, ssl.SSLError, ConnectionError)):
         return True
     return isinstance(error, Broken) and str(error) == "closed within a reply"

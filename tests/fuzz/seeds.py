@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""seeds.py DIR - write what the fuzz targets start from: DIR/seeds/TARGET/*, DIR/dict/TARGET
+"""seeds.py DIR - write what fuzz targets start from: DIR/seeds/TARGET/*, DIR/dict/TARGET
 
-Words come from the unit tests and from the table of options, bytes from tests/wire.py; so there is
-nothing here that could fall behind them.  The layouts are those told in records.h and handshake.c.
+Words come from the unit tests and from the table of options, and bytes from tests/wire.py, so
+they cannot become outdated here.  records.h and handshake.c describe the layouts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ IN_PIECES = bytes([20, 0, 255, 1, 128, 40, 3, 255] * 2)
 
 
 def literals(path: pathlib.Path) -> list[str]:
-    """The strings in a C file, without those that hold an escape."""
+    """The strings in a C file, without those that contain an escape."""
     found = LITERAL.findall(path.read_text(encoding="utf-8"))
     return sorted({text for text in found if text and "\\" not in text})
 
@@ -46,7 +46,7 @@ def command_lines() -> list[bytes]:
 
 
 def values() -> list[bytes]:
-    """Each value for each of the grammars (the first byte chooses)."""
+    """Each value for each of the grammars, which the first byte chooses."""
     files = ("options.c", "command_line.c", "parse.c")
     words = [word for name in files for word in literals(TESTS / "unit" / name)]
     short = [word.encode() for word in words if len(word) < 40 and " " not in word]
@@ -122,7 +122,7 @@ def record(kind, offset=0, length=0, scale=PAGES, flags=0, filling=3, wrong=0) -
 
 
 def scripts() -> list[bytes]:
-    """What clients do, as records."""
+    """The actions of clients, as records."""
     wait, settle = record(WAIT), record(SETTLE)
     look = record(READ, 0, 16) + record(STATUS, 0, 16) + wait
     requests = b"".join(

@@ -12,7 +12,7 @@ from harness import KIB, MIB, all_allocators, nbdkit_config, need, run, thin_all
 
 
 def filters(*names):
-    """The flags that put these filters on top of the plugin, outermost first."""
+    """The flags that put these filters on top of the plugin, the outermost first."""
     directory = pathlib.Path(nbdkit_config()["filterdir"])
     for name in names:
         if not (directory / f"nbdkit-{name}-filter.so").exists():
@@ -45,7 +45,7 @@ def filters(*names):
     ],
     ids=lambda words: "+".join(words).replace("/", ":"),
 )
-def test_data_goes_through(serve, rng, allocator, names, params):
+def test_data_passes_through_filters(serve, rng, allocator, names, params):
     flags = filters(*names)
     handle = serve("4M", f"allocator={allocator}", *params, flags=flags).connect()
     check_random_changes(handle, rng)
@@ -53,14 +53,14 @@ def test_data_goes_through(serve, rng, allocator, names, params):
 
 
 @all_allocators
-def test_swab_turns_bytes_round(serve, rng, allocator):
+def test_swab_swaps_bytes(serve, rng, allocator):
     flags = filters("swab")
     handle = serve("4M", f"allocator={allocator}", "swab-bits=16", flags=flags).connect()
     check_random_changes(handle, rng, unit=2)
 
 
-# The filters below read their tables when a client connects, before it could
-# write any.  So a second nbdkit carries them, as a client of the first.
+# The filters below read tables from the disk when a client connects, before it could write any.
+# So they are in a second nbdkit, which is a client of the server under test.
 
 
 def serve_through(serve, server, name, *params):
@@ -77,7 +77,7 @@ def partition_table(*partitions):
 
 
 @all_allocators
-def test_partition_is_the_part_of_the_disk_it_says(front, serve, rng, allocator):
+def test_partition_is_the_right_part_of_the_disk(front, serve, rng, allocator):
     server = front("16M", f"allocator={allocator}")
     direct = server.connect()
     direct.pwrite(partition_table((2048, 4096), (8192, 2048)), 0)
@@ -89,7 +89,7 @@ def test_partition_is_the_part_of_the_disk_it_says(front, serve, rng, allocator)
 
 
 @all_allocators
-def test_file_is_read_from_the_file_system_on_the_disk(front, serve, ext4_image, allocator):
+def test_ext2_filter_reads_a_file_on_the_disk(front, serve, ext4_image, allocator):
     need("nbdcopy", "debugfs")
     path = "/directory-7/file-7"
     server = front(str(ext4_image.stat().st_size), f"allocator={allocator}")
@@ -102,7 +102,7 @@ def test_file_is_read_from_the_file_system_on_the_disk(front, serve, ext4_image,
     assert through.pread(len(content), 0) == content
 
 
-def test_stats_filter_counts_what_was_done(serve, rng, tmp_path):
+def test_stats_filter_counts_requests(serve, rng, tmp_path):
     statistics = tmp_path / "statistics"
     server = serve("1M", f"statsfile={statistics}", flags=filters("stats"))
     handle = server.connect()

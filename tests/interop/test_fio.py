@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""fio, which checks a sum in every block it reads back."""
+"""fio, which verifies a checksum in every block that it reads back."""
 
 import pytest
 

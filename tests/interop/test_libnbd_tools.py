@@ -12,7 +12,7 @@ from harness import HANG_SECONDS, KIB, MIB, all_allocators, need, run, thin_allo
 
 
 def write_sparse_file(path, rng, size):
-    """A file with 1 MiB of noise at every 8 MiB, and holes between."""
+    """A file with 1 MiB of noise at every 8 MiB, and holes between them."""
     with path.open("wb") as file:
         file.truncate(size)
         for at in range(0, size, 8 * MIB):
@@ -73,7 +73,7 @@ def test_nbdcopy_keeps_holes(front, rng, tmp_path, allocator):
 
 @thin_allocators
 def test_nbdcopy_makes_holes_of_zeroes(front, rng, allocator, tmp_path):
-    """Over old data, and from a source that stores its zeroes."""
+    """The disk holds old data, and the source stores its zeroes."""
     need("nbdcopy")
     server = front("16M", f"allocator={allocator}")
     handle = server.connect()
@@ -91,14 +91,14 @@ def test_nbdinfo_map_agrees_with_libnbd(front, rng):
     for _ in range(200):
         handle.pwrite(rng.randbytes(4 * KIB), rng.randrange(1 << 28) * 4 * KIB)
     rows = [line.split() for line in run("nbdinfo", "--map", server.uri).stdout.splitlines()]
-    told = []
+    shown = []
     for _, length, state, *_ in rows:
-        # nbdinfo does not join what one answer ended and the next begins.
-        if told and told[-1][1] == int(state):
-            told[-1] = (told[-1][0] + int(length), int(state))
+        # nbdinfo does not join the last extent of one reply and the first of the next.
+        if shown and shown[-1][1] == int(state):
+            shown[-1] = (shown[-1][0] + int(length), int(state))
         else:
-            told.append((int(length), int(state)))
-    assert told == disk_map(handle)
+            shown.append((int(length), int(state)))
+    assert shown == disk_map(handle)
 
 
 @all_allocators
@@ -112,7 +112,7 @@ def test_nbdinfo_shows_the_export(front, allocator):
 
 @all_allocators
 def test_nbdkit_passes_the_disk_on(front, serve, rng, tmp_path, allocator):
-    """nbdkit's nbd plugin is the client, over one connection or as many as it has."""
+    """nbdkit's nbd plugin is the client, over one connection or over one for each of its own."""
     need("nbdinfo", "nbdcopy")
     source, back = tmp_path / "source", tmp_path / "back"
     write_sparse_file(source, rng, 24 * MIB + 513)
@@ -120,8 +120,8 @@ def test_nbdkit_passes_the_disk_on(front, serve, rng, tmp_path, allocator):
     for shared in ("false", "true"):
         uri = serve(f"socket={server.socket}", f"shared={shared}", plugin="nbd").uri
         run("nbdcopy", "--connections=4", source, uri)
-        told = run("nbdinfo", "--map", uri).stdout
-        assert told == run("nbdinfo", "--map", server.uri).stdout
+        through = run("nbdinfo", "--map", uri).stdout
+        assert through == run("nbdinfo", "--map", server.uri).stdout
         run("nbdcopy", "--connections=4", uri, back)
         run("cmp", source, back)
         server.connect().trim(24 * MIB, 0)

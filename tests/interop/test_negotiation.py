@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""libnbd, negotiating less than it could, or all there is."""
+"""libnbd as a client that negotiates less than it could, or everything."""
 
 import nbd
 import pytest
@@ -15,7 +15,7 @@ HOLE = nbd.STATE_HOLE | nbd.STATE_ZERO
 @all_allocators
 @pytest.mark.parametrize("who", ("client", "server"))
 def test_without_structured_replies(front, rng, allocator, who):
-    """One of the two does not want them."""
+    """Either the client or the server does not want them."""
     server = front("16M", f"allocator={allocator}", flags=["--no-sr"] * (who == "server"))
     handle = server.connect(structured=who == "server")
     assert not handle.get_structured_replies_negotiated()
@@ -32,7 +32,7 @@ def test_without_structured_replies(front, rng, allocator, who):
 
 @all_allocators
 def test_tools_without_structured_replies(front, ext4_image, tmp_path, allocator):
-    """No holes can be told, so all is data."""
+    """Simple replies cannot report holes, so everything is data."""
     need("nbdcopy", "nbdinfo", "qemu-img")
     size = ext4_image.stat().st_size
     uri = front(str(size), f"allocator={allocator}", flags=["--no-sr"]).uri
@@ -65,7 +65,7 @@ def test_servers_with_fewer_handshake_flags(front, rng, mask):
 
 
 def test_options_one_by_one(front):
-    """What nbdsh is used for: every question that libnbd can ask, then go."""
+    """As in nbdsh: every question that libnbd can ask, and then go."""
     server = front("1G")
     handle = new_handle()
     handle.set_opt_mode(True)
@@ -86,7 +86,7 @@ def test_options_one_by_one(front):
 
 @pytest.mark.parametrize("allocator", ("sparse", "zstd"))
 def test_extended_headers(nbdram, rng, allocator):
-    """64-bit requests over the largest disk; libnbd asks for them from 1.18 on."""
+    """64-bit requests on the largest disk.  libnbd asks for them since 1.18."""
     if not hasattr(nbd.NBD, "get_extended_headers_negotiated"):
         pytest.skip("this libnbd knows no extended headers")
     server = nbdram(str(HUGE), f"allocator={allocator}")

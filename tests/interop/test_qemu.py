@@ -59,7 +59,7 @@ def test_convert_leaves_holes(front, ext4_image, allocator):
     assert 0 < data_bytes(server.connect()) <= in_file * 1.1 + MIB
 
 
-def test_info_tells_the_size(front):
+def test_info_shows_the_size(front):
     information = qemu_img("info", "--output=json", front("12345k").uri).stdout
     information = json.loads(information)
     assert information["virtual-size"] == 12345 * KIB
@@ -80,13 +80,13 @@ def test_measure_counts_what_is_stored(front, rng, allocator):
 
 
 @thin_allocators
-def test_map_tells_data_from_holes(front, rng, allocator):
+def test_map_shows_data_and_holes(front, rng, allocator):
     server = front("8M", f"allocator={allocator}")
     server.connect().pwrite(rng.randbytes(MIB), 2 * MIB)
     extents = json.loads(qemu_img("map", "--output=json", "-f", "raw", server.uri).stdout)
-    told = [(extent["start"], extent["length"], extent["data"]) for extent in extents]
+    shown = [(extent["start"], extent["length"], extent["data"]) for extent in extents]
     expected = [(0, 2 * MIB, False), (2 * MIB, MIB, True), (3 * MIB, 5 * MIB, False)]
-    assert told == expected
+    assert shown == expected
     assert [extent["zero"] for extent in extents] == [True, False, True]
 
 
@@ -145,10 +145,10 @@ def test_qemu_nbd_lists_the_export(front):
 
 
 def test_extended_writes_as_qemu_sends_them(nbdram, rng):
-    """Without the flag that the specification demands: seen in qemu 10.0.
+    """qemu 10.0 leaves out the flag that the specification demands.
 
-    Taken for requests the data would be worse than wrong, and qemu's own server takes such
-    writes too.
+    If the server took the data for requests, it would do damage.  qemu's own server accepts such
+    writes, too.
     """
     with Connection.to(nbdram("16M").socket) as connection:
         connection.greet().negotiate(Style.EXTENDED)
@@ -187,7 +187,7 @@ def test_qemu_nbd_passes_the_disk_on(front, rng, allocator):
 
 @pytest.fixture
 def storage_daemon(tmp_path):
-    """storage_daemon(place) -> a libnbd handle to a qemu that is a client there."""
+    """storage_daemon(socket) -> a libnbd handle to a qemu that is a client of that socket."""
     need("qemu-storage-daemon")
     path = tmp_path / "storage-daemon"
     daemons = []
@@ -225,7 +225,7 @@ def test_storage_daemon_passes_the_disk_on(front, storage_daemon, rng, allocator
     server = front("64M", f"allocator={allocator}")
     direct, through = server.connect(), storage_daemon(server.socket)
     check_random_changes(through, rng)
-    size = 2 * MIB  # what was changed is below
+    size = 2 * MIB  # all changes are below
     assert direct.pread(size, 0) == through.pread(size, 0)
     through.trim(64 * MIB, 0)
     through.flush()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Real clients of nbdram over TLS, by certificates and by keys."""
+"""Real clients of nbdram over TLS, with certificates and with keys."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def source(tmp_path, rng):
 
 
 def strict(nbdram, secrets, scheme, place="unix"):
-    """A server that lets in who has a key, or a certificate of ours."""
+    """A server that admits clients with a key, or with a certificate of ours."""
     peers = ("--tls-verify-peer",) if scheme == "certificates" else ()
     flags = ("--tls=require", *peers, *secrets.flags(scheme))
     return nbdram(str(SIZE), flags=flags, place=place)
@@ -43,20 +43,11 @@ def test_libnbd_tools(nbdram, secrets, source, tmp_path, scheme):
     assert run("nbdinfo", f"nbd+unix:///?socket={server.socket}", check=False).returncode != 0
 
 
-def qemu_credentials(secrets, scheme, folder):
-    """The word that makes the object tls0."""
-    if scheme == "certificates":
-        return f"tls-creds-x509,id=tls0,dir={secrets.client},endpoint=client,verify-peer=on"
-    folder.mkdir()
-    (folder / "keys.psk").write_bytes(secrets.keys.read_bytes())
-    return f"tls-creds-psk,id=tls0,dir={folder},username={USER},endpoint=client"
-
-
 @each_scheme
 def test_qemu(nbdram, secrets, source, tmp_path, scheme):
     need("qemu-img", "qemu-io", "qemu-nbd")
     server, back = strict(nbdram, secrets, scheme), tmp_path / "back"
-    creds = ("--object", qemu_credentials(secrets, scheme, tmp_path / "qemu"))
+    creds = ("--object", secrets.qemu_object(scheme, tmp_path / "qemu"))
     where = f"driver=nbd,server.type=unix,server.path={server.socket},tls-creds=tls0"
     if scheme == "certificates":
         where += ",tls-hostname=localhost"
@@ -89,13 +80,12 @@ def test_nbdkit(serve, nbdram, secrets, source, tmp_path, scheme):
 
 
 def test_over_tcp(nbdram, secrets, source, tmp_path):
-    """The name in the certificate is that of the host."""
+    """The name in the certificate has to be the host's."""
     need("nbdcopy")
     server, back = strict(nbdram, secrets, "certificates", place="tcp4"), tmp_path / "back"
-    port = server.uri.rstrip("/").rpartition(":")[2]
-    uri = f"nbds://localhost:{port}/?tls-certificates={secrets.client}"
+    uri = f"nbds://localhost:{server.port}/?tls-certificates={secrets.client}"
     run("nbdcopy", source, uri)
     run("nbdcopy", uri, back)
     run("cmp", source, back)
-    wrong = uri.replace("localhost", "127.0.0.1")  # is not what the certificate says
+    wrong = uri.replace("localhost", "127.0.0.1")  # the certificate has another name
     assert run("nbdcopy", wrong, back, check=False).returncode != 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""nbdram's command line: what it accepts, what it refuses, and what is written about it."""
+"""nbdram's command line: what it accepts and refuses, and what the documentation says of it."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ from harness import GIB, HANG_SECONDS, KIB, MIB, REPOSITORY, SERVER, TIB, need, 
 MAN_PAGE = REPOSITORY / "man" / "nbdram.1"
 VERSION = r"nbdram [0-9]+\.[0-9]+\.[0-9]+\n"
 
-# A value that each argument accepts, by what --help calls it.
+# {argument in --help: a value that it accepts}
 VALUES = {
     "PORT": "0",
     "N": "1",
@@ -27,7 +27,7 @@ def nbdram(*words, **options):
 
 
 def complaint(*words, **options):
-    """The one line with which nbdram refuses these words."""
+    """The single line that nbdram prints when it refuses these words."""
     result = nbdram(*words, **options)
     assert result.returncode == 1, f"{words} was accepted"
     assert result.stdout == ""
@@ -44,17 +44,17 @@ def is_parsed(*words):
 
 
 def served_size(*words, command='nbdinfo --size "$uri"'):
-    """The exit code of nbdram and the disk's size, or what it said instead."""
+    """The exit code of nbdram, and the size of the disk or what it said instead."""
     need("nbdinfo")
     result = nbdram("-U", "-", "--run", command, *words)
     return result.returncode, result.stdout.strip() or result.stderr
 
 
-# What --help, the manual page and the parser say is the same.
+# The parser, --help and the manual page agree.
 
 
 def help_options():
-    """{"--name": what its argument is called, or None} of --help, and the same for letters."""
+    """({"--name": its argument or None}, {"-n": its argument or None}), as --help shows them."""
     names, letters = {}, {}
     for line in nbdram("--help").stdout.splitlines():
         if not line.startswith("  -"):
@@ -133,20 +133,20 @@ def test_parser_accepts_what_is_shown():
                 assert is_parsed(f"{option}={value}"), option
 
 
-def test_what_nbdkit_knows_is_accepted_or_refused_with_a_reason():
+def test_options_of_nbdkit_are_accepted_or_refused_with_a_reason():
     need("nbdkit")
     known = set(nbdram("--long-options").stdout.split())
     for option in run("nbdkit", "--long-options").stdout.split():
         if option not in known:
-            why = complaint(f"{option}=x", "1M")
-            if "takes no value" in why:
-                why = complaint(option, "1M")
-            assert re.fullmatch(r"nbdram: --[\w-]+ is not accepted: \S.*", why), option
+            line = complaint(f"{option}=x", "1M")
+            if "takes no value" in line:
+                line = complaint(option, "1M")
+            assert re.fullmatch(r"nbdram: --[\w-]+ is not accepted: \S.*", line), option
 
 
 def test_manual_page_has_no_mistakes():
     need("man")
-    # man-db hands the warnings of groff on.
+    # man-db prints the warnings of groff.
     assert run("man", "--warnings", "-E", "UTF-8", "-l", MAN_PAGE).stderr == ""
 
 
@@ -200,7 +200,7 @@ def test_manual_page_has_no_mistakes():
     ],
     ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
 )
-def test_mistake_is_one_line(words, reason, tmp_path):
+def test_a_mistake_is_reported_in_one_line(words, reason, tmp_path):
     assert reason in complaint(*words, cwd=tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -228,7 +228,7 @@ def test_full_standard_output_is_an_error():
 
 
 def activated(pid, count, *words):
-    """Start nbdram as a service manager does; pid is a shell's word."""
+    """Start nbdram as a service manager does.  `pid` is a word for the shell."""
     script = f'LISTEN_PID={pid} LISTEN_FDS={count} exec "$0" "$@"'
     result = run("sh", "-c", script, SERVER, *words, check=False)
     assert result.returncode == 1
@@ -237,7 +237,7 @@ def activated(pid, count, *words):
 
 
 @pytest.mark.parametrize("place", [["-U", "x"], ["-p", "0"], ["-i", "::1"], ["--run", "true"]])
-def test_activation_and_another_place_contradict_each_other(place):
+def test_activation_contradicts_another_place(place):
     assert "socket activation" in activated("$$", 1, *place, "1M")
 
 
@@ -246,11 +246,11 @@ def test_activation_with_a_wrong_number_of_sockets(count):
     assert "1 to 64 sockets" in activated("$$", count, "1M")
 
 
-def test_activation_of_somebody_else_is_none():
+def test_activation_of_another_process_is_ignored():
     assert "size is missing" in activated(1, 1, "-U", "x")
 
 
-# Parameters, and where they may stand.
+# Parameters, and their order.
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_size(text, size):
         "1,000",
     ],
 )
-def test_no_size(text):
+def test_sizes_that_are_refused(text):
     assert f"size={text}: " in complaint(f"size={text}")
     if not text.startswith("-"):
         assert f"size={text}: " in complaint(text)
@@ -330,7 +330,7 @@ def test_words_may_come_in_any_order_for_posix_too():
     assert result.stdout.strip() == str(GIB)
 
 
-# What it tells about itself.
+# What it reports about itself.
 
 
 def dumped(option):

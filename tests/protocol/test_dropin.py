@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What nbdkit's own memory plugin does, and this one must do as well."""
+"""What nbdkit's own memory plugin does, and this plugin must do as well."""
 
 import errno
 import os
@@ -29,7 +29,7 @@ PAGE = 4 * KIB
 
 
 def served_size(*params, plugin=None):
-    """The exit code of a server with these parameters, and the disk's size."""
+    """The exit code of a server with these parameters, and the size of its disk."""
     result = run_under_nbdkit('nbdinfo --size "$uri"', *params, plugin=plugin)
     return result.returncode, result.stdout.strip()
 
@@ -79,7 +79,7 @@ BAD_SIZES = (
 
 @pytest.fixture(scope="module")
 def stock_plugin():
-    """nbdkit's own plugin, to compare with."""
+    """nbdkit's own plugin, for comparison."""
     path = pathlib.Path(nbdkit_config()["plugindir"]) / "nbdkit-memory-plugin.so"
     if not path.exists():
         pytest.skip("nbdkit's own memory plugin is not installed")
@@ -87,7 +87,7 @@ def stock_plugin():
 
 
 @pytest.mark.parametrize("size", GOOD_SIZES + BAD_SIZES)
-def test_sizes_are_taken_and_refused_as_by_stock(size, stock_plugin):
+def test_sizes_are_accepted_and_refused_as_by_stock(size, stock_plugin):
     answer = served_size(f"size={size}")
     assert answer == served_size(f"size={size}", plugin=stock_plugin)
     assert answer[0] == (0 if size in GOOD_SIZES else 1)
@@ -99,9 +99,9 @@ def test_booleans_are_nbdkits(value):
     assert served_size("4k", f"allocator=malloc,mlock={value}")[0] == 0
 
 
-def test_dump_plugin_tells_what_stock_tells():
+def test_dump_plugin_has_what_that_of_stock_has():
     result = run_nbdkit(flags=("--dump-plugin",), check=True)
-    told = set(result.stdout.splitlines())
+    lines = set(result.stdout.splitlines())
     assert {
         "name=memory",
         "max_thread_model=parallel",
@@ -118,7 +118,7 @@ def test_dump_plugin_tells_what_stock_tells():
         "has_extents=1",
         "mlock=yes",
         "zstd=yes",
-    } <= told
+    } <= lines
 
 
 def test_help_names_every_parameter():
@@ -158,7 +158,7 @@ def test_malloc_of_the_largest_disk_is_refused(tmp_path):
     assert "memory" in refusal(tmp_path, str(LARGEST_DISK), "allocator=malloc")
 
 
-# What a client is told.
+# What the export offers.
 
 
 @all_allocators
@@ -178,7 +178,7 @@ def test_export_offers_everything(serve, allocator):
 
 
 @all_allocators
-def test_block_sizes_are_told(serve, allocator):
+def test_block_sizes_are_reported(serve, allocator):
     handle = serve("1M", f"allocator={allocator}").connect()
     preferred = handle.get_block_size(nbd.SIZE_PREFERRED)
     assert handle.get_block_size(nbd.SIZE_MINIMUM) == 1
@@ -322,17 +322,17 @@ def test_largest_payloads_are_carried(serve, rng):
     assert handle.pread(32 * MIB, 777) == data
 
 
-# Life in the background.
+# In the background.
 
 
 @thin_allocators
 def test_background_threads_live_in_the_daemon(serve, rng, allocator):
-    """Threads that were started before nbdkit forks would be gone after it."""
+    """Threads that are started before nbdkit forks do not exist in the daemon."""
     need_true_memory_figures()
     server = serve("1G", f"allocator={allocator}", background=True)
     handle = server.connect()
     baseline = server.rss()
-    # In small requests: nbdkit's own buffers grow with what they carried.
+    # In small requests: nbdkit's buffers grow to the size of the largest one.
     for at in range(0, 64 * MIB, 32 * KIB):
         handle.pwrite(rng.randbytes(32 * KIB), at)
     assert server.rss() - baseline >= 64 * MIB
@@ -342,7 +342,7 @@ def test_background_threads_live_in_the_daemon(serve, rng, allocator):
 
 
 def test_zstd_daemon_stores_more_than_its_limit(serve, rng):
-    """Compression happens in the daemon, and makes room."""
+    """Pages are compressed in the daemon, which makes room."""
     server = serve("1G", "allocator=zstd", "limit=64M", background=True)
     handle = server.connect()
     chunk = compressible(rng, MIB)
@@ -358,7 +358,7 @@ def test_daemon_answers_no_space(serve, rng):
     assert write_until_full(handle, rng, 0)
 
 
-# nbdinfo, which is what people look at.
+# nbdinfo, with which people look at an export.
 
 
 @pytest.mark.parametrize(

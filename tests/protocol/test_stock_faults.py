@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Faults of nbdkit's own memory plugin that this one must not have.
+"""Faults of nbdkit's own memory plugin that this plugin must not have.
 
-Run with NBDRAM_PLUGIN=memory, at least one test of every fault but the ninth
-fails: those faults cost speed, and speed is measured in bench/.
+With NBDRAM_PLUGIN=memory at least one test of every fault fails, except for the ninth, which
+costs speed: speed is measured in bench/.
 """
 
 import errno
@@ -65,7 +65,7 @@ def test_map_of_empty_zstd_disk():
 
 @all_allocators
 def test_zeroing_spares_the_bytes_before_it(serve, rng, allocator):
-    """Fault 2: zeroing from the middle of a page takes the bytes before it, too."""
+    """Fault 2: zeroing that starts in the middle of a page loses the bytes before it."""
     handle = serve("256M", f"allocator={allocator}").connect()
     boundary = 128 * MIB
     data = rng.randbytes(32 * KIB)
@@ -76,14 +76,14 @@ def test_zeroing_spares_the_bytes_before_it(serve, rng, allocator):
     assert not any(handle.pread(64 * KIB, boundary - 16 * KIB))
 
 
-# 3. zstd lets go of the old page before it has the new one.
+# 3. zstd frees the old page before it has the new one.
 
 
 def overwrite_with_random(handle, rng, stored):
-    """Overwrite every chunk of `stored` with what cannot be compressed.
+    """Overwrite every chunk of `stored` with data that cannot be compressed.
 
-    Keeps `stored` true and says how many writes were refused.  A refused write
-    may have stored some of its pages: each page is then the old or the new one.
+    Keeps `stored` up to date and returns how many writes were refused.  A refused write may have
+    stored some of its pages: each page is then the old or the new one.
     """
     refused = 0
     for offset in stored:
@@ -122,7 +122,7 @@ def test_zstd_at_its_limit_keeps_what_it_acknowledged(serve, rng):
 def test_data_survives_when_the_system_has_no_memory(serve, rng, allocator):
     """Fault 3: as above, but it is the system that refuses memory."""
     need_true_memory_figures()
-    # One thread: nbdkit must not need memory for stacks after the limit is set.
+    # With one thread nbdkit needs no memory for stacks after the limit is set.
     server = serve("256M", f"allocator={allocator}", flags=("-t", "1"))
     handle = server.connect()
     stored = store_compressible(handle, rng, 16 * MIB)
@@ -144,11 +144,11 @@ def need_right_to_lock():
     CAP_IPC_LOCK = 14
     capabilities = int(process_status(os.getpid())["CapEff"], 16)
     if not capabilities >> CAP_IPC_LOCK & 1:
-        pytest.skip("may not lock enough memory here")
+        pytest.skip("this process may not lock enough memory")
 
 
 def test_malloc_is_locked_in_the_background(serve):
-    """Fault 4: the lock is taken before the fork, which drops it."""
+    """Fault 4: memory is locked before the fork, which drops the lock."""
     need_true_memory_figures()
     need_right_to_lock()
     server = serve("64M", "allocator=malloc,mlock=true", background=True)
@@ -157,7 +157,7 @@ def test_malloc_is_locked_in_the_background(serve):
 
 
 def test_sparse_is_locked_in_the_background_as_it_grows(serve, rng):
-    """Fault 4: as above; sparse pages are locked as they come."""
+    """Fault 4: as above, but sparse pages are locked when they are allocated."""
     need_true_memory_figures()
     need_right_to_lock()
     server = serve("1T", "allocator=sparse,mlock=true", background=True)
@@ -168,7 +168,7 @@ def test_sparse_is_locked_in_the_background_as_it_grows(serve, rng):
     assert server.locked() - before >= 32 * MIB
 
 
-# 5. Extents go past the end of the request.
+# 5. Extents reach past the end of the request.
 
 
 def need_memory(count):
@@ -191,7 +191,7 @@ def serve_more_than_4_gib(serve, allocator):
 
 @all_allocators
 def test_largest_block_status_of_empty_disk(serve, allocator):
-    """Fault 5: an extent longer than 32 bits can tell aborts the server."""
+    """Fault 5: an extent whose length does not fit into 32 bits aborts the server."""
     server = serve_more_than_4_gib(serve, allocator)
     handle = server.connect()
     for flags in (0, nbd.CMD_FLAG_REQ_ONE):
@@ -216,7 +216,7 @@ def test_block_status_that_ends_inside_an_extent(serve, rng, allocator):
 
 @all_allocators
 def test_req_one_answers_one_extent_inside_the_request(serve, rng, allocator):
-    """Faults 5 and 7: REQ_ONE is one descriptor, and never a longer one than asked."""
+    """Faults 5 and 7: REQ_ONE gets one descriptor, and never more than the request's range."""
     handle = serve("64M", f"allocator={allocator}").connect()
     for at in range(0, 4 * MIB, 128 * KIB):
         handle.pwrite(rng.randbytes(64 * KIB), at)
@@ -228,7 +228,7 @@ def test_req_one_answers_one_extent_inside_the_request(serve, rng, allocator):
         assert 0 < answer[0][0] <= count, (count, offset)
 
 
-# 6. allocator= takes any prefix, and drops what it does not understand.
+# 6. allocator= accepts any prefix, and ignores what it does not understand.
 
 
 @pytest.mark.parametrize(
@@ -257,16 +257,16 @@ def test_req_one_answers_one_extent_inside_the_request(serve, rng, allocator):
     ids=lambda word: f"<{word}>",
 )
 def test_wrong_allocator_is_refused(tmp_path, allocator, accepted):
-    """Fault 6: a word that is not an allocator is taken for one."""
+    """Fault 6: a word that is not an allocator is accepted."""
     line = refusal(tmp_path, "1M", f"allocator={allocator}")
-    # What the user typed does not count as naming what is accepted.
+    # The user's own words do not count as an explanation.
     explanation = line.replace(f"'{allocator}'", "")
     for word in accepted.split():
         assert re.search(rf"\b{word}\b", explanation), line
 
 
-def test_level_out_of_range_is_told_the_range(tmp_path):
-    """Fault 6: the message has to say what would have been right."""
+def test_the_message_for_a_wrong_level_names_the_range(tmp_path):
+    """Fault 6: the message has to say what is accepted."""
     line = refusal(tmp_path, "1M", "allocator=zstd,level=99")
     numbers = [int(word) for word in re.findall(r"-?\d+", line)]
     assert len([number for number in numbers if number < 99]) >= 2, line
@@ -276,7 +276,7 @@ def test_level_out_of_range_is_told_the_range(tmp_path):
 
 
 @thin_allocators
-def test_zeroes_without_a_hole_are_memory(serve, allocator):
+def test_zeroes_without_a_hole_have_memory(serve, allocator):
     """Fault 7: a range zeroed with NO_HOLE is reported as a hole."""
     handle = serve("64M", f"allocator={allocator}").connect()
     handle.zero(4 * MIB, 1 * MIB, nbd.CMD_FLAG_NO_HOLE)
@@ -326,7 +326,7 @@ def test_zeroes_without_a_hole_beyond_the_limit_are_refused(serve, rng, allocato
 
 @thin_allocators
 def test_nothing_is_taken_for_zeroes_that_do_not_fit(nbdram, allocator):
-    """Fault 7, in the server: it works in slices, and none of them is begun."""
+    """Fault 7, in the server: it zeroes in slices, and begins none of them."""
     handle = nbdram("8G", f"allocator={allocator}", "limit=32M").connect()
     assert errno_of(handle.zero, GIB, 0, nbd.CMD_FLAG_NO_HOLE) == errno.ENOSPC
     assert data_bytes(handle) == 0
@@ -350,7 +350,7 @@ def test_half_a_page_zeroed_without_a_hole_keeps_the_other_half(serve, rng, allo
         assert handle.pread(len(model), 0) == model
 
 
-# 8. A small write takes eight times its size, and trimming gives nothing back.
+# 8. A small write takes eight times its size, and trimming frees no memory.
 
 
 def scattered_pages(rng, pages, size):
@@ -358,7 +358,7 @@ def scattered_pages(rng, pages, size):
 
 
 def test_scattered_writes_take_what_they_store(serve, rng):
-    """Fault 8: memory is taken in 32 KiB, and kept for ever."""
+    """Fault 8: memory is taken in units of 32 KiB, and kept forever."""
     need_true_memory_figures()
     server = serve("16T")
     handle = server.connect()
@@ -375,7 +375,7 @@ def test_scattered_writes_take_what_they_store(serve, rng):
 
 @pytest.mark.parametrize("size, pages", [("16T", 10_000), ("200M", 51_200)])
 def test_trimming_random_pages_gives_their_memory_back(serve, rng, size, pages):
-    """Fault 8: as above, where no large range is ever free as a whole."""
+    """Fault 8: as above, where no large range becomes free as a whole."""
     need_true_memory_figures()
     server = serve(size)
     handle = server.connect()
@@ -411,7 +411,7 @@ CONNECTIONS = 8
 
 
 def exercise_own_blocks(server, rng, which, block, failures):
-    """Write, zero and trim the blocks which is this connection's, and check them."""
+    """Write, zero and trim the blocks of connection number `which`, and check them."""
     try:
         handle = server.connect()
         blocks = range(which, 4 * MIB // block, CONNECTIONS)
@@ -437,7 +437,7 @@ def exercise_own_blocks(server, rng, which, block, failures):
 @all_allocators
 @pytest.mark.parametrize("block", [1 * KIB, 4 * KIB, 20 * KIB])
 def test_parallel_connections_keep_to_their_own_blocks(serve, rng, allocator, block):
-    """Fault 9: without the big lock, neighbours in a page must not lose writes."""
+    """Fault 9: without one lock for all, neighbours in a page must not lose writes."""
     server = serve("4M", f"allocator={allocator}")
     failures = []
     threads = [
@@ -456,7 +456,7 @@ def test_parallel_connections_keep_to_their_own_blocks(serve, rng, allocator, bl
 
 @thin_allocators
 def test_nbdcopy_over_eight_connections(serve, rng, tmp_path, allocator):
-    """Fault 9: as above, with a client that people use."""
+    """Fault 9: as above, with a widely used client."""
     need("nbdcopy")
     server = serve("40M", f"allocator={allocator}")
     source, target = tmp_path / "source", tmp_path / "target"
@@ -470,12 +470,12 @@ def test_nbdcopy_over_eight_connections(serve, rng, tmp_path, allocator):
     assert source.read_bytes() == target.read_bytes()
 
 
-# 10. Growth ends when the kernel kills the server.
+# 10. Growth ends only when the kernel kills the server.
 
 
 @thin_allocators
 def test_full_disk_says_no_space_and_goes_on(serve, rng, allocator):
-    """Fault 10: nothing but the kernel's killer limits growth."""
+    """Fault 10: only the kernel's OOM killer limits growth."""
     server = serve("1G", f"allocator={allocator}", "limit=32M")
     handle = server.connect()
     stored = write_until_full(handle, rng, 0)
@@ -491,7 +491,7 @@ def test_full_disk_says_no_space_and_goes_on(serve, rng, allocator):
 
 @thin_allocators
 def test_limit_bounds_the_process(serve, rng, allocator):
-    """Fault 10: the limit is about memory, not about a counter."""
+    """Fault 10: the limit bounds real memory, not a counter."""
     need_true_memory_figures()
     server = serve("16T", f"allocator={allocator}", "limit=64M")
     handle = server.connect()
@@ -504,7 +504,7 @@ def test_limit_bounds_the_process(serve, rng, allocator):
 
 @thin_allocators
 def test_full_disk_takes_writes_to_what_it_holds(serve, rng, allocator):
-    """Fault 10: what is not a hole never runs out of space."""
+    """Fault 10: writes to what is not a hole never run out of space."""
     handle = serve("1G", f"allocator={allocator}", "limit=32M").connect()
     stored = write_until_full(handle, rng, 0)
     for at in stored:
@@ -515,7 +515,7 @@ def test_full_disk_takes_writes_to_what_it_holds(serve, rng, allocator):
 
 @thin_allocators
 def test_parallel_writers_fill_the_disk(serve, rng, allocator):
-    """Fault 10: running out while many writes are on their way loses none of them."""
+    """Fault 10: when the disk runs full, no write in flight that is acknowledged is lost."""
     handle = serve("1G", f"allocator={allocator}", "limit=32M").connect()
     stored, refused = {}, []
 
@@ -576,7 +576,7 @@ class ControlGroup:
 
 @thin_allocators
 def test_control_group_runs_full_and_the_server_lives(serve, rng, request, allocator):
-    """Fault 10: with no limit given, the control group's is found and kept."""
+    """Fault 10: without limit=, the control group's limit is found and obeyed."""
     need_true_memory_figures()
     group = ControlGroup(f"nbdram-test-{os.getpid()}", 256 * MIB)
     request.addfinalizer(group.remove)

@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""TLS of nbdram: who gets in, and what the protocol says about STARTTLS.
+"""TLS of nbdram: which clients are admitted, and what the protocol says about STARTTLS.
 
-libnbd (GnuTLS) is the client where a client does what it should; where it should not, it is
-wire.py, over OpenSSL: Python's ssl.
+Clients that behave are libnbd (GnuTLS).  Clients that do not are client.py over Python's ssl
+(OpenSSL).
 """
 
-import contextlib
-import os
 import ssl
 import subprocess
 
 import nbd
 import pytest
 
-from client import Closed, Connection
+from client import Closed
 from credentials import KEY, USER, WRONG_KEY
 from harness import KIB, MIB, SERVER, need, run, until
 from wire import *  # noqa: F403 - the specification's constants
@@ -24,9 +22,10 @@ ALLOCATION = b"base:allocation"
 SCHEMES = ("certificates", "keys")
 TLS_MODES = {"disable": nbd.TLS_DISABLE, "allow": nbd.TLS_ALLOW, "require": nbd.TLS_REQUIRE}
 
+
 @pytest.fixture
 def client(secrets):
-    """client(scheme, mode="require", folder=..., keys=...) -> a libnbd handle, not connected."""
+    """client(scheme, mode="require", folder=..., keys=...) -> a libnbd handle to connect."""
 
     def make(scheme, mode="require", *, folder=None, keys=None, user=USER):
         handle = nbd.NBD()
@@ -52,7 +51,7 @@ def connects(handle, server) -> bool:
 
 
 def assert_works(handle, rng, *, encrypted: bool = True) -> None:
-    """The connection is (not) encrypted, and carries more than a few records both ways."""
+    """The connection is (not) encrypted, and carries many records in both directions."""
     assert handle.get_tls_negotiated() == encrypted
     assert handle.get_structured_replies_negotiated()
     data = rng.randbytes(3 * MIB + 511)
@@ -62,7 +61,7 @@ def assert_works(handle, rng, *, encrypted: bool = True) -> None:
     handle.shutdown()
 
 
-# Who gets in.
+# Which clients are admitted.
 
 
 @pytest.mark.parametrize("client_mode", TLS_MODES)
@@ -79,7 +78,7 @@ def test_modes(nbdram, secrets, client, rng, scheme, server_mode, client_mode):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_is_on_when_there_is_something_to_encrypt_with(nbdram, secrets, client, rng, scheme):
+def test_tls_is_on_when_there_are_keys_or_certificates(nbdram, secrets, client, rng, scheme):
     server = nbdram(str(SIZE), flags=secrets.flags(scheme))
     for mode in ("disable", "require"):
         handle = client(scheme, mode)
@@ -96,17 +95,17 @@ def test_keys_come_before_certificates(nbdram, secrets, client, rng):
     assert_works(handle, rng)
 
 
-@pytest.mark.parametrize("who", ("client", "nobody", "stranger"))
+@pytest.mark.parametrize("peer", ("client", "nobody", "stranger"))
 @pytest.mark.parametrize("verify", (False, True))
-def test_verify_peer(nbdram, secrets, client, rng, verify, who):
+def test_verify_peer(nbdram, secrets, client, rng, verify, peer):
     flags = ["--tls=require", *secrets.flags("certificates")]
     server = nbdram(str(SIZE), flags=flags + ["--tls-verify-peer"] * verify)
-    handle = client("certificates", folder=getattr(secrets, who))
-    if not verify or who == "client":
+    handle = client("certificates", folder=getattr(secrets, peer))
+    if not verify or peer == "client":
         assert connects(handle, server)
         assert_works(handle, rng)
         return
-    # With TLS 1.3 the client may believe for a moment that it is in.
+    # With TLS 1.3 the client may believe for a moment that it is admitted.
     assert not connects(handle, server) or not handle.aio_is_ready()
     handle = client("certificates", folder=secrets.client)
     assert connects(handle, server)
@@ -114,7 +113,7 @@ def test_verify_peer(nbdram, secrets, client, rng, verify, who):
     until(lambda: "TLS refused: " in server.errors())
 
 
-def test_client_that_trusts_others_leaves(server, secrets, speak, rng):
+def test_client_that_trusts_another_authority_leaves(server, secrets, speak, rng):
     connection = speak(server)
     connection.accepted(NBD_OPT_STARTTLS)
     context = ssl.create_default_context(cafile=str(secrets.others_ca))
@@ -147,7 +146,7 @@ def test_single(secrets, client, rng, scheme):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_files_that_are_not_there(tmp_path, scheme):
+def test_files_that_do_not_exist(tmp_path, scheme):
     option = {"keys": "--tls-psk", "certificates": "--tls-certificates"}[scheme]
     words = (SERVER, "-f", "-U", tmp_path / "s", "--tls=require", option, tmp_path / "gone", "1M")
     result = run(*words, check=False, stdin=subprocess.DEVNULL)
@@ -157,7 +156,7 @@ def test_files_that_are_not_there(tmp_path, scheme):
     assert not (tmp_path / "s").exists()
 
 
-def test_many_at_once(nbdram, secrets, client, rng):
+def test_many_clients_at_once(nbdram, secrets, client, rng):
     server = nbdram(str(SIZE), flags=("--tls=require", *secrets.flags("certificates")))
     handles = [client("certificates") for _ in range(8)]
     assert all(connects(handle, server) for handle in handles)
@@ -171,41 +170,27 @@ def test_many_at_once(nbdram, secrets, client, rng):
         for handle in handles:
             if handle.aio_in_flight():
                 handle.poll(-1)
-    for i, handle in enumerate(handles):  # each reads what another one wrote
+    for i, handle in enumerate(handles):  # each one reads what another one wrote
         other = (i + 1) % len(handles)
         assert handle.pread(width, other * width) == data[other]
         handle.shutdown()
 
 
-def test_qemu(nbdram, secrets):
+def test_qemu(nbdram, secrets, tmp_path):
     need("qemu-img")
     server = nbdram(str(SIZE), flags=("--tls=require", *secrets.flags("keys")))
-    folder = secrets.keys.parent
-    creds = f"tls-creds-psk,id=tls0,dir={folder / 'qemu'},username={USER},endpoint=client"
-    (folder / "qemu").mkdir(exist_ok=True)
-    (folder / "qemu" / "keys.psk").write_bytes(secrets.keys.read_bytes())
+    creds = secrets.qemu_object("keys", tmp_path / "qemu")
     image = f"driver=nbd,server.type=unix,server.path={server.socket},tls-creds=tls0"
     info = run("qemu-img", "info", "--object", creds, "--image-opts", image)
     assert f"({SIZE} bytes)" in info.stdout
 
 
-# What may be said when.
-
-
-@pytest.fixture
-def speak(secrets):
-    """speak(server) -> a wire.Connection that was greeted, in the clear."""
-    with contextlib.ExitStack() as stack:
-
-        def start(server):
-            return stack.enter_context(Connection.to(server.socket)).greet()
-
-        yield start
+# What the client may send when.
 
 
 @pytest.fixture
 def encrypt(secrets):
-    """encrypt(connection): the handshake of TLS; what was negotiated before is forgotten."""
+    """encrypt(connection): do the TLS handshake.  What was negotiated before is forgotten."""
     context = ssl.create_default_context(cafile=str(secrets.certificates / "ca-cert.pem"))
 
     def start(connection):
@@ -232,7 +217,7 @@ def final(connection, option, payload=b""):
 
 
 def assert_in_step(connection, rng):
-    """Enter the transmission phase if need be, and use it."""
+    """The transmission phase works."""
     data = rng.randbytes(70 * KIB)
     connection.write(5 * MIB, data)
     assert connection.read(5 * MIB, len(data)) == data
@@ -246,7 +231,7 @@ def test_starttls_where_there_is_no_tls(nbdram, speak, rng):
     assert_in_step(connection, rng)
 
 
-def test_plaintext_after_starttls_is_not_honoured(server, speak, encrypt, rng):
+def test_plaintext_after_starttls_is_dropped(server, speak, encrypt, rng):
     connection = speak(server)
     connection.send(
         pack_option(NBD_OPT_STARTTLS)
@@ -256,7 +241,7 @@ def test_plaintext_after_starttls_is_not_honoured(server, speak, encrypt, rng):
     )
     assert connection.recv_option_replies(NBD_OPT_STARTTLS)[-1].type == NBD_REP_ACK
     encrypt(connection)
-    # An answer to what was sent in the clear would come first, and is not one to INFO.
+    # A reply to what was sent in the clear would come first, and would not be one to INFO.
     connection.info()
     connection.go()
     assert_in_step(connection, rng)
@@ -281,7 +266,7 @@ def test_starttls_has_no_payload(server, speak, encrypt, rng):
 
 
 @pytest.mark.parametrize("mode", ("server", "strict"))
-def test_starttls_only_once(request, speak, encrypt, rng, mode):
+def test_starttls_is_accepted_only_once(request, speak, encrypt, rng, mode):
     connection = speak(request.getfixturevalue(mode))
     connection.accepted(NBD_OPT_STARTTLS)
     encrypt(connection)
@@ -327,7 +312,7 @@ def test_everything_can_be_negotiated_again(server, speak, encrypt, rng, style):
     assert_in_step(connection, rng)
 
 
-def test_nothing_else_before_starttls_where_tls_is_required(strict, speak, encrypt, rng):
+def test_no_option_comes_before_starttls_where_tls_is_required(strict, speak, encrypt, rng):
     connection = speak(strict)
     for option, payload in (
         (NBD_OPT_LIST, b""),
@@ -349,7 +334,7 @@ def test_export_name_where_tls_is_required_closes(strict, speak):
         speak(strict).export_name()
 
 
-def test_leaving_is_always_allowed(strict, speak):
+def test_abort_is_always_allowed(strict, speak):
     connection = speak(strict)
     connection.abort()
     connection.expect_closed()
@@ -366,12 +351,12 @@ def test_abort_under_tls_ends_with_a_goodbye(strict, speak, encrypt):
     connection = speak(strict)
     connection.accepted(NBD_OPT_STARTTLS)
     encrypt(connection)
-    connection.sock.suppress_ragged_eofs = False  # being cut off would be an exception
+    connection.sock.suppress_ragged_eofs = False  # an end without a goodbye raises
     connection.abort()
     assert connection.sock.recv(1) == b""
 
 
-# What does not get through the handshake.
+# Handshakes that fail.
 
 
 GARBAGE = {
@@ -388,7 +373,7 @@ def test_garbage_instead_of_a_handshake(server, speak, rng, garbage):
     connection.accepted(NBD_OPT_STARTTLS)
     connection.send(GARBAGE[garbage])
     connection.finish_sending()
-    with pytest.raises(Closed):  # after an alert, if it has one to send
+    with pytest.raises(Closed):  # after an alert, if it sends one
         connection.recv(1000)
     assert_in_step(witness, rng)
 
@@ -402,20 +387,14 @@ def test_a_handshake_that_goes_silent_is_given_up(nbdram, secrets, speak, rng):
     connection.send(b"\x16\3\1\2\0\1")
     with pytest.raises(Closed):
         connection.recv(1000)
-    assert_in_step(witness, rng)  # it is past its handshake
+    assert_in_step(witness, rng)  # it is past its own handshake
 
 
 def test_clients_that_vanish_are_forgotten(server, speak, encrypt, rng):
-    def descriptors():
-        return len(os.listdir(f"/proc/{server.pid}/fd"))
-
-    def converse():
-        connection = speak(server)
-        connection.go()
-        assert_in_step(connection, rng)
-
-    converse()  # now all threads are there
-    before = descriptors()
+    witness = speak(server)
+    witness.go()
+    await_clients(server, 1)
+    before = descriptors(server)
     for stage in (0, 1, 2, 3) * 5:
         connection = speak(server)
         connection.accepted(NBD_OPT_STARTTLS)
@@ -427,11 +406,11 @@ def test_clients_that_vanish_are_forgotten(server, speak, encrypt, rng):
             write = connection.request(NBD_CMD_WRITE, 0, payload=bytes(MIB))
             connection.send(write.pack()[:9000])
         connection.close()
-    until(lambda: descriptors() <= before)
-    converse()
+    await_departures(server, before)
+    assert_in_step(witness, rng)
 
 
-# Rejected writes: their payload comes through TLS as well.
+# Payloads through TLS, also those of rejected writes.
 
 
 def enter(server, speak, encrypt, style):
@@ -453,7 +432,7 @@ def test_write_out_of_range(server, speak, encrypt, rng, style, size):
 
 @pytest.mark.parametrize("size", (1, 4096, 100_001, 8 * MIB))
 @pytest.mark.parametrize("style", Style)
-def test_write_to_what_is_read_only(nbdram, secrets, speak, encrypt, rng, style, size):
+def test_write_to_a_read_only_disk(nbdram, secrets, speak, encrypt, rng, style, size):
     flags = ("-r", "--tls=require", *secrets.flags("certificates"))
     connection = enter(nbdram(str(SIZE), flags=flags), speak, encrypt, style)
     write = connection.call(NBD_CMD_WRITE, 4096, payload=rng.randbytes(size))
@@ -463,7 +442,7 @@ def test_write_to_what_is_read_only(nbdram, secrets, speak, encrypt, rng, style,
 
 
 @pytest.mark.parametrize("style", Style)
-def test_requests_cut_into_records_of_any_size(server, speak, encrypt, rng, style):
+def test_requests_may_be_cut_into_records_of_any_size(server, speak, encrypt, rng, style):
     connection = enter(server, speak, encrypt, style)
     data = rng.randbytes(300 * KIB)
     write = connection.request(NBD_CMD_WRITE, 12345, payload=data)
@@ -473,14 +452,14 @@ def test_requests_cut_into_records_of_any_size(server, speak, encrypt, rng, styl
         size = rng.choice((1, 7, 28, 500, 16384, 20000))
         connection.send(stream[:size])
         stream = stream[size:]
-    # They may be answered in either order, and then the read has any mixture.
+    # They may be carried out in either order, or at once: the read may return any mixture.
     connection.finish(write)
     connection.finish(read)
     assert connection.read(12345, len(data)) == data
     connection.disconnect()
 
 
-def test_a_reader_that_does_not_read_holds_up_nobody(server, speak, encrypt, rng):
+def test_a_reader_that_does_not_read_blocks_no_other_client(server, speak, encrypt, rng):
     connection = enter(server, speak, encrypt, Style.SIMPLE)
     data = rng.randbytes(4 * MIB)
     connection.write(0, data)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Who does not get in over TLS, and what the log says of each; and what is rejected inside.
+"""Clients that TLS keeps out, with what the log says of each; and requests rejected inside TLS.
 
-The client is OpenSSL: Python's ssl.  test_tls.py has those who get in, and keys.
+The client is Python's ssl (OpenSSL).  test_tls.py has the clients that are admitted, and keys.
 """
 
 import contextlib
@@ -34,15 +34,8 @@ def start(nbdram, secrets):
 
 
 @pytest.fixture
-def connect():
-    """connect(server) -> a wire.Connection that was greeted, in the clear."""
-    with contextlib.ExitStack() as stack:
-        yield lambda server: stack.enter_context(Connection.to(server.socket)).greet()
-
-
-@pytest.fixture
 def context(secrets):
-    """context(pair, version) -> what a client begins TLS with: it trusts us."""
+    """context(pair, version) -> the ssl.SSLContext of a client that trusts our authority."""
 
     def make(pair=None, version=None):
         made = ssl.create_default_context(cafile=str(secrets.certificates / "ca-cert.pem"))
@@ -61,8 +54,8 @@ def encrypt(connection, context):
     return connection
 
 
-def gets_in(connection, context):
-    """Does it get an answer?  With TLS 1.3 a client may believe for a moment that it is in."""
+def is_admitted(connection, context):
+    """Whether the server answers it.  In TLS 1.3 a client may believe too early that it is in."""
     try:
         encrypt(connection, context).go()
     except (ssl.SSLError, Closed, Broken, OSError):
@@ -86,21 +79,21 @@ def log_line(server, count=1):
     return lines[-1]
 
 
-# Clients whose certificate will not do.
+# Clients whose certificate is not accepted.
 
-
+# {certificate: what the log says}
 IMPOSTORS = {
     "of another authority": "the client's certificate: The certificate is NOT trusted. "
     "The certificate issuer is unknown.",
     "expired": "The certificate chain uses expired certificate.",
     "not yet valid": "The certificate chain uses not yet valid certificate.",
     "a server's": "The certificate chain does not match the intended purpose.",
-    "none": "ertificate",  # GnuTLS's words for it depend on the version of TLS
+    "none": "ertificate",  # GnuTLS's message depends on the version of TLS
 }
 
 
-def impostor(secrets, who):
-    if who == "none":
+def impostor(secrets, kind):
+    if kind == "none":
         return None
     ours, others = secrets.ours, secrets.others
     return {
@@ -108,27 +101,27 @@ def impostor(secrets, who):
         "expired": lambda: ours.pair("client", PAST),
         "not yet valid": lambda: ours.pair("client", FUTURE),
         "a server's": lambda: ours.pair("server"),
-    }[who]()
+    }[kind]()
 
 
 @each_version
-@pytest.mark.parametrize("who", IMPOSTORS)
-def test_clients_without_the_right_certificate(start, connect, context, secrets, who, version):
+@pytest.mark.parametrize("kind", IMPOSTORS)
+def test_clients_without_the_right_certificate(start, speak, context, secrets, kind, version):
     server = start("--tls-verify-peer")
-    assert not gets_in(connect(server), context(impostor(secrets, who), version))
+    assert not is_admitted(speak(server), context(impostor(secrets, kind), version))
     line = log_line(server)
-    assert "TLS refused: " in line and IMPOSTORS[who] in line
+    assert "TLS refused: " in line and IMPOSTORS[kind] in line
     good = secrets.ours.pair("client")
-    assert gets_in(connect(server), context(good, version))
+    assert is_admitted(speak(server), context(good, version))
 
 
-# Clients that do not like the server's: they give up, and the log says so.
+# Clients that do not accept the server's certificate: they give up, and the log says so.
 
 
 @each_version
 @pytest.mark.parametrize("what", ("expired", "not yet valid", "a client's", "somebody else's"))
 def test_a_server_without_the_right_certificate(
-    start, connect, context, secrets, tmp_path, what, version
+    start, speak, context, secrets, tmp_path, what, version
 ):
     ours, others = secrets.ours, secrets.others
     certificate, key = {
@@ -142,8 +135,8 @@ def test_a_server_without_the_right_certificate(
     (tmp_path / "server-key.pem").write_bytes(key.read_bytes())
     server = start(folder=tmp_path)
     with pytest.raises(ssl.SSLCertVerificationError):
-        encrypt(connect(server), context(version=version))
-    # In TLS 1.3 OpenSSL says so in the clear, where GnuTLS does not expect that.
+        encrypt(speak(server), context(version=version))
+    # In TLS 1.3 OpenSSL sends its alert in the clear, where GnuTLS does not expect that.
     gave_up = r"the client gave up: .*(ertificate|CA)|probably the client does not trust our cert"
     assert re.search(f"TLS refused: ({gave_up})", log_line(server))
 
@@ -153,12 +146,12 @@ def test_a_server_without_the_right_certificate(
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("version", (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1))
-def test_old_versions(start, connect, context, version):
+def test_old_versions(start, speak, context, version):
     server = start()
     old = context()
     old.set_ciphers("ALL:@SECLEVEL=0")
     old.minimum_version = old.maximum_version = version
-    assert not gets_in(connect(server), old)
+    assert not is_admitted(speak(server), old)
     assert "TLS refused: A packet with illegal or unsupported version" in log_line(server)
 
 
@@ -170,10 +163,10 @@ GOING_ON = {
 
 
 @pytest.mark.parametrize("how", GOING_ON)
-def test_going_on_in_the_clear(start, connect, how):
-    """As if somebody on the way had told the client that there is no TLS."""
+def test_going_on_in_the_clear(start, speak, how):
+    """As if an attacker in between had told the client that there is no TLS."""
     server = start()
-    connection = connect(server)
+    connection = speak(server)
     connection.send(GOING_ON[how])
     connection.finish_sending()
     with pytest.raises(Closed):
@@ -182,17 +175,17 @@ def test_going_on_in_the_clear(start, connect, how):
     assert "refused: TLS is required, and it went on in the clear" in log_line(server)
 
 
-def test_asking_in_the_clear_and_then_for_tls_is_no_crime(start, connect, context):
+def test_a_client_may_try_in_the_clear_before_it_begins_tls(start, speak, context):
     server = start()
-    connection = connect(server)
+    connection = speak(server)
     assert connection.option(NBD_OPT_LIST)[-1].type == NBD_REP_ERR_TLS_REQD
-    assert gets_in(connection, context())
+    assert is_admitted(connection, context())
     assert "refused" not in server.errors()
 
 
-def test_going_on_in_the_clear_after_starttls(start, connect):
+def test_going_on_in_the_clear_after_starttls(start, speak):
     server = start()
-    connection = connect(server)
+    connection = speak(server)
     connection.accepted(NBD_OPT_STARTTLS)
     connection.send(pack_option(NBD_OPT_GO, pack_info()))
     with pytest.raises(Closed):  # after an alert
@@ -200,13 +193,13 @@ def test_going_on_in_the_clear_after_starttls(start, connect):
     assert "TLS refused: An unexpected TLS packet was received." in log_line(server)
 
 
-# What was sent together with STARTTLS.
+# What comes together with STARTTLS.
 
 
 @pytest.mark.parametrize("style", Style)
-def test_a_write_behind_starttls_is_not_carried_out(start, connect, context, style):
-    """The whole conversation, ahead, in one piece."""
-    connection = connect(start())
+def test_a_write_after_starttls_is_not_carried_out(start, speak, context, style):
+    """The whole conversation comes in one piece, before STARTTLS is acknowledged."""
+    connection = speak(start())
     probe = Connection(None)
     probe.style = style
     write = probe.request(NBD_CMD_WRITE, 0, payload=b"injected" * 512)
@@ -224,9 +217,9 @@ def test_a_write_behind_starttls_is_not_carried_out(start, connect, context, sty
     connection.disconnect()
 
 
-def test_a_hello_ahead_of_the_acknowledgement_is_not_read(start, connect, context):
-    """Nothing of what came with STARTTLS is, so another one can follow it."""
-    connection = connect(start())
+def test_a_hello_before_the_acknowledgement_is_not_read(start, speak, context):
+    """Whatever comes with STARTTLS is dropped, so another hello can follow."""
+    connection = speak(start())
     hello = ssl.MemoryBIO()
     early = context().wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost")
     with pytest.raises(ssl.SSLWantReadError):
@@ -239,13 +232,13 @@ def test_a_hello_ahead_of_the_acknowledgement_is_not_read(start, connect, contex
     connection.disconnect()
 
 
-# Inside.
+# Inside TLS.
 
 
 @each_version
-def test_the_first_option_comes_with_the_end_of_the_handshake(start, connect, context, version):
-    """In one piece, so that it is decrypted before anybody asks for it."""
-    connection = connect(start())
+def test_the_first_option_may_come_with_the_end_of_the_handshake(start, speak, context, version):
+    """They come in one piece, so the option is decrypted before the server asks for it."""
+    connection = speak(start())
     connection.accepted(NBD_OPT_STARTTLS)
     plain, incoming, outgoing = connection.sock, ssl.MemoryBIO(), ssl.MemoryBIO()
     client = context(version=version).wrap_bio(incoming, outgoing, server_hostname="localhost")
@@ -259,7 +252,7 @@ def test_the_first_option_comes_with_the_end_of_the_handshake(start, connect, co
     plain.sendall(outgoing.read())
     while chunk := plain.recv(1 << 16):
         incoming.write(chunk)
-    # Two replies and the end of a list: all that LIST and ABORT are answered with.
+    # The replies to LIST and ABORT: an export, and two ACKs.
     assert len(client.read(1000)) == 20 + 4 + len("a RAM disk") + 20 + 20
 
 
@@ -272,9 +265,9 @@ def in_pieces(connection, stream, rng):
 
 @each_version
 @pytest.mark.parametrize("style", Style)
-def test_rejected_writes_among_others(start, connect, context, rng, style, version):
-    """However the records are cut, each request is answered, and the good ones are done."""
-    connection = encrypt(connect(start()), context(version=version)).negotiate(style)
+def test_rejected_writes_among_others(start, speak, context, rng, style, version):
+    """However records are cut, each request is answered, and the good ones are carried out."""
+    connection = encrypt(speak(start()), context(version=version)).negotiate(style)
     connection.go()
     requests, good = [], {}
     for i in range(24):
@@ -297,10 +290,10 @@ def test_rejected_writes_among_others(start, connect, context, rng, style, versi
 
 
 @pytest.mark.parametrize("style", Style)
-def test_a_payload_beyond_all_measure_ends_it(start, connect, context, rng, style):
-    """And is not looked at: what it begins with would be a write."""
+def test_a_payload_that_is_too_long_ends_the_connection(start, speak, context, rng, style):
+    """The server does not interpret the payload, which begins like a write."""
     server = start()
-    connection = encrypt(connect(server), context()).negotiate(style)
+    connection = encrypt(speak(server), context()).negotiate(style)
     connection.go()
     inner = connection.request(NBD_CMD_WRITE, 0, payload=b"injected" * 512)
     outer = connection.request(NBD_CMD_WRITE, 0, payload=b"")
@@ -308,22 +301,22 @@ def test_a_payload_beyond_all_measure_ends_it(start, connect, context, rng, styl
     with contextlib.suppress(Closed):
         connection.send(outer.pack() + inner.pack())
     connection.expect_closed()
-    witness = encrypt(connect(server), context())
+    witness = encrypt(speak(server), context())
     witness.go()
     assert witness.read(0, 64 * KIB) == bytes(64 * KIB)
     witness.disconnect()
 
 
-def test_a_payload_that_is_cut_off_is_no_whole_write(start, connect, context):
-    """The socket ends within a record, without a goodbye; the next client is served."""
+def test_a_payload_that_is_cut_off_is_not_written_as_a_whole(start, speak, context):
+    """The socket ends within a record, without a goodbye.  The next client is served."""
     server = start()
     for cut in (28, 5000, 100_000):
-        connection = encrypt(connect(server), context())
+        connection = encrypt(speak(server), context())
         connection.go()
         write = connection.request(NBD_CMD_WRITE, MIB, payload=b"\x11" * 200_000)
         connection.send(write.pack()[:cut])
         connection.close()
-    witness = encrypt(connect(server), context())
+    witness = encrypt(speak(server), context())
     witness.go()
     assert set(witness.read(MIB, 200_000)) <= {0, 0x11}
     assert witness.read(MIB + 100_000, 100_000) == bytes(100_000)

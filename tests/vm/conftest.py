@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Guests, and what they showed beside passing."""
+"""Guests, and the figures that they report."""
 
 import pytest
 
@@ -36,5 +36,5 @@ def boot(tmp_path, request):
 
 @pytest.fixture
 def report(request):
-    """report("resident 1 MiB"): a line at the end of the run."""
+    """report("resident 1 MiB") prints a line at the end of the run."""
     return lambda figure: figures.append(f"{request.node.name}: {figure}")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A small Linux guest in qemu that does one job of tests/vm/guest, and tells how it went.
+"""A small Linux guest in qemu that does one job of tests/vm/guest, and reports how it went.
 
-It has what scripts/vm prepared: a kernel and an initramfs.  The second serial line is the
-conversation: the guest says a word, and goes on when the test answers with a line.  Every wait
-ends: a guest has GUEST_SECONDS in all, which are no measure of speed.
+It uses a kernel and an initramfs that scripts/vm has prepared.  The guest and the test converse
+over the second serial line: the guest sends a word, and goes on when the test replies with a
+line.  A guest has GUEST_SECONDS in all, which turn a hang into a failure and are no measure of
+speed.
 """
 
 import functools
@@ -27,29 +28,29 @@ TAIL_LINES = 60
 PREPARED = pathlib.Path(os.environ.get("NBDRAM_VM", REPOSITORY / "build-vm")).resolve()
 GUEST_SCRIPTS = pathlib.Path(__file__).with_name("guest")
 
-# Emulated processors take turns: with a thread for each, a kernel that patched its own code was
-# seen to hang in qemu 7.2 on a busy machine.
+# Emulated processors share one thread: with a thread for each, a kernel that patched its own code
+# has hung in qemu 7.2 on a busy machine.
 ACCELERATORS = {"kvm": "kvm", "tcg": "tcg,thread=single"}
 
-# Two processors: the kernel's client has a queue for each, and so uses both connections.
+# Two processors: the kernel's client has a queue for each, so it uses both connections.
 CPUS = 2
 
-# What no kernel says of a disk that works.
+# Messages of a kernel whose disk does not work.
 COMPLAINT = re.compile(
     r".*(?:I/O error|EXT4-fs error|EXT4-fs warning|BUG:|WARNING:|Oops|Call Trace|panic|"
     r"blocked for|nbd0: (?!shutting down sockets|Connection timed out, retrying)).*"
 )
-# Not explained: now and then, on a loaded machine and under emulation, the first read on one of two
-# new connections has no answer for 30 seconds, and the kernel goes on over the other.  What is
-# stored is judged all the same, and the run tells how often it was so.
+# Not explained: now and then, on a loaded machine and under emulation, the first read on one of
+# two new connections gets no answer for 30 seconds, and the kernel goes on over the other.  That
+# fails no test, but the run reports how often it happened.
 RETRY = re.compile(r".*nbd0: Connection timed out, retrying.*")
 
 
 @functools.cache
 def accelerator():
-    """kvm where a guest boots with it within TRIAL_SECONDS, else tcg: emulation in software.
+    """kvm if a guest boots with it within TRIAL_SECONDS, else tcg: emulation in software.
 
-    To be allowed /dev/kvm is not enough: there are nested ones in which an ordinary kernel hangs.
+    Access to /dev/kvm is not enough: in some nested virtual machines an ordinary kernel hangs.
     """
     chosen = os.environ.get("NBDRAM_TEST_ACCEL")
     if chosen:
@@ -58,7 +59,7 @@ def accelerator():
 
 
 def boots_with(name):
-    # busybox without a word says what it is and ends, which the kernel takes for a panic.
+    # busybox without arguments prints its name and ends, upon which the kernel panics.
     words = "loglevel=5 panic=-1 rdinit=/bin/busybox"
     command = qemu(name, PREPARED / "initramfs", words)
     try:
@@ -74,7 +75,7 @@ def boots_with(name):
 
 
 def qemu(accel, initramfs, kernel_words):
-    """The start of the command; no windows, no devices, and a reboot is an end."""
+    """The start of the command: no windows, no devices, and a reboot ends it."""
     return (
         *("qemu-system-x86_64", "-accel", ACCELERATORS[accel], "-smp", str(CPUS)),
         *("-m", str(GUEST_MIB), "-nodefaults", "-display", "none", "-no-reboot"),
@@ -84,20 +85,20 @@ def qemu(accel, initramfs, kernel_words):
 
 
 def initramfs_with(files, path):
-    """The prepared initramfs and `files`, {name: path}, in the guest's folder /files."""
+    """Write the prepared initramfs, with `files` ({name: path}) in the guest's folder /files."""
     tree = path.with_suffix(".tree")
     (tree / "files").mkdir(parents=True)
     for name, source in files.items():
         shutil.copy(source, tree / "files" / name)
     found = (*tree.glob("*"), *tree.glob("*/*"))
     names = "".join(f"{name.relative_to(tree)}\n" for name in found)
-    # The kernel unpacks one archive after the other.
+    # The kernel unpacks archives that follow one another.
     shutil.copy(PREPARED / "initramfs", path)
     run("cpio", "--quiet", "-o", "-H", "newc", "-A", "-F", path, cwd=tree, input=names)
 
 
 class Guest:
-    """One guest from power on to power off; `words` go to its job by its environment."""
+    """One guest from power on to power off.  `words` become environment variables of its job."""
 
     def __init__(self, directory, job, *, devices=(), files=None, **words):
         directory.mkdir()
@@ -118,7 +119,7 @@ class Guest:
             )
 
     def _command(self, initramfs, devices, **words):
-        # loglevel=5: warnings too; panic=-1: a guest that fails badly ends at once.
+        # loglevel=5: also warnings.  panic=-1: a guest whose kernel panics ends at once.
         told = " ".join(f"{name}={word}" for name, word in words.items())
         return (
             *qemu(accelerator(), initramfs, f"loglevel=5 panic=-1 {told}"),
@@ -128,10 +129,10 @@ class Guest:
         )
 
     def expect(self, word):
-        """Wait for the guest to say `word`; it waits for go_on()."""
+        """Wait for the guest to say `word`.  The guest then waits for go_on()."""
         said = self._line()
         if said != word:
-            self._fail(f"the guest was to say {word!r} and said {said!r}")
+            self._fail(f"the guest said {said!r}, not {word!r}")
 
     def go_on(self):
         self._process.stdin.write(b"\n")
@@ -142,7 +143,7 @@ class Guest:
         self.go_on()
 
     def end(self):
-        """It came to the end of its job, powers off, and its kernel never complained."""
+        """Check that it ends its job, powers off, and that its kernel has not complained."""
         self.meet("end 0")
         try:
             status = self._process.wait(self._seconds_left())
@@ -170,7 +171,7 @@ class Guest:
         return max(self._deadline - time.monotonic(), 0)
 
     def _line(self):
-        """The next line, or what was heard before the guest ended or its time was up."""
+        """The next line.  Fails if the guest ends or its time is up."""
         output = self._process.stdout.fileno()
         while b"\n" not in self._heard:
             if not select.select([output], [], [], self._seconds_left())[0]:

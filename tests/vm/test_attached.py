@@ -2,14 +2,13 @@
 """The kernel's own client, as in nbdkit-loop(1): attach, make a file system, use it, detach."""
 
 import os
-import select
-import time
 
 import nbd
 import pytest
 
 from handles import block_status
-from harness import ALLOCATORS, HANG_SECONDS, KIB, MIB, process_status, run
+from harness import ALLOCATORS, KIB, MIB, falling_to, run
+from observe import resident
 
 SIZE = 512 * MIB
 WRITTEN = int(os.environ.get("NBDRAM_TEST_MIB", "64")) * MIB
@@ -17,24 +16,8 @@ WRITTEN = int(os.environ.get("NBDRAM_TEST_MIB", "64")) * MIB
 HOLE_AND_ZERO = nbd.STATE_HOLE | nbd.STATE_ZERO
 
 
-def port(server):
-    return server.uri.rstrip("/").rpartition(":")[2]
-
-
-def resident(server):
-    return int(process_status(server.pid)["VmRSS"].split()[0]) * KIB
-
-
-def resident_falling_to(server, limit):
-    """The resident size once it is at most `limit`, or as it is after a while."""
-    deadline = time.monotonic() + HANG_SECONDS / 2
-    while resident(server) > limit and time.monotonic() < deadline:
-        select.select([], [], [], 0.02)
-    return resident(server)
-
-
 def check_from_outside(server, tmp_path):
-    """Another client finds the file system clean, and in it what the guest wrote."""
+    """Another client finds a clean file system with what the guest wrote."""
     image, tree = tmp_path / "image", tmp_path / "tree"
     tree.mkdir()
     run("nbdcopy", server.uri, image)
@@ -49,7 +32,7 @@ def check_from_outside(server, tmp_path):
 )
 def test_file_system(nbdram, boot, report, tmp_path, allocator, options):
     server = nbdram(str(SIZE), f"allocator={allocator}", place="tcp4")
-    guest = boot("files", PORT=port(server), SIZE=SIZE, MIB=WRITTEN // MIB, OPTIONS=options)
+    guest = boot("files", PORT=server.port, SIZE=SIZE, MIB=WRITTEN // MIB, OPTIONS=options)
     guest.expect("empty")
     empty = resident(server)
     guest.go_on()
@@ -61,7 +44,7 @@ def test_file_system(nbdram, boot, report, tmp_path, allocator, options):
     if allocator != "malloc":
         assert full - empty > 0.9 * WRITTEN
         removed = WRITTEN * 3 // 4
-        trimmed = resident_falling_to(server, full - 0.9 * removed)
+        trimmed = falling_to(full - 0.9 * removed, lambda: resident(server))
         assert trimmed <= full - 0.9 * removed
     guest.go_on()
     guest.end()
@@ -73,7 +56,7 @@ def test_file_system(nbdram, boot, report, tmp_path, allocator, options):
 @pytest.mark.parametrize("block", (512, 4096))
 def test_block_device(nbdram, boot, block):
     server = nbdram(str(SIZE), place="tcp4")
-    guest = boot("blocks", PORT=port(server), SIZE=SIZE, BLOCK=block)
+    guest = boot("blocks", PORT=server.port, SIZE=SIZE, BLOCK=block)
     disk = server.connect()
     guest.expect("written")
     assert block_status(disk, 16 * MIB, 0) == [(16 * MIB, 0)]
@@ -87,11 +70,11 @@ def test_block_device(nbdram, boot, block):
 
 
 def test_over_tls(nbdram, boot, secrets, tmp_path):
-    """nbd-client speaks TLS for the kernel; the server lets in nobody without a certificate."""
+    """nbd-client speaks TLS for the kernel.  The server admits only clients with certificates."""
     flags = ("--tls=require", "--tls-verify-peer", *secrets.flags("certificates"))
     server = nbdram(str(SIZE), flags=flags, place="tcp4")
     files = {path.name: path for path in secrets.client.iterdir()}
-    words = {"PORT": port(server), "SIZE": SIZE, "MIB": 16, "OPTIONS": "defaults"}
+    words = {"PORT": server.port, "SIZE": SIZE, "MIB": 16, "OPTIONS": "defaults"}
     guest = boot("files", files=files, **words)
     for point in ("empty", "full", "trimmed"):
         guest.meet(point)

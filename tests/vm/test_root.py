@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Guests whose root file system is on our disk."""
+"""Guests whose root file system is on a disk of nbdram."""
 
 import shutil
 
@@ -13,7 +13,7 @@ SIZE = 64 * MIB
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory):
-    """An ext4 image with a system that is one program and one script."""
+    """An ext4 image of a system that consists of one program and one script."""
     folder = tmp_path_factory.mktemp("system")
     tree, image = folder / "tree", folder / "image"
     for name in ("bin", "sbin", "guest", "dev", "proc", "sys", "tmp"):
@@ -27,10 +27,9 @@ def system(tmp_path_factory):
 
 
 def boot_from(boot, server, way, how=""):
-    """A guest that mounts the disk by the kernel's client, or finds it as a disk of qemu's."""
+    """A guest that attaches the disk with the kernel's client, or gets it from qemu."""
     if way == "kernel":
-        port = server.uri.rstrip("/").rpartition(":")[2]
-        return boot("root", ROOT="/dev/nbd0", PORT=port)
+        return boot("root", ROOT="/dev/nbd0", PORT=server.port)
     drive = f"file={server.uri},format=raw,if=virtio,discard=unmap{how}"
     return boot("root", ROOT="/dev/vda", devices=("-drive", drive))
 
@@ -42,7 +41,7 @@ def check_and_take(server, path):
 
 
 @pytest.mark.parametrize("way, place", (("kernel", "tcp4"), ("qemu", "unix")))
-def test_root_file_system_keeps_what_it_was_given(nbdram, boot, system, tmp_path, way, place):
+def test_root_file_system_keeps_its_files(nbdram, boot, system, tmp_path, way, place):
     server = nbdram(str(SIZE), place=place)
     run("nbdcopy", system, server.uri)
     for found in ("new", "found"):
@@ -53,7 +52,7 @@ def test_root_file_system_keeps_what_it_was_given(nbdram, boot, system, tmp_path
 
 
 def test_throw_away_guests_share_one_image(nbdram, boot, system, tmp_path):
-    """Each writes beside the disk, in a file of its own, and leaves nothing behind."""
+    """Each guest writes to a file of its own instead of the disk, which does not change."""
     server = nbdram(str(SIZE))
     run("nbdcopy", system, server.uri)
     guests = [boot_from(boot, server, "qemu", ",snapshot=on") for _ in range(2)]

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=dash
 #
-# blocks - the block device as such, past the page cache: writers side by side, discard, zeroes
+# blocks - use the block device without the page cache: parallel writers, discard, zeroes
 
 MIB_EACH=4
 
-# compare - the disk begins with what /tmp/model holds
+# compare - check that the disk begins with the content of /tmp/model
 compare() {
     dd if="$DISK" bs=1M count=$((4 * MIB_EACH)) iflag=direct status=none |
         /usr/bin/cmp - /tmp/model
 }
 
-# both OFFSET COUNT COMMAND... - empty a range of the disk by COMMAND, and of the model, in KiB
+# both OFFSET COUNT COMMAND... - clear a range of the disk with COMMAND, and of the model; in KiB
 both() {
     offset=$1 count=$2
     shift 2

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=dash
 #
-# files - a life of an ext4 file system: $SIZE bytes of disk, $MIB written, mounted with $OPTIONS
+# files - use an ext4 file system on a disk of $SIZE bytes, write $MIB MiB, mount with $OPTIONS
 
-# write_file NAME - what comes in, with the checksum of what came rather than of what was stored
+# write_file NAME - store standard input, and the checksum of it rather than of what was stored
 write_file() {
     tee "/mnt/$1" | sha256sum | sed "s|-\$|$1|" >"/tmp/sum-${1%%/*}-${1##*/}"
 }
 
-# write_folder NAME MIB - four files
+# write_folder NAME MIB - store four files of noise
 write_folder() {
     mkdir "/mnt/$1"
     for file in 1 2 3 4; do
@@ -16,7 +16,7 @@ write_folder() {
     done
 }
 
-# mount it again and compare: nothing of it is in the guest's memory any more
+# Mount it again and compare.  The guest's memory holds none of its data any more.
 check_files() {
     umount /mnt
     blockdev --flushbufs "$DISK"

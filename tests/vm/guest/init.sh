@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=dash
 #
-# init - the first process of a guest: makes a small system, and does $JOB
+# init - the first process of a guest: set up a small system, and do $JOB
 #
-# The kernel hands over what it does not know of its command line: JOB, and what that job reads.
+# The kernel passes on the words of its command line that it does not know: JOB, and variables of
+# that job.
 
 /bin/busybox --install -s /bin
-# busybox's shell takes its own programs before any in PATH: others are called by their paths.
+# busybox's shell prefers its own programs to those in PATH, so others are called by their paths.
 export PATH=/bin
 mount -t devtmpfs none /dev
 mount -t proc none /proc
@@ -19,6 +20,6 @@ while read -r driver; do
     insmod "/drivers/$driver"
 done </drivers/order
 ifconfig lo 127.0.0.1
-ifconfig eth0 10.0.2.15 # what qemu's network expects of its only guest
-# shellcheck disable=SC1090 # one of its neighbours
+ifconfig eth0 10.0.2.15 # the address of the guest in qemu's network
+# shellcheck disable=SC1090 # a script in this folder
 . "/guest/$JOB.sh"

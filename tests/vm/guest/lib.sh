@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=dash
 #
-# lib - talk to the test, attach the disk; leaving the script ends the guest
+# lib - talk to the test, attach the disk; the end of the script ends the guest
 #
-# The first serial line is the console: the kernel's messages, and a trace of all that is done.
-# The second, descriptor 3, is the conversation with the test: a word a line.
+# The first serial line is the console, with the kernel's messages and a trace of all commands.
+# The second one, descriptor 3, is the conversation with the test, one word a line.
 
 exec </dev/console >/dev/console 2>&1 3<>/dev/ttyS1
 stty -echo -onlcr <&3
@@ -18,7 +18,7 @@ if [ -d /files ]; then
     TLS="$TLS -certfile /files/client-cert.pem -keyfile /files/client-key.pem"
 fi
 
-# meet WORD - tell the test, and wait until it says to go on
+# meet WORD - send the test a word, and wait until it replies
 meet() {
     echo "$1" >&3
     read -r _ <&3
@@ -32,7 +32,7 @@ finish() {
 }
 trap finish EXIT
 
-# attach [OPTION...] - with two connections
+# attach [OPTION...] - attach the disk, with two connections
 attach() {
     # shellcheck disable=SC2086 # words
     /usr/bin/nbd-client 10.0.2.2 "$PORT" "$DISK" -C 2 $TLS "$@"
@@ -47,12 +47,12 @@ disk_is_gone() {
     [ "$(cat /sys/block/nbd0/size)" = 0 ] && [ "$(connections)" = 0 ]
 }
 
-# How many the kernel holds to the server.
+# connections - print how many connections to the server the kernel has
 connections() {
     netstat -tn | grep -c "10.0.2.2:$PORT .*ESTABLISHED"
 }
 
-# wait_for COMMAND - until it succeeds, for 20 seconds at most
+# wait_for COMMAND - wait until it succeeds, for 20 seconds at most
 wait_for() {
     tries=200
     until "$@"; do
@@ -62,12 +62,12 @@ wait_for() {
     done
 }
 
-# wait_all PID... - all of them must succeed
+# wait_all PID... - wait for all of them; each must succeed
 wait_all() {
     for pid; do wait "$pid"; done
 }
 
-# noise MIB
+# noise MIB - print random bytes
 noise() {
     dd if=/dev/urandom bs=1M count="$1" status=none
 }

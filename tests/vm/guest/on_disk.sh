@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=dash
 #
-# on_disk - /sbin/init of the system on the disk: leaves a file there, or finds that of last time
+# on_disk - /sbin/init of the system on the disk: store a file there, or check that of last time
 
 # shellcheck source=tests/vm/guest/lib.sh
 . /guest/lib.sh

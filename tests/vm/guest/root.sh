@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # shellcheck shell=dash
 #
-# root - go on with the system that is on the disk $ROOT
+# root - switch to the system on the disk $ROOT
 
 if [ "$ROOT" = "$DISK" ]; then
     attach
