@@ -36,24 +36,35 @@ static void take_down(struct program *program)
     tls_credentials_free(program->credentials);
 }
 
+/* Returns the exit status. */
+static int run(struct program *program)
+{
+    log_set(&program->log, program->options.log, program->options.verbose, false);
+    bool is_ready = set_up(program) == 0;
+    if (is_ready)
+        serve(program);
+    take_down(program);
+    return is_ready ? program->status : EXIT_FAILURE;
+}
+
 int main(int argc, char **argv)
 {
-    struct program program = {.log = LOG_INITIALIZER, .stats.folder = -1};
+    static struct program program = {.status = EXIT_SUCCESS}; /* large */
     struct reason reason;
+    log_init(&program.log);
+    program.stats.folder = -1;
     standard_streams_open();
     switch (command_line_parse(argc, argv, &program.options, &reason)) {
     case COMMAND_LINE_DONE:
-        return EXIT_SUCCESS;
+        break;
     case COMMAND_LINE_WRONG:
         program_report(&program, reason.text);
-        return EXIT_FAILURE;
+        program.status = EXIT_FAILURE;
+        break;
     case COMMAND_LINE_SERVE:
+        program.status = run(&program);
         break;
     }
-    log_set(&program.log, program.options.log, program.options.verbose, false);
-    bool is_ready = set_up(&program) == 0;
-    if (is_ready)
-        serve(&program);
-    take_down(&program);
-    return is_ready ? program.status : EXIT_FAILURE;
+    log_close(&program.log);
+    return program.status;
 }

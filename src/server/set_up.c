@@ -120,6 +120,12 @@ static int set_attributes(struct program *program)
     return 0;
 }
 
+static int start_log(struct program *program)
+{
+    int r = log_start(&program->log);
+    return r < 0 ? report_error(program, "cannot start a thread", r) : 0;
+}
+
 static int start_disk(struct program *program)
 {
     int r = disk_start(program->disk);
@@ -194,6 +200,7 @@ static int leave_terminal(struct program *program)
 {
     const struct options *options = &program->options;
     announce(options, program->listeners.uri);
+    log_drain(&program->log); /* before standard error becomes another file */
     background_ready(&program->background);
     log_set(&program->log, options->log, options->verbose, !options->foreground);
     return 0;
@@ -233,6 +240,7 @@ int set_up(struct program *program)
         enter_background,
         /* Threads inherit the attributes.  A fork copies neither threads nor memory locks. */
         set_attributes,
+        start_log,
         start_disk,
         start_server,
         /* Memory that root has locked stays locked when the process becomes a user who may not

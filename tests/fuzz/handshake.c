@@ -152,7 +152,7 @@ static void make_server(uint8_t mode)
         memset(name, 'n', sizeof name - 1);
         DEMAND(disk_create(&options, &disk) == 0 && disk_start(disk) == 0, "no disk");
     }
-    static struct logger the_log = LOG_INITIALIZER;
+    static struct logger the_log;
     peer.service = (struct service){
         .log = &the_log,
         .disk = disk,
@@ -167,6 +167,7 @@ static void make_server(uint8_t mode)
                    .tls_offered = mode & (MODE_TLS | MODE_TLS_REQUIRED),
                    .tls_required = mode & MODE_TLS_REQUIRED},
     };
+    log_init(&the_log);
     log_set(&the_log, LOG_TO_NULL, mode & MODE_VERBOSE, false);
 }
 

@@ -91,7 +91,7 @@ static void make_wire(const uint8_t *data, size_t size)
 
 static void make_server(const uint8_t *data)
 {
-    static struct logger the_log = LOG_INITIALIZER;
+    static struct logger the_log;
     peer.service = (struct service){
         .log = &the_log,
         .disk = disks_find(data[0]),
@@ -105,6 +105,7 @@ static void make_server(const uint8_t *data)
                    .structured = true,
                    .tls_offered = IS_TLS(data[1])},
     };
+    log_init(&the_log);
     log_set(&the_log, LOG_TO_NULL, IS_VERBOSE(data[1]), false);
 }
 

@@ -263,7 +263,8 @@ static void make_run(struct run *run, const struct shape *shape, uint64_t round_
     uint32_t page = disk_page_size(run->disk);
     run->page = page / SECTOR;
     run->base = (16 - shape->pages / 2) * (uint64_t)page;
-    static struct logger log = LOG_INITIALIZER;
+    static struct logger log;
+    log_init(&log);
     run->server.service = (struct service){
         .log = &log,
         .disk = run->disk,

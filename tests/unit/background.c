@@ -71,8 +71,10 @@ static void as_daemon(void *argument)
     MUST(is_null_device(0) && !is_null_device(1) && !is_null_device(2));
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (launch->behaviour == FAILS) {
-        struct logger log = LOG_INITIALIZER;
+        static struct logger log;
+        log_init(&log);
         log_error(&log, "no reason");
+        log_close(&log);
         exit(7);
     }
     if (launch->behaviour == IS_KILLED)

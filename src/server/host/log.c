@@ -1,25 +1,337 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* A line is put together on the stack and handed over with one call, so that lines of several
- * threads do not mix: write() to a terminal, a pipe or a file opened for appending, or syslog().
+/* There are two buffers: while the writer, a thread, empties one, lines go into the other.
  *
- * A line to standard error is written only if poll() says that there is room.  A pipe or terminal
- * with room takes the whole line; without room the line is lost, and nobody waits.  The mutex
- * makes asking and writing one step: another thread cannot use up the room in between.
- * O_NONBLOCK is no alternative: it would be set for every process that shares standard error. */
+ *     log_error ---> | filling | ---> they change places ---> | writing | ---> write(), syslog()
+ *     under the lock, without a system call                   without the lock; may wait for ever
+ *
+ * A thread, because no call that writes a log is certain not to wait.  syslog(3) waits for the
+ * daemon: without a reader of /dev/log, 11 clients without credentials once held both loops for good.
+ * A terminal says in poll() that it has room, and then waits in the middle of the line.  A file
+ * waits for its disk.  O_NONBLOCK would be set for every process that shares standard error.
+ *
+ * A buffer holds records: struct record, then its text, which is not terminated. */
 
 #include "server/host/log.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "os/thread.h"
 #include "text/reason.h"
 
-#define LINE_MAX_BYTES 2048 /* below PIPE_BUF */
+#define LINE_MAX_BYTES 2048 /* below PIPE_BUF, so that a pipe does not mix it with others */
+#define DRAIN_MILLISECONDS 300
+
+static const char prefix[] = "nbdram: ";
+#define PREFIX_LENGTH (sizeof prefix - 1)
+
+struct record {
+    size_t length;  /* of the text: prefix, line and newline */
+    int priority;   /* of syslog */
+    bool is_syslog; /* it goes to syslog, and otherwise to standard error */
+};
+
+static const struct level {
+    int priority;
+    const char *plural;
+} levels[LOG_LEVELS] = {
+    [LOG_LEVEL_ERROR] = {LOG_ERR, "errors"},
+    [LOG_LEVEL_DEBUG] = {LOG_DEBUG, "lines of -v"},
+};
+
+/* The rate. */
+
+static void begin_interval_if_over(struct log_rate *rate, int64_t now)
+{
+    if (now < rate->ends)
+        return;
+    *rate = (struct log_rate){
+        .ends = now + LOG_INTERVAL_MILLISECONDS,
+        .untold = rate->untold + rate->left_out,
+    };
+}
+
+static bool is_too_many_locked(struct logger *log, enum log_level level)
+{
+    struct log_rate *rate = &log->rates[level];
+    begin_interval_if_over(rate, os_clock_ms());
+    if (rate->lines < LOG_LINES_MAX)
+        return false;
+    rate->left_out++;
+    /* The writer has to know when to say so. */
+    if (rate->left_out == 1)
+        pthread_cond_broadcast(&log->changed);
+    return true;
+}
+
+/* Into the buffer. */
+
+static void append_locked(struct logger *log, struct record record, const char *text)
+{
+    struct log_buffer *buffer = &log->buffers[log->filling];
+    char *end = buffer->bytes + buffer->used;
+    if (sizeof record + record.length > sizeof buffer->bytes - buffer->used) {
+        log->lost++;
+        return;
+    }
+    memcpy(end, &record, sizeof record);
+    memcpy(end + sizeof record, text, record.length);
+    if (buffer->used == 0)
+        pthread_cond_broadcast(&log->changed);
+    buffer->used += sizeof record + record.length;
+}
+
+void log_write(struct logger *log, const char *text, size_t length)
+{
+    pthread_mutex_lock(&log->lock);
+    append_locked(log, (struct record){.length = length}, text);
+    pthread_mutex_unlock(&log->lock);
+}
+
+/* Put prefix, line and newline into text; return the length.  One message must not look like two,
+ * nor control a terminal. */
+static size_t __attribute__((format(printf, 2, 0)))
+make_line(char text[LINE_MAX_BYTES], const char *format, va_list arguments)
+{
+    memcpy(text, prefix, sizeof prefix);
+    /* One byte stays for the newline. */
+    if (vsnprintf(text + PREFIX_LENGTH, LINE_MAX_BYTES - sizeof prefix, format, arguments) < 0)
+        return 0;
+    reason_make_one_line(text + PREFIX_LENGTH);
+    size_t length = strlen(text);
+    text[length++] = '\n';
+    return length;
+}
+
+static void __attribute__((format(printf, 3, 0)))
+log_line(struct logger *log, enum log_level level, const char *format, va_list arguments)
+{
+    char text[LINE_MAX_BYTES];
+    int target = atomic_load_explicit(&log->target, memory_order_relaxed);
+    if (target == LOG_TO_NULL)
+        return;
+    const struct record record = {
+        .length = make_line(text, format, arguments),
+        .priority = levels[level].priority,
+        .is_syslog = target == LOG_TO_SYSLOG,
+    };
+    if (record.length == 0)
+        return;
+    pthread_mutex_lock(&log->lock);
+    if (!is_too_many_locked(log, level)) {
+        log->rates[level].lines++;
+        append_locked(log, record, text);
+    }
+    pthread_mutex_unlock(&log->lock);
+}
+
+/* The writer. */
+
+/* If this fails, there is nowhere left to report it. */
+static void write_to_stderr(const char *text, size_t length)
+{
+    struct pollfd polled = {.fd = STDERR_FILENO, .events = POLLOUT};
+    while (length > 0) {
+        ssize_t written = write(STDERR_FILENO, text, length);
+        if (written > 0) {
+            text += written;
+            length -= (size_t)written;
+        } else if (written == 0 || errno != EAGAIN || poll(&polled, 1, -1) < 0) {
+            /* EAGAIN: somebody with whom we share it has set O_NONBLOCK. */
+            return;
+        }
+    }
+}
+
+static void write_record(const struct record *record, const char *text)
+{
+    if (record->is_syslog) {
+        syslog(record->priority, "%.*s", (int)(record->length - PREFIX_LENGTH - 1),
+               text + PREFIX_LENGTH);
+        return;
+    }
+    write_to_stderr(text, record->length);
+}
+
+static void write_buffer(struct log_buffer *buffer)
+{
+    struct record record;
+    for (size_t at = 0; at < buffer->used; at += sizeof record + record.length) {
+        memcpy(&record, buffer->bytes + at, sizeof record);
+        write_record(&record, buffer->bytes + at + sizeof record);
+    }
+    buffer->used = 0;
+}
+
+/* Lines of the writer's own have the room that the buffer had, and are not counted. */
+static void __attribute__((format(printf, 3, 4)))
+write_notice(struct logger *log, enum log_level level, const char *format, ...)
+{
+    char text[LINE_MAX_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    const struct record record = {
+        .length = make_line(text, format, arguments),
+        .priority = levels[level].priority,
+        .is_syslog = atomic_load_explicit(&log->target, memory_order_relaxed) == LOG_TO_SYSLOG,
+    };
+    va_end(arguments);
+    if (record.length)
+        write_record(&record, text);
+}
+
+static void end_intervals_locked(struct logger *log)
+{
+    int64_t now = os_clock_ms();
+    for (enum log_level level = 0; level < LOG_LEVELS; level++) {
+        struct log_rate *rate = &log->rates[level];
+        if (log->is_closing)
+            rate->ends = now;
+        if (rate->left_out)
+            begin_interval_if_over(rate, now);
+    }
+}
+
+static bool has_something_to_write_locked(const struct logger *log)
+{
+    bool has = log->buffers[log->filling].used || log->lost;
+    for (enum log_level level = 0; level < LOG_LEVELS; level++)
+        has = has || log->rates[level].untold;
+    return has;
+}
+
+static void write_notices(struct logger *log, uint64_t lost, const uint64_t untold[LOG_LEVELS])
+{
+    if (lost)
+        write_notice(log, LOG_LEVEL_ERROR, "%llu lines of the log were lost: nobody read it",
+                     (unsigned long long)lost);
+    for (enum log_level level = 0; level < LOG_LEVELS; level++)
+        if (untold[level])
+            write_notice(log, level, "%llu %s were left out: at most %u in %d seconds are logged",
+                         (unsigned long long)untold[level], levels[level].plural, LOG_LINES_MAX,
+                         LOG_INTERVAL_MILLISECONDS / 1000);
+}
+
+/* Releases the lock, and takes it again. */
+static void write_all_locked(struct logger *log)
+{
+    struct log_buffer *buffer = &log->buffers[log->filling];
+    uint64_t lost = log->lost, untold[LOG_LEVELS];
+    for (enum log_level level = 0; level < LOG_LEVELS; level++) {
+        untold[level] = log->rates[level].untold;
+        log->rates[level].untold = 0;
+    }
+    log->lost = 0;
+    log->filling ^= 1;
+    log->is_writing = true;
+    pthread_mutex_unlock(&log->lock);
+    write_buffer(buffer);
+    write_notices(log, lost, untold);
+    pthread_mutex_lock(&log->lock);
+    log->is_writing = false;
+    pthread_cond_broadcast(&log->changed);
+}
+
+static void wait_locked(struct logger *log, int64_t deadline)
+{
+    const struct timespec until = {deadline / 1000, deadline % 1000 * 1000000};
+    pthread_cond_timedwait(&log->changed, &log->lock, &until);
+}
+
+static void wait_for_lines_locked(struct logger *log)
+{
+    int64_t deadline = INT64_MAX;
+    for (enum log_level level = 0; level < LOG_LEVELS; level++)
+        if (log->rates[level].left_out && log->rates[level].ends < deadline)
+            deadline = log->rates[level].ends;
+    if (deadline == INT64_MAX)
+        pthread_cond_wait(&log->changed, &log->lock);
+    else
+        wait_locked(log, deadline);
+}
+
+static void *writer_main(void *arg)
+{
+    struct logger *log = arg;
+    pthread_mutex_lock(&log->lock);
+    for (;;) {
+        end_intervals_locked(log);
+        if (has_something_to_write_locked(log))
+            write_all_locked(log);
+        else if (log->is_closing)
+            break;
+        else
+            wait_for_lines_locked(log);
+    }
+    log->has_ended = true;
+    pthread_cond_broadcast(&log->changed);
+    pthread_mutex_unlock(&log->lock);
+    return NULL;
+}
+
+/* Callers. */
+
+void log_init(struct logger *log)
+{
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&log->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    pthread_mutex_init(&log->lock, NULL);
+    atomic_init(&log->target, LOG_TO_STDERR);
+    atomic_init(&log->is_verbose, false);
+    memset(log->rates, 0, sizeof log->rates);
+    log->lost = 0;
+    log->filling = 0;
+    log->is_writing = log->is_closing = log->has_ended = log->has_writer = false;
+    log->buffers[0].used = log->buffers[1].used = 0;
+}
+
+int log_start(struct logger *log)
+{
+    int r = os_thread_start(&log->writer, writer_main, log);
+    log->has_writer = r == 0;
+    return r;
+}
+
+void log_drain(struct logger *log)
+{
+    int64_t deadline = os_clock_ms() + DRAIN_MILLISECONDS;
+    if (!log->has_writer)
+        return;
+    pthread_mutex_lock(&log->lock);
+    while ((log->buffers[log->filling].used || log->is_writing) && os_clock_ms() < deadline)
+        wait_locked(log, deadline);
+    pthread_mutex_unlock(&log->lock);
+}
+
+void log_close(struct logger *log)
+{
+    int64_t deadline = os_clock_ms() + DRAIN_MILLISECONDS;
+    bool is_alone = !log->has_writer && log_start(log) < 0;
+    pthread_mutex_lock(&log->lock);
+    log->is_closing = true;
+    if (is_alone) {
+        pthread_mutex_unlock(&log->lock);
+        writer_main(log);
+        return;
+    }
+    pthread_cond_broadcast(&log->changed);
+    while (!log->has_ended && os_clock_ms() < deadline)
+        wait_locked(log, deadline);
+    bool has_ended = log->has_ended;
+    pthread_mutex_unlock(&log->lock);
+    if (has_ended)
+        pthread_join(log->writer, NULL);
+}
 
 /* Target and verbosity are relaxed: they guard nothing, and a line that is logged while they
  * change is good in either place. */
@@ -28,67 +340,38 @@ void log_set(struct logger *log, enum log_target target, bool is_verbose, bool i
 {
     if (target == LOG_TO_DEFAULT)
         target = is_in_background ? LOG_TO_SYSLOG : LOG_TO_STDERR;
-    if (target == LOG_TO_SYSLOG)
+    int before = atomic_load_explicit(&log->target, memory_order_relaxed);
+    /* If the writer uses syslog already, openlog would wait for it. */
+    if (target == LOG_TO_SYSLOG && before != LOG_TO_SYSLOG)
         openlog("nbdram", LOG_PID, LOG_DAEMON);
     atomic_store_explicit(&log->target, (int)target, memory_order_relaxed);
     atomic_store_explicit(&log->is_verbose, is_verbose, memory_order_relaxed);
 }
 
-bool log_is_verbose(struct logger *log)
+bool log_wants_debug(struct logger *log)
 {
-    return atomic_load_explicit(&log->is_verbose, memory_order_relaxed);
-}
-
-void log_write(struct logger *log, const char *text, size_t length)
-{
-    struct pollfd polled = {.fd = STDERR_FILENO, .events = POLLOUT};
-    pthread_mutex_lock(&log->writing);
-    if (poll(&polled, 1, 0) == 1) {
-        /* If this fails, there is nowhere left to report it. */
-        ssize_t written = write(STDERR_FILENO, text, length);
-        (void)written;
-    }
-    pthread_mutex_unlock(&log->writing);
-}
-
-/* One message must not look like two, nor control a terminal. */
-static void __attribute__((format(printf, 3, 0)))
-log_line(struct logger *log, int priority, const char *format, va_list arguments)
-{
-    static const char prefix[] = "nbdram: ";
-    char line[LINE_MAX_BYTES];
-    int target = atomic_load_explicit(&log->target, memory_order_relaxed);
-    if (target == LOG_TO_NULL)
-        return;
-    char *text = line + sizeof prefix - 1;
-    memcpy(line, prefix, sizeof prefix);
-    /* One byte stays for the newline. */
-    if (vsnprintf(text, sizeof line - sizeof prefix, format, arguments) < 0)
-        return;
-    reason_make_one_line(text);
-    if (target == LOG_TO_SYSLOG) {
-        syslog(priority, "%s", text);
-        return;
-    }
-    size_t length = strlen(line);
-    line[length++] = '\n';
-    log_write(log, line, length);
+    if (!atomic_load_explicit(&log->is_verbose, memory_order_relaxed))
+        return false;
+    pthread_mutex_lock(&log->lock);
+    bool is_too_many = is_too_many_locked(log, LOG_LEVEL_DEBUG);
+    pthread_mutex_unlock(&log->lock);
+    return !is_too_many;
 }
 
 void log_error(struct logger *log, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    log_line(log, LOG_ERR, format, arguments);
+    log_line(log, LOG_LEVEL_ERROR, format, arguments);
     va_end(arguments);
 }
 
 void log_debug(struct logger *log, const char *format, ...)
 {
-    if (!log_is_verbose(log))
+    if (!atomic_load_explicit(&log->is_verbose, memory_order_relaxed))
         return;
     va_list arguments;
     va_start(arguments, format);
-    log_line(log, LOG_DEBUG, format, arguments);
+    log_line(log, LOG_LEVEL_DEBUG, format, arguments);
     va_end(arguments);
 }

@@ -17,7 +17,7 @@ static void log_refusal(const struct connection *connection, const struct nbd_re
                         int error)
 {
     char peer[64];
-    if (!log_is_verbose(connection->service->log))
+    if (!log_wants_debug(connection->service->log))
         return;
     transport_peer(&connection->transport, peer, sizeof peer);
     log_debug(connection->service->log, "%s: %s of %llu bytes at %llu: %s", peer,

@@ -98,7 +98,7 @@ static void log_end(const struct connection *connection, int r)
     bool stayed_in_the_clear =
         connection->handshake && connection->handshake->wanted_tls && !connection->session.secure;
     bool left_in_time = r == -ENOTCONN && connection->state != CONNECTION_HANDSHAKE;
-    if (!stayed_in_the_clear && (left_in_time || !log_is_verbose(connection->service->log)))
+    if (!stayed_in_the_clear && (left_in_time || !log_wants_debug(connection->service->log)))
         return;
     transport_peer(&connection->transport, peer, sizeof peer);
     if (stayed_in_the_clear)

@@ -15,7 +15,7 @@ static void enter_transmission(struct connection *connection)
     free(connection->handshake);
     connection->handshake = NULL;
     connection->state = CONNECTION_TRANSMISSION;
-    if (log_is_verbose(connection->service->log)) {
+    if (log_wants_debug(connection->service->log)) {
         transport_peer(&connection->transport, peer, sizeof peer);
         log_debug(connection->service->log, "%s: enters transmission", peer);
     }

@@ -7,6 +7,7 @@ import os
 import pathlib
 import select
 import signal
+import socket
 import subprocess
 
 import nbd
@@ -40,13 +41,15 @@ def test_verbose_names_a_refused_request(place, peer):
         handle.connect_uri(server.uri())
         with pytest.raises(nbd.Error):
             handle.pwrite(b"secret" * 100, MIB - 100)
-        (line,) = [line for line in server.errors().splitlines() if "write of " in line]
+        (line,) = until(
+            lambda: [line for line in server.errors().splitlines() if "write of " in line]
+        )
         assert f"write of 600 bytes at {MIB - 100}: " in line
         assert peer in line and "secret" not in server.errors()
 
 
 def test_standard_error_that_is_not_read():
-    """Messages that do not fit into the pipe are lost, and nothing waits for the reader."""
+    """Messages wait for the reader, or are lost; nothing else waits."""
     unread, full = os.pipe()
     os.set_blocking(full, False)
     with contextlib.suppress(BlockingIOError):
@@ -78,6 +81,34 @@ def test_standard_error_that_is_not_read():
         server.kill()
         server.wait()
         os.close(unread)
+
+
+def test_terminal_that_is_not_read():
+    """It says that it has room, and then there is none for a whole line."""
+    unread, terminal = os.openpty()
+    try:
+        server = subprocess.Popen(
+            [SERVER, "-f", "-v", "-t", "1", "-U", "s", "1M"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=terminal,
+        )
+        try:
+            until(lambda: accepts("s"))
+            for _ in range(1000):  # a line each: a terminal has room for some 400
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.settimeout(HANG_SECONDS)
+                    client.connect("s")
+                    assert client.recv(18)
+            assert size_at(at_socket("s")) == MIB
+            server.terminate()
+            assert server.wait(HANG_SECONDS) == 0
+        finally:
+            server.kill()
+            server.wait()
+    finally:
+        os.close(unread)
+        os.close(terminal)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: os.symlink("there", path)])
