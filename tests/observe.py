@@ -116,6 +116,10 @@ class Statistics:
         before = self._path.stat().st_ino if self._path.exists() else None
         os.kill(server.pid, signal.SIGUSR1)  # the file is written anew
         until(lambda: self._path.exists() and self._path.stat().st_ino != before)
+        return self.last()
+
+    def last(self):
+        """The numbers that were written last."""
         return json.loads(self._path.read_text())
 
 

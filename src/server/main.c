@@ -27,6 +27,7 @@ static void take_down(struct program *program)
     if (program->server.loop_count) {
         server_stop(&program->server);
         program_write_stats(program);
+        server_free(&program->server);
     }
     captive_wait(&program->captive, deadline);
     listen_close(&program->listeners);

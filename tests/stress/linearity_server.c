@@ -336,6 +336,7 @@ static void run_shape(void **state)
         sem_destroy(&clients[i].free);
     }
     server_stop(&run.server);
+    server_free(&run.server);
     history_free(&run.history);
     disk_end(run.disk);
     verdict_report(&verdict, shape->name);

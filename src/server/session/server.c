@@ -16,9 +16,14 @@ void server_stop(struct server *server)
         loop_ask_to_stop(&server->loops[i]);
     for (unsigned i = 0; i < server->loop_count; i++)
         loop_join(&server->loops[i]);
-    server->loop_count = 0;
+}
+
+void server_free(struct server *server)
+{
     free(server->loops);
     close(server->open.ended_event);
+    server->loops = NULL;
+    server->loop_count = 0;
 }
 
 int server_start(struct server *server, unsigned loops)
@@ -36,8 +41,10 @@ int server_start(struct server *server, unsigned loops)
         r = loop_start(&server->loops[server->loop_count], &server->service, &server->open);
         server->loop_count += r == 0;
     }
-    if (r < 0)
+    if (r < 0) {
         server_stop(server);
+        server_free(server);
+    }
     return r;
 }
 

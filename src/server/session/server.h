@@ -19,7 +19,7 @@
 struct server {
     struct service service; /* set by the caller before server_start; then constant */
 
-    struct loop *loops; /* started, constant until server_stop */
+    struct loop *loops; /* started, constant until server_free */
     unsigned loop_count;
     struct open_connections open;
     uint64_t accepted; /* connections, since the start */
@@ -44,7 +44,10 @@ int server_adopt(struct server *server, int in, int out);
 
 /* Stop: the loops complete what is in flight and answer everything else with ESHUTDOWN.  Returns
  * when they have ended.  Clients that do not read their answers, or do not send the rest of a
- * request, are disconnected after 0.7 s. */
+ * request, are disconnected after 0.7 s.  The counters keep their numbers. */
 void server_stop(struct server *server);
+
+/* To be called after server_stop, when nobody needs the counters any more. */
+void server_free(struct server *server);
 
 #endif

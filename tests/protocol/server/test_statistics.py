@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The numbers that --stats writes and SIGUSR1 prints are those of what was done."""
 
+import json
 import re
 
-from harness import KIB, MIB, until
+from harness import KIB, MIB, SERVER, run, until
 from observe import Statistics, join
 from serving import STYLES, pattern
 from wire import (
@@ -57,6 +58,36 @@ def test_statistics_count_what_was_done(nbdram, tmp_path):
     assert numbers["memory_bytes"] >= numbers["stored_bytes"]
     assert 0 < numbers["resident_bytes"] < 64 * MIB
     check_screen(server.errors(), numbers)
+
+
+def test_statistics_at_the_end_keep_their_numbers(nbdram, tmp_path):
+    statistics = Statistics(tmp_path)
+    server = nbdram("16M", flags=("-t", "2", *statistics.flags))
+    clients = [join(server) for _ in range(2)]  # one for each loop
+    for client in clients:
+        client.write(0, pattern(MIB))
+        client.read(0, MIB)
+    until(lambda: statistics.now(server)["bytes_read"] == 2 * MIB)
+    before = statistics.now(server)
+    server.stop()
+    after = statistics.last()
+    assert after["connections"] == 0
+    for name in ("requests", "accepted", "bytes_read", "bytes_written", "stored_bytes"):
+        assert after[name] == before[name], name
+    assert after["requests"]["write"] == 2
+
+
+def test_statistics_at_the_end_of_a_command(tmp_path):
+    """They are those of the command, however short it was."""
+    client = "h.connect_uri(sys.argv[1]); h.pwrite(b'x' * 4096, 0); h.pread(8192, 0); h.shutdown()"
+    command = f"/usr/bin/python3 -c \"import nbd, sys; h = nbd.NBD(); {client}\" $uri"
+    run(SERVER, "-U", "-", "--stats", tmp_path / "stats", "1M", "--run", command)
+    numbers = json.loads((tmp_path / "stats").read_text())
+    assert numbers["accepted"] == 1 and numbers["connections"] == 0
+    assert numbers["requests"]["write"] == numbers["requests"]["read"] == 1
+    assert numbers["requests"]["disconnect"] == 1
+    assert numbers["bytes_written"] == 4096 and numbers["bytes_read"] == 8192
+    assert numbers["stored_bytes"] == 4096
 
 
 def check_screen(errors, numbers):
