@@ -30,6 +30,7 @@ struct budget; /* disk/memory/budget.h */
 
 /* These are explained in disk.h, which is not included: disk.c uses both headers, and a header that
  * includes the other would make a circle of them. */
+struct disk_cache;
 struct disk_options;
 struct disk_piece;
 struct disk_stats;
@@ -70,14 +71,25 @@ struct allocator {
 
     /* Requests. */
 
-    /* Copy the range to buf, which holds count bytes and stays the caller's.
-     * -ENOMEM: a packed page could not be unpacked.  buf then holds anything. */
-    int (*read)(void *state, uint64_t offset, size_t count, void *buf);
+    /* Make and free a cache of unpacked pages, as disk_cache_create and disk_cache_destroy.  An
+     * allocator that packs nothing makes NULL. */
+    int (*cache_create)(void *state, struct disk_cache **cache);
+    void (*cache_destroy)(void *state, struct disk_cache *cache);
+
+    /* Copy the range to buf, which holds count bytes and stays the caller's.  cache is NULL, or
+     * belongs to the caller, and to no other thread meanwhile.
+     * -ENOMEM: a packed page could not be unpacked.  Each byte of buf then is one of the disk, or
+     * is as it was. */
+    int (*read)(void *state, struct disk_cache *cache, uint64_t offset, size_t count, void *buf);
 
     /* Copy count bytes from buf, which stays the caller's, to the range.
      * -ENOSPC: the budget is used up, and no room could be made.  Each page's part of the range
      * then holds the old bytes or the new ones. */
     int (*write)(void *state, uint64_t offset, size_t count, const void *buf);
+
+    /* As write, but without waiting.  *done is 0 on entry.
+     * -EAGAIN: the first *done bytes are written, and the rest is as it was and needs a wait. */
+    int (*try_write)(void *state, uint64_t offset, size_t count, const void *buf, size_t *done);
 
     /* Begin and end a section in which memory may be lent for sending.  A section belongs to the
      * thread that began it, which may call only lend and read until it ends; sections do not
@@ -109,6 +121,9 @@ struct allocator {
      * a part of a packed page, that part may then keep its bytes. */
     int (*trim)(void *state, uint64_t offset, uint64_t count);
 
+    /* As zero, but without waiting; -EAGAIN as try_write.  trim is try_zero without flags. */
+    int (*try_zero)(void *state, uint64_t offset, uint64_t count, unsigned flags, uint64_t *done);
+
     /* Report the range to fn as holes and data, outside of any section and on the caller's thread:
      * in order, without gap or overlap, no extent empty.  Returns 0, or what fn returned, if that
      * was not 0: then the rest is not reported. */
@@ -116,6 +131,9 @@ struct allocator {
                    void *opaque);
 
     /* The whole disk. */
+
+    /* From now on no request waits for room: where there is none, it fails with -ENOSPC. */
+    void (*give_up_waiting)(void *state);
 
     /* Wait until housekeeping has dealt with everything that requests left to it before the call:
      * freed memory is back with the system, and what can be packed is packed.  Never fails. */

@@ -87,7 +87,26 @@ int disk_read(struct disk *disk, uint64_t offset, size_t count, void *buf)
 {
     if (is_outside(disk, offset, count))
         return -EINVAL;
-    return count ? disk->allocator->read(disk->state, offset, count, buf) : 0;
+    return count ? disk->allocator->read(disk->state, NULL, offset, count, buf) : 0;
+}
+
+int disk_cache_create(struct disk *disk, struct disk_cache **cache)
+{
+    return disk->allocator->cache_create(disk->state, cache);
+}
+
+void disk_cache_destroy(struct disk *disk, struct disk_cache *cache)
+{
+    if (cache)
+        disk->allocator->cache_destroy(disk->state, cache);
+}
+
+int disk_read_cached(struct disk *disk, struct disk_cache *cache, uint64_t offset, size_t count,
+                     void *buf)
+{
+    if (is_outside(disk, offset, count))
+        return -EINVAL;
+    return count ? disk->allocator->read(disk->state, cache, offset, count, buf) : 0;
 }
 
 int disk_write(struct disk *disk, uint64_t offset, size_t count, const void *buf)
@@ -95,6 +114,15 @@ int disk_write(struct disk *disk, uint64_t offset, size_t count, const void *buf
     if (is_outside(disk, offset, count))
         return -ENOSPC;
     return count ? disk->allocator->write(disk->state, offset, count, buf) : 0;
+}
+
+int disk_try_write(struct disk *disk, uint64_t offset, size_t count, const void *buf,
+                   size_t *done)
+{
+    *done = 0;
+    if (is_outside(disk, offset, count))
+        return -ENOSPC;
+    return count ? disk->allocator->try_write(disk->state, offset, count, buf, done) : 0;
 }
 
 void disk_lend_begin(struct disk *disk)
@@ -143,6 +171,30 @@ int disk_trim(struct disk *disk, uint64_t offset, uint64_t count)
     if (is_outside(disk, offset, count))
         return -EINVAL;
     return count ? disk->allocator->trim(disk->state, offset, count) : 0;
+}
+
+int disk_try_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags,
+                  uint64_t *done)
+{
+    *done = 0;
+    if (is_outside(disk, offset, count))
+        return -ENOSPC;
+    if ((flags & DISK_NO_HOLE) && !disk_could_provide(disk, count))
+        return -ENOSPC;
+    return count ? disk->allocator->try_zero(disk->state, offset, count, flags, done) : 0;
+}
+
+int disk_try_trim(struct disk *disk, uint64_t offset, uint64_t count, uint64_t *done)
+{
+    *done = 0;
+    if (is_outside(disk, offset, count))
+        return -EINVAL;
+    return count ? disk->allocator->try_zero(disk->state, offset, count, 0, done) : 0;
+}
+
+void disk_give_up_waiting(struct disk *disk)
+{
+    disk->allocator->give_up_waiting(disk->state);
 }
 
 int disk_extents(struct disk *disk, uint64_t offset, uint64_t count, disk_extent_fn *fn,

@@ -95,6 +95,21 @@ uint32_t disk_page_size(const struct disk *disk);
 int disk_read(struct disk *disk, uint64_t offset, size_t count, void *buf);
 int disk_write(struct disk *disk, uint64_t offset, size_t count, const void *buf);
 
+/* Caches of pages that were compressed, for reads that are smaller than a page: without one, each
+ * such read inflates the whole page again.  A cache has the last 8 pages that were inflated through
+ * it, and a decompression context of its own, so that a read through it needs no memory: some
+ * 350 KiB.  It belongs to its caller, and one thread at a time may use it, for one disk.
+ *
+ * disk_cache_create sets *cache to NULL if the disk compresses nothing.  0 or -ENOMEM.  Caches are
+ * destroyed before their disk. */
+struct disk_cache;
+int disk_cache_create(struct disk *disk, struct disk_cache **cache);
+void disk_cache_destroy(struct disk *disk, struct disk_cache *cache); /* NULL is accepted */
+
+/* As disk_read.  cache may be NULL. */
+int disk_read_cached(struct disk *disk, struct disk_cache *cache, uint64_t offset, size_t count,
+                     void *buf);
+
 /* Loans: memory of the disk, lent to a call of the system that sends from it or receives into it,
  * so that no byte is copied on its way.  A loan ends with the read section in which it was made.
  * Memory that is taken away meanwhile waits for that, and so does whoever waits for memory: a
@@ -149,6 +164,25 @@ ssize_t disk_fill(struct disk *disk, uint64_t offset, size_t count, size_t *lent
  * Errors as disk_write. */
 #define DISK_NO_HOLE 1u
 int disk_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags);
+
+/* Forms that never wait, for a thread that has other clients to serve.  As disk_write, disk_zero
+ * and disk_trim, and in addition
+ *
+ * -EAGAIN   the rest can only be done by waiting: for memory, for the compressor, for a grace
+ *           period.  The first *done bytes of the range are done, and the others are as they were.
+ *           Another thread is to do the rest in the form that waits.
+ *
+ * If all of the range lies in pages that are in memory uncompressed, disk_try_write does not return
+ * -EAGAIN.  *done is count if 0 is returned, and undefined after other errors. */
+int disk_try_write(struct disk *disk, uint64_t offset, size_t count, const void *buf,
+                   size_t *done);
+int disk_try_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags,
+                  uint64_t *done);
+int disk_try_trim(struct disk *disk, uint64_t offset, uint64_t count, uint64_t *done);
+
+/* From now on no request waits for room: it fails with -ENOSPC at once if there is none, and so do
+ * those that are waiting.  For a server that is about to stop. */
+void disk_give_up_waiting(struct disk *disk);
 
 /* Whether so many bytes could be provided at the very best: else disk_zero refuses DISK_NO_HOLE
  * for that many at once.  To be asked by who cuts a long range into slices. */

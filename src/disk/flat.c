@@ -89,8 +89,23 @@ static int start(void *state)
     return os_memory_populate(flat->base, flat->length);
 }
 
-static int flat_read(void *state, uint64_t offset, size_t count, void *buf)
+static int cache_create(void *state, struct disk_cache **cache)
 {
+    (void)state;
+    *cache = NULL;
+    return 0;
+}
+
+static void cache_destroy(void *state, struct disk_cache *cache)
+{
+    (void)state;
+    (void)cache;
+}
+
+static int flat_read(void *state, struct disk_cache *cache, uint64_t offset, size_t count,
+                     void *buf)
+{
+    (void)cache;
     struct flat *flat = state;
     bytes_load(buf, flat->base + offset, count);
     return 0;
@@ -101,6 +116,12 @@ static int flat_write(void *state, uint64_t offset, size_t count, const void *bu
     struct flat *flat = state;
     bytes_store(flat->base + offset, buf, count);
     return 0;
+}
+
+static int try_write(void *state, uint64_t offset, size_t count, const void *buf, size_t *done)
+{
+    *done = count;
+    return flat_write(state, offset, count, buf);
 }
 
 /* A loan needs no section: nothing is ever taken away. */
@@ -137,10 +158,21 @@ static int zero(void *state, uint64_t offset, uint64_t count, unsigned flags)
     return trim(state, offset, count);
 }
 
+static int try_zero(void *state, uint64_t offset, uint64_t count, unsigned flags, uint64_t *done)
+{
+    *done = count;
+    return zero(state, offset, count, flags);
+}
+
 static int extents(void *state, uint64_t offset, uint64_t count, disk_extent_fn *fn, void *opaque)
 {
     (void)state;
     return fn(opaque, offset, count, false);
+}
+
+static void give_up_waiting(void *state)
+{
+    (void)state;
 }
 
 static int settle(void *state)
@@ -175,15 +207,20 @@ const struct allocator allocator_malloc = {
     .create = create,
     .start = start,
     .destroy = destroy,
+    .cache_create = cache_create,
+    .cache_destroy = cache_destroy,
     .read = flat_read,
     .write = flat_write,
+    .try_write = try_write,
     .lend_begin = lend_begin_or_end,
     .lend_end = lend_begin_or_end,
     .lend = lend,
     .fill = fill,
     .zero = zero,
     .trim = trim,
+    .try_zero = try_zero,
     .extents = extents,
+    .give_up_waiting = give_up_waiting,
     .settle = settle,
     .stats = stats,
     .check = check,

@@ -72,6 +72,9 @@ struct cold_store {
      * any. */
     bool (*make_room)(void *state);
 
+    /* paged->gives_up has been set: end all waits in make_room and help. */
+    void (*give_up_waiting)(void *state);
+
     /* Give free memory that the store holds back to the system and to the budget. */
     void (*shrink)(void *state);
 

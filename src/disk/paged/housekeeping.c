@@ -5,6 +5,7 @@
 #include "disk/paged/housekeeping.h"
 
 #include "disk/memory/rcu.h"
+#include "disk/paged/slots.h"
 #include "os/bytes.h"
 
 /* Memory. */
@@ -32,6 +33,8 @@ bool paged_make_room(struct paged *paged, struct room_search *search)
 {
     const struct cold *cold = &paged->cold;
     bool gained = search->attempts++ == 0;
+    if (paged_gives_up(paged))
+        return false;
     rcu_wait();
     if (!gained && cold->store)
         gained = cold->store->make_room(cold->state);
@@ -41,6 +44,14 @@ bool paged_make_room(struct paged *paged, struct room_search *search)
     search->released = released;
     paged_shrink(paged);
     return gained;
+}
+
+void paged_give_up_waiting(void *state)
+{
+    struct paged *paged = state;
+    atomic_store_explicit(&paged->gives_up, true, memory_order_relaxed);
+    if (paged->cold.store)
+        paged->cold.store->give_up_waiting(paged->cold.state);
 }
 
 /* After a grace period. */

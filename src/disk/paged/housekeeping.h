@@ -40,12 +40,17 @@ struct room_search {
  * again.  False: there is none, and none has become free since the try. */
 bool paged_make_room(struct paged *paged, struct room_search *search);
 
+/* Whether writers have outrun the cold store. */
+static inline bool paged_is_cold_store_outrun(const struct paged *paged)
+{
+    return paged->cold.store && paged_hot(paged) > paged->cold.hot_most;
+}
+
 /* After a write: do some of the cold store's work if writers have outrun it. */
 static inline void paged_help_cold_store(struct paged *paged)
 {
-    const struct cold *cold = &paged->cold;
-    if (cold->store && paged_hot(paged) > cold->hot_most)
-        cold->store->help(cold->state);
+    if (paged_is_cold_store_outrun(paged))
+        paged->cold.store->help(paged->cold.state);
 }
 
 #endif

@@ -89,6 +89,10 @@ struct paged {
     struct table table;
     struct reclaim reclaim;
     _Atomic int64_t hot; /* frames that the cold store has yet to look at */
+
+    /* No request waits for room any more.  relaxed: a request that does not see it yet is woken
+     * under the lock of the cold store, and then does. */
+    _Atomic bool gives_up;
 };
 
 static inline uint64_t least(uint64_t a, uint64_t b)
@@ -114,6 +118,11 @@ int paged_take_frame(struct paged *paged, enum budget_purpose purpose, uint64_t 
 static inline int64_t paged_hot(const struct paged *paged)
 {
     return atomic_load_explicit(&paged->hot, memory_order_relaxed);
+}
+
+static inline bool paged_gives_up(const struct paged *paged)
+{
+    return atomic_load_explicit(&paged->gives_up, memory_order_relaxed);
 }
 
 /* To be called after each change of a page's word: a frame may have become hot, or may have ceased

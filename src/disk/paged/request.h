@@ -22,6 +22,7 @@ struct request {
     char *to;         /* of a read: where the rest goes */
     const char *from; /* of a write: where the rest comes from; NULL for zeroes */
     bool provide;     /* DISK_NO_HOLE: zeroes, in pinned frames */
+    bool must_not_wait;
 
     /* A write of one page may bring a frame of its own, which holds the bytes of `from` in their
      * place.  If the page needs a frame, this becomes it, instead of a copy: then it belongs to
@@ -42,6 +43,7 @@ static inline void request_init(struct request *request, uint64_t offset, uint64
     request->to = NULL;
     request->from = NULL;
     request->provide = false;
+    request->must_not_wait = false;
     request->cell = NO_CELL;
     request->following = 0;
     request->deferred.count = 0;
@@ -126,14 +128,18 @@ static inline uint64_t paged_holes_in_a_row(slot_t *slot, uint64_t span)
  *
  * 1         done; *word is the new word
  * 0         another thread was first; *word is what is in slot now
- * -ENOSPC, -ENOMEM: there was no memory, and nothing has changed */
+ * -ENOSPC, -ENOMEM: there was no memory, and nothing has changed
+ * -EAGAIN: the request must not wait, and would have to */
 int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct request *request);
 
 /* Inside a section: go on with a write, or with providing memory, until it is done or the section
- * must end.  0, or -ENOSPC or -ENOMEM; the request says how far it got. */
+ * must end.  0, or an error of request_replace; the request says how far it got. */
 int request_put_some(struct paged *paged, struct request *request);
 
 /* Outside of a section: do it all.  -ENOSPC: there is no memory, and no room could be made. */
 int request_put(struct paged *paged, struct request *request);
+
+/* As request_put, but without waiting.  -EAGAIN: what is left of the request needs a wait. */
+int request_try_put(struct paged *paged, struct request *request);
 
 #endif

@@ -14,10 +14,13 @@
 #include "disk/paged/paged.h"
 
 #define PAGED_SLOTS                                                                              \
-    .start = paged_start, .destroy = paged_destroy, .read = paged_read, .write = paged_write,    \
-    .lend_begin = paged_lend_begin, .lend_end = paged_lend_end, .lend = paged_lend,              \
-    .fill = paged_fill, .zero = paged_zero, .trim = paged_trim, .extents = paged_extents,        \
-    .settle = paged_settle, .stats = paged_stats, .check = paged_check
+    .start = paged_start, .destroy = paged_destroy, .cache_create = paged_cache_create,          \
+    .cache_destroy = paged_cache_destroy, .read = paged_read, .write = paged_write,              \
+    .try_write = paged_try_write, .lend_begin = paged_lend_begin, .lend_end = paged_lend_end,    \
+    .lend = paged_lend, .fill = paged_fill, .zero = paged_zero, .trim = paged_trim,              \
+    .try_zero = paged_try_zero, .extents = paged_extents,                                        \
+    .give_up_waiting = paged_give_up_waiting, .settle = paged_settle, .stats = paged_stats,      \
+    .check = paged_check
 
 /* life.c */
 
@@ -35,14 +38,22 @@ int paged_check(void *state, struct reason *reason);
 
 /* read.c, extents.c, write.c, zero.c */
 
-int paged_read(void *state, uint64_t offset, size_t count, void *buf);
+int paged_cache_create(void *state, struct disk_cache **cache);
+void paged_cache_destroy(void *state, struct disk_cache *cache);
+int paged_read(void *state, struct disk_cache *cache, uint64_t offset, size_t count, void *buf);
 int paged_extents(void *state, uint64_t offset, uint64_t count, disk_extent_fn *fn, void *opaque);
 int paged_write(void *state, uint64_t offset, size_t count, const void *buf);
 int paged_zero(void *state, uint64_t offset, uint64_t count, unsigned flags);
 int paged_trim(void *state, uint64_t offset, uint64_t count);
+int paged_try_write(void *state, uint64_t offset, size_t count, const void *buf, size_t *done);
+int paged_try_zero(void *state, uint64_t offset, uint64_t count, unsigned flags, uint64_t *done);
 
 /* Zero the range and keep the memory for it: paged_zero with DISK_NO_HOLE. */
 int paged_provide(struct paged *paged, uint64_t offset, uint64_t count);
+
+/* housekeeping.c */
+
+void paged_give_up_waiting(void *state);
 
 /* lend.c, fill.c */
 

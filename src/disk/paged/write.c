@@ -53,6 +53,8 @@ int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct re
 {
     uint64_t cell;
     size_t at, n = request_part(paged, request, &at);
+    if (request->must_not_wait && paged_is_cold_store_outrun(paged))
+        return -EAGAIN;
     int r = choose_frame(paged, *word, request, &cell);
     if (r < 0)
         return r;
@@ -201,12 +203,35 @@ int request_put(struct paged *paged, struct request *request)
     return 0;
 }
 
+int request_try_put(struct paged *paged, struct request *request)
+{
+    int r = 0;
+    request->must_not_wait = true;
+    while (r == 0 && request->count) {
+        rcu_enter();
+        r = request_put_some(paged, request);
+        rcu_leave();
+        deferred_flush(&request->deferred, &paged->reclaim);
+    }
+    return r == -ENOSPC || r == -ENOMEM ? -EAGAIN : r;
+}
+
 int paged_write(void *state, uint64_t offset, size_t count, const void *buf)
 {
     struct request request;
     request_init(&request, offset, count);
     request.from = buf;
     return request_put(state, &request);
+}
+
+int paged_try_write(void *state, uint64_t offset, size_t count, const void *buf, size_t *done)
+{
+    struct request request;
+    request_init(&request, offset, count);
+    request.from = buf;
+    int r = request_try_put(state, &request);
+    *done = count - (size_t)request.count;
+    return r;
 }
 
 int paged_provide(struct paged *paged, uint64_t offset, uint64_t count)

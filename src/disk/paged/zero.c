@@ -123,6 +123,59 @@ static int zero_range(struct paged *paged, uint64_t offset, uint64_t count)
     return head < 0 ? head : tail;
 }
 
+/* Zero a range that is a part of one page, or is empty, without waiting. */
+static int try_zero_edge(struct paged *paged, uint64_t offset, uint64_t count)
+{
+    struct request request;
+    int r = 0;
+    if (count == 0)
+        return 0;
+    request_init(&request, offset, count);
+    request.must_not_wait = true;
+    rcu_enter();
+    r = zero_part(paged, &request);
+    rcu_leave();
+    deferred_flush(&request.deferred, &paged->reclaim);
+    return r == -ENOSPC || r == -ENOMEM ? -EAGAIN : r;
+}
+
+/* In order, unlike zero_range: what is done already must not be done again, as a client may have
+ * written there meanwhile and have read what it wrote. */
+static int try_zero_range(struct paged *paged, uint64_t offset, uint64_t count, uint64_t *done)
+{
+    size_t size = paged_page_size(paged);
+    uint64_t stop = offset + count;
+    uint64_t first = paged_page_of(paged, offset + size - 1), end = paged_page_of(paged, stop);
+    if (stop == paged->size) /* perhaps in the middle of a page, which then is covered whole */
+        end = paged_page_of(paged, stop + size - 1);
+    uint64_t head = least((first << paged->page_shift) - offset, count);
+    int r = try_zero_edge(paged, offset, head);
+    if (r < 0)
+        return r;
+    *done = head;
+    if (first < end) {
+        unlink_pages(paged, first, end);
+        freeze_empty_ends(paged, first, end);
+        *done = least((end << paged->page_shift) - offset, count);
+    }
+    r = try_zero_edge(paged, offset + *done, count - *done);
+    if (r == 0)
+        *done = count;
+    return r;
+}
+
+int paged_try_zero(void *state, uint64_t offset, uint64_t count, unsigned flags, uint64_t *done)
+{
+    if (!(flags & DISK_NO_HOLE))
+        return try_zero_range(state, offset, count, done);
+    struct request request;
+    request_init(&request, offset, count);
+    request.provide = true;
+    int r = request_try_put(state, &request);
+    *done = count - request.count;
+    return r;
+}
+
 int paged_zero(void *state, uint64_t offset, uint64_t count, unsigned flags)
 {
     if (flags & DISK_NO_HOLE)

@@ -90,6 +90,8 @@ static void wait_ten_milliseconds_locked(struct compressor *compressor)
 static void compressor_help(void *state)
 {
     struct compressor *compressor = state;
+    if (paged_gives_up(compressor->paged))
+        return;
     pthread_mutex_lock(&compressor->lock);
     if (compressor->ripe_count) {
         compressor_pack_locked(compressor);
@@ -113,6 +115,8 @@ static bool wait_for_packing(struct compressor *compressor, enum goal goal)
     compressor->waited_rounds = last_round;
     pthread_cond_broadcast(&compressor->wake);
     while (compressor->thread_count && !compressor->stop) {
+        if (goal == ONE_PAGE_PACKED && paged_gives_up(compressor->paged))
+            break;
         bool all_tried =
             compressor->rounds >= last_round && !compressor->ripe_count && !compressor->packing;
         if (all_tried || (goal == ONE_PAGE_PACKED && compressor->packed != packed))
@@ -138,11 +142,19 @@ static bool compressor_make_room(void *state)
     if (paged_hot(paged) > 0 && !hopeless && wait_for_packing(compressor, ONE_PAGE_PACKED))
         return true;
     pthread_mutex_lock(&compressor->lock);
-    while (compressor->tidying)
+    while (compressor->tidying && !paged_gives_up(paged))
         pthread_cond_wait(&compressor->progress, &compressor->lock);
-    bool gained = compressor_tidy_locked(compressor, BLOB_LOG_ROOM);
+    bool gained = !paged_gives_up(paged) && compressor_tidy_locked(compressor, BLOB_LOG_ROOM);
     pthread_mutex_unlock(&compressor->lock);
     return gained;
+}
+
+static void compressor_give_up_waiting(void *state)
+{
+    struct compressor *compressor = state;
+    pthread_mutex_lock(&compressor->lock);
+    pthread_cond_broadcast(&compressor->progress);
+    pthread_mutex_unlock(&compressor->lock);
 }
 
 static void compressor_shrink(void *state)
@@ -265,6 +277,7 @@ static const struct cold_store compressor_store = {
     .wake = compressor_wake,
     .help = compressor_help,
     .make_room = compressor_make_room,
+    .give_up_waiting = compressor_give_up_waiting,
     .shrink = compressor_shrink,
     .settle = compressor_settle,
     .stats = compressor_stats,
