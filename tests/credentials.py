@@ -50,13 +50,13 @@ class Authority:
 
     def pair(self, section: str, dates: tuple[str, str] | None = None) -> tuple:
         """(certificate, key) for this role, valid now or from one date to another."""
-        who = f"{section}-{dates[0] if dates else 'now'}"
-        self._issue(who, section, "localhost", dates)
-        return self.folder / f"{who}-cert.pem", self.folder / f"{who}-key.pem"
+        role = f"{section}-{dates[0] if dates else 'now'}"
+        self._issue(role, section, "localhost", dates)
+        return self.folder / f"{role}-cert.pem", self.folder / f"{role}-key.pem"
 
     def client(self, trusts: "Authority") -> pathlib.Path:
         """The folder of a client that has our certificate, and trusts servers of `trusts`."""
-        self._issue("client", "client", "somebody")
+        self._issue("client", "client", "a client")
         folder = self.folder / "client"
         folder.mkdir()
         for name in ("client-cert.pem", "client-key.pem"):
@@ -64,22 +64,22 @@ class Authority:
         (folder / "ca-cert.pem").write_bytes(trusts.certificate.read_bytes())
         return folder
 
-    def _issue(self, who: str, section: str, name: str, dates: tuple | None = None) -> None:
-        key, certificate = self.folder / f"{who}-key.pem", self.folder / f"{who}-cert.pem"
+    def _issue(self, role: str, section: str, name: str, dates: tuple | None = None) -> None:
+        key, certificate = self.folder / f"{role}-key.pem", self.folder / f"{role}-cert.pem"
         config = ("-config", self.folder / "openssl.cnf")
         new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key)
         common = ("openssl", "req", *config, *new, "-subj", f"/CN={name}")
-        if who == "ca":
+        if role == "ca":
             run(*common, "-x509", "-days", "2", "-extensions", section, "-out", certificate)
             return
-        request = self.folder / f"{who}.csr"
+        request = self.folder / f"{role}.csr"
         run(*common, "-out", request)
         if dates:
             self._sign_dated(request, section, dates, certificate)
             return
         issuer = ("-CA", self.certificate, "-CAkey", self.folder / "ca-key.pem")
         extensions = ("-extfile", self.folder / "openssl.cnf", "-extensions", section)
-        serial = ("-set_serial", "2" if who == "server" else "3", "-days", "2")
+        serial = ("-set_serial", "2" if role == "server" else "3", "-days", "2")
         run("openssl", "x509", "-req", "-in", request, *issuer, *extensions, *serial,
             "-out", certificate)  # fmt: skip
 

@@ -127,7 +127,7 @@ KINDS = (greeter, encrypter, asker, writer, reader)
 
 
 def creep(server, ledger):
-    """All of them move a byte by turns; then one half moves the rest, and the other leaves."""
+    """All move a byte in each round; in the end one half moves the rest, the other leaves."""
     slow = [kind(server, number) for number in range(EACH) for kind in KINDS]
     prompt = [join(server) for _ in range(2)]
     for _ in range(ROUNDS):

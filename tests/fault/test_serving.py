@@ -65,7 +65,7 @@ def test_stream_all_along(tmp_path, rng, place, style, how):
 
 @pytest.mark.parametrize("calls, how", [("streams", how) for how in FATAL] + [("heap", "ENOMEM")])
 def test_two_clients(tmp_path, rng, calls, how):
-    """Two clients by turns: when a fault hits one, the other goes on."""
+    """Two clients take turns.  When a fault hits one, the other goes on."""
     trial = Trial(tmp_path / "one", ("-f", "-U", "s"), rng, calls=calls, how=FATAL[how])
 
     def visit(n):

@@ -13,11 +13,11 @@ HOLE = nbd.STATE_HOLE | nbd.STATE_ZERO
 
 
 @all_allocators
-@pytest.mark.parametrize("who", ("client", "server"))
-def test_without_structured_replies(front, rng, allocator, who):
+@pytest.mark.parametrize("side", ("client", "server"))
+def test_without_structured_replies(front, rng, allocator, side):
     """Either the client or the server does not want them."""
-    server = front("16M", f"allocator={allocator}", flags=["--no-sr"] * (who == "server"))
-    handle = server.connect(structured=who == "server")
+    server = front("16M", f"allocator={allocator}", flags=["--no-sr"] * (side == "server"))
+    handle = server.connect(structured=side == "server")
     assert not handle.get_structured_replies_negotiated()
     assert not handle.can_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
     assert not handle.can_df()

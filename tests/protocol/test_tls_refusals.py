@@ -119,7 +119,7 @@ def test_clients_without_the_right_certificate(start, speak, context, secrets, k
 
 
 @each_version
-@pytest.mark.parametrize("what", ("expired", "not yet valid", "a client's", "somebody else's"))
+@pytest.mark.parametrize("what", ("expired", "not yet valid", "a client's", "another authority's"))
 def test_a_server_without_the_right_certificate(
     start, speak, context, secrets, tmp_path, what, version
 ):
@@ -128,7 +128,7 @@ def test_a_server_without_the_right_certificate(
         "expired": lambda: ours.pair("server", PAST),
         "not yet valid": lambda: ours.pair("server", FUTURE),
         "a client's": lambda: ours.pair("client"),
-        "somebody else's": lambda: others.pair("server"),
+        "another authority's": lambda: others.pair("server"),
     }[what]()
     (tmp_path / "ca-cert.pem").write_bytes(ours.certificate.read_bytes())
     (tmp_path / "server-cert.pem").write_bytes(certificate.read_bytes())
@@ -164,7 +164,7 @@ GOING_ON = {
 
 @pytest.mark.parametrize("how", GOING_ON)
 def test_going_on_in_the_clear(start, speak, how):
-    """As if an attacker in between had told the client that there is no TLS."""
+    """As if an attacker had replaced the server's answer by "no TLS here"."""
     server = start()
     connection = speak(server)
     connection.send(GOING_ON[how])

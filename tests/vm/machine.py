@@ -120,9 +120,9 @@ class Guest:
 
     def _command(self, initramfs, devices, **words):
         # loglevel=5: also warnings.  panic=-1: a guest whose kernel panics ends at once.
-        told = " ".join(f"{name}={word}" for name, word in words.items())
+        words_of_job = " ".join(f"{name}={word}" for name, word in words.items())
         return (
-            *qemu(accelerator(), initramfs, f"loglevel=5 panic=-1 {told}"),
+            *qemu(accelerator(), initramfs, f"loglevel=5 panic=-1 {words_of_job}"),
             *("-serial", f"file:{self._console}", "-serial", "stdio"),
             *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="),
             *devices,

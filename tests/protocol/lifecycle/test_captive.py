@@ -53,20 +53,20 @@ def test_run_status(command, status):
 
 # {name: the command}.  It writes its process id, and then waits forever.
 ENDLESS = {
-    "obedient": "echo $$ > told; exec cat never",
-    "stubborn": "trap '' TERM; echo $$ > told; exec cat never",  # cat ignores SIGTERM, too
+    "obedient": "echo $$ > fifo; exec cat never",
+    "stubborn": "trap '' TERM; echo $$ > fifo; exec cat never",  # cat ignores SIGTERM, too
 }
 
 
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_run_ends_with_the_server(kind):
-    os.mkfifo("told")
+    os.mkfifo("fifo")
     os.mkfifo("never")  # not the same one: of two readers, either might get the line
     process = subprocess.Popen([SERVER, "-U", "-", "--run", ENDLESS[kind], "1M"])
     try:
         # Open it for writing too: to open it for reading only waits for a writer.
-        with open("told", "r+b", buffering=0) as told:
-            child = os.pidfd_open(int(told.readline()))
+        with open("fifo", "r+b", buffering=0) as fifo:
+            child = os.pidfd_open(int(fifo.readline()))
             process.terminate()
             status = process.wait(HANG_SECONDS)
             assert status == 0 or kind == "obedient"
@@ -75,7 +75,7 @@ def test_run_ends_with_the_server(kind):
     finally:
         process.kill()
         process.wait()
-    assert sorted(os.listdir(".")) == ["never", "told"]
+    assert sorted(os.listdir(".")) == ["never", "fifo"]
 
 
 def test_run_with_sigchld_ignored():
@@ -94,17 +94,17 @@ def test_run_inherits_our_descriptors():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_exit_with_parent(number):
-    command = '"$0" -f --exit-with-parent -U s -P told 1M & wait'
+    command = '"$0" -f --exit-with-parent -U s -P fifo 1M & wait'
     adopt_orphans()
-    os.mkfifo("told")
-    with open("told", "r+b", buffering=0) as told:
+    os.mkfifo("fifo")
+    with open("fifo", "r+b", buffering=0) as fifo:
         parent = subprocess.Popen(["sh", "-c", command, SERVER], stdout=subprocess.DEVNULL)
         try:
-            server = os.pidfd_open(int(told.readline()))
+            server = os.pidfd_open(int(fifo.readline()))
             parent.send_signal(number)
             parent.wait(HANG_SECONDS)
             assert status_of_orphan(server) == (os.CLD_EXITED, 0)
         finally:
             parent.kill()
             parent.wait()
-    assert os.listdir(".") == ["told"]
+    assert os.listdir(".") == ["fifo"]

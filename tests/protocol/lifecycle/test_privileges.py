@@ -71,15 +71,15 @@ def test_private_socket_is_removed_by_another_user(open_folder):
 
 
 def test_another_user_still_exits_with_the_parent(open_folder):
-    os.mkfifo("told")
-    command = '"$0" -f --exit-with-parent -u "$1" -g "$1" -p 0 -P told 1M & wait'
-    os.chmod("told", 0o666)
-    with open("told", "r+b", buffering=0) as told:
+    os.mkfifo("fifo")
+    command = '"$0" -f --exit-with-parent -u "$1" -g "$1" -p 0 -P fifo 1M & wait'
+    os.chmod("fifo", 0o666)
+    with open("fifo", "r+b", buffering=0) as fifo:
         parent = subprocess.Popen(
             ["sh", "-c", command, SERVER, NOBODY], stdout=subprocess.DEVNULL
         )
         try:
-            server = os.pidfd_open(int(told.readline()))
+            server = os.pidfd_open(int(fifo.readline()))
             parent.kill()
             parent.wait(HANG_SECONDS)
             assert status_of_orphan(server) == (os.CLD_EXITED, 0)
