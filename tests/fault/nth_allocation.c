@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Memory fails at each place where it can, one after the other.
+/* Memory fails at each place where it can fail, one after the other.
  *
  * The linker puts the functions below in place of those that give memory (and threads) to the
- * disk.  A scenario is run again and again; in run N the Nth request fails, until a run passes in
- * which fewer than N were made.  Whatever fails,
+ * disk.  A scenario is run again and again.  In run N the Nth request for memory fails, until a
+ * run makes fewer than N requests.  Whichever fails,
  *
- *   - a call answers with an error of the kind that it may, and those that must not fail do not;
+ *   - a call returns an error that it may return, and calls that must not fail do not;
  *   - what was acknowledged before is there; in the range of a refused call, and only there, each
  *     byte is old or new;
- *   - the disk goes on, and nothing leaks (which the address sanitizer tells at the end).
+ *   - the disk goes on, and nothing leaks (the address sanitizer reports leaks at the end).
  *
- * Then the same with every request from the Nth on failing, for a while: when memory comes back,
- * writes succeed again.
+ * Then the same with all requests after the Nth failing, too, for a while: when memory comes
+ * back, writes succeed again.
  *
- * The disk's own threads ask for memory, too, so the Nth request is not quite the same in each
- * run of the same N; all of them come up over the runs.
+ * The disk's own threads ask for memory as well, so the Nth request is not always the same one;
+ * over the runs each of them fails.
  */
 
 #include "support/loan.h"
@@ -31,7 +31,7 @@
 /* The faults. */
 
 static atomic_bool armed;
-static atomic_bool lasting; /* all from the Nth on fail, not only that */
+static atomic_bool lasting; /* the Nth and all later ones fail */
 static _Atomic uint64_t requests, failures, nth;
 
 static bool must_fail(void)
@@ -77,13 +77,13 @@ static void arm(uint64_t n, bool all_following)
     atomic_store(&armed, true);
 }
 
-/* The disk, and what it must hold: some regions of it, near and far. */
+/* The disk, and what it has to hold in some regions, near each other and far apart. */
 
 enum { REGIONS = 40 };
-#define DENSE ((size_t)768 << 10) /* region 0 */
-#define SPARSE ((size_t)40 << 10) /* the others */
+#define DENSE ((size_t)768 << 10) /* of region 0 */
+#define SPARSE ((size_t)40 << 10) /* of the other regions */
 
-/* Far more than the scenario needs; but low limits make the disk ask for smaller pieces. */
+/* Far more than the scenario needs.  A low limit makes the disk ask for small pieces. */
 #define LIMIT (8 * MiB)
 
 struct region {
@@ -101,7 +101,7 @@ struct scene {
     struct prng prng;
     uint64_t run;
     unsigned refused;
-    unsigned step; /* for messages: the call in question */
+    unsigned step; /* the number of the call, for messages */
 };
 
 static void scene_make(struct scene *scene, const struct allocator *allocator)
@@ -143,7 +143,7 @@ static bool is_no_memory(int err)
     return err == -ENOMEM || err == -ENOSPC;
 }
 
-/* Each byte of the range is what it was or what it was to become; remember which. */
+/* Each byte of the range has to be the old or the new one; remember which. */
 static void adopt(struct scene *scene, struct region *region, size_t at, size_t count)
 {
     bool was_armed = atomic_exchange(&armed, false);
@@ -157,8 +157,8 @@ static void adopt(struct scene *scene, struct region *region, size_t at, size_t 
     atomic_store(&armed, was_armed);
 }
 
-/* What came of a call that was to put `fresh` there.  A trim that lacks memory may leave parts of
- * pages as they were, but does not fail. */
+/* Judge a call that had to put `fresh` there.  A trim without memory may leave parts of pages as
+ * they were, but does not fail. */
 static void outcome(struct scene *scene, struct region *region, size_t at, size_t count, int err,
                     bool is_trim)
 {
@@ -198,7 +198,7 @@ static void do_write(struct scene *scene, unsigned r, size_t at, size_t count,
     outcome(scene, region, at, count, err, false);
 }
 
-/* By way of loans. */
+/* By loans. */
 static void do_fill(struct scene *scene, unsigned r, size_t at, size_t count,
                     enum content content)
 {
@@ -224,7 +224,7 @@ static void do_trim(struct scene *scene, unsigned r, size_t at, size_t count)
     outcome(scene, region, at, count, err, true);
 }
 
-/* Reading a compressed page may need memory; nothing else about reading does. */
+/* Only the read of a compressed page needs memory. */
 static void do_read(struct scene *scene, unsigned r)
 {
     struct region *region = &scene->regions[r];
@@ -248,7 +248,7 @@ static void do_settle(struct scene *scene)
         complain(scene, "settle fails", err);
 }
 
-/* A hole must hold nothing that was acknowledged. */
+/* There must be no hole where data was acknowledged. */
 static void do_extents(struct scene *scene, unsigned r)
 {
     struct region *region = &scene->regions[r];
@@ -261,7 +261,7 @@ static void do_extents(struct scene *scene, unsigned r)
         if (extents.first[i].hole &&
             !only_zeroes(region->bytes + (extents.first[i].offset - region->offset),
                          (size_t)extents.first[i].count))
-            complain(scene, "data is told as a hole", 0);
+            complain(scene, "data is reported as a hole", 0);
 }
 
 static void check_all(struct scene *scene)
@@ -325,7 +325,7 @@ static void change_regions(struct scene *scene)
     for (unsigned r = 1; r < scene->region_count; r++) {
         if (r % 4 == 0)
             do_trim(scene, r, 0, SPARSE);
-        else if (r % 4 == 1) /* all that is there, in two parts, neither a whole page */
+        else if (r % 4 == 1) /* everything, in two parts, of which neither is a whole page */
             do_zero(scene, r, r * 13, 2000, 0), do_zero(scene, r, r * 13 + 2000, 3000, 0);
         else if (r % 4 == 2)
             do_write(scene, r, 16000, 1000, RANDOM);
@@ -358,8 +358,7 @@ static void scene_close(struct scene *scene)
     disk_end(scene->disk);
 }
 
-/* Every N up to some; then, if there are many requests and NBDRAM_TEST_OPS says that time is
- * short, in strides. */
+/* Every N up to some number; after that in strides, if NBDRAM_TEST_OPS is low. */
 static uint64_t stride(uint64_t n)
 {
     uint64_t runs = test_ops(100000);
@@ -384,7 +383,7 @@ static void each_request_fails_once(void **state)
     } while (atomic_load(&failures) > 0);
     print_message("# %s: %" PRIu64 " requests for memory, %" PRIu64 " runs, %u calls refused\n",
                   scene.allocator->name, made, runs, scene.refused);
-    assert_true(runs > 1); /* or nothing was put to the test */
+    assert_true(runs > 1); /* else nothing was tested */
     scene_free(&scene);
 }
 
@@ -403,7 +402,7 @@ static void all_requests_fail_for_a_while(void **state)
             play(&scene);
             atomic_store(&armed, false);
             failed = atomic_load(&failures) > 0;
-            atomic_store(&failures, 0); /* from here on nothing has a cause to fail */
+            atomic_store(&failures, 0); /* from now on nothing may fail */
             check_all(&scene);
             fill_regions(&scene);
             check_all(&scene);

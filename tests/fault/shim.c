@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* shim - system and library calls of a program that fail when they are told to
+/* shim - makes system and library calls of a program fail
  *
- * Preloaded (LD_PRELOAD), it stands between a program and the C library.  Calls of the families
- * that are asked for are counted, and some of them fail:
+ * It is preloaded (LD_PRELOAD), and so is between a program and the C library.  It counts the
+ * calls of some families, and makes some of them fail:
  *
  *     call    1  2  3  4  5  6  7  8  9
  *                      X                     first 4, times 1
@@ -12,15 +12,15 @@
  *
  * Environment:
  *
- *     FAULT_PAGE   a file of a struct control, shared with who started the program: he says when
- *                  calls fail, also while the program runs, and sees how many there were
- *     FAULT_CALLS  families, or names of functions, with commas: "heap,pages", "accept4"
- *     FAULT_HOW    an errno; 0: that which the table says; "short": one byte less than was asked
- *                  for is read or written; "one": one byte only
+ *     FAULT_PAGE   a file of a struct control, shared with the test that started the program: the
+ *                  test sets which calls fail, also while the program runs, and reads the counts
+ *     FAULT_CALLS  families, or names of functions, separated by commas: "heap,pages", "accept4"
+ *     FAULT_HOW    an errno; 0: the usual one of the call; "short": one byte less than was asked
+ *                  for is read or written; "one": only one byte
  *
- * Counting begins with the program's own code: what libraries do before is not ours to mend.  Nor
- * is what libraries do (`excused`) that do not survive it.
- * In children (they share the page) it goes on, in what those start it does not.
+ * Counting begins with the program's own code, because libraries may fail before that.  Calls by
+ * libraries that do not survive a failure (`excused`) do not count either.  Counting goes on in
+ * children, which share the page, but not in programs that these start.
  */
 
 #include "shim.h"
@@ -36,9 +36,9 @@ static const char *wanted; /* FAULT_CALLS */
 enum shim_kind shim_kind;
 int shim_number;
 
-/* Without memory GMP (for nettle) and liburcu abort, libtasn1 uses what it did not get, and
- * GnuTLS 3.7 frees twice, or loses, what a handshake has.  The sanitizer's own calls are
- * nobody's. */
+/* Without memory GMP (for nettle) and liburcu abort, libtasn1 uses a NULL pointer, and GnuTLS 3.7
+ * frees parts of a handshake twice, or leaks them.  The sanitizer's calls are not the
+ * program's. */
 static const char *const excused[] = {"libasan",    "libgmp",   "libgnutls",
                                       "libhogweed", "libtasn1", "liburcu"};
 
@@ -81,7 +81,7 @@ bool shim_excuses(const Dl_info *caller)
     return false;
 }
 
-/* Not with stdio: this may be malloc. */
+/* Does not use stdio, because the call may be malloc. */
 static void note(const char *name, const Dl_info *info, const void *caller)
 {
     static const char digits[] = "0123456789abcdef";
@@ -100,10 +100,10 @@ static void note(const char *name, const Dl_info *info, const void *caller)
     *at = '\0';
 }
 
-/* The C library is, in this thread, with a call from one of them. */
+/* This thread is in the C library, called by one of them. */
 __thread bool shim_is_busy_for_excused __attribute__((tls_model("initial-exec")));
 
-/* A call of the function, in the family, was made: whether it is one that fails. */
+/* Count a call of this function, which is of this family.  True: it has to fail. */
 bool shim_hits(const char *family, const char *name, const void *caller)
 {
     Dl_info info = {.dli_fname = NULL};

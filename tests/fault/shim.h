@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What the parts of the shim share: see shim.c. */
+/* Shared by the parts of the shim: see shim.c. */
 
 #ifndef NBDRAM_TESTS_FAULT_SHIM_H
 #define NBDRAM_TESTS_FAULT_SHIM_H
@@ -11,14 +11,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* All orders are relaxed: nothing but the counters themselves is told by them. */
+/* All orders are relaxed: no other data depends on the counters. */
 struct control {
-    _Atomic uint64_t first; /* the first call that fails; 0: none */
-    _Atomic uint64_t times; /* how many do */
-    _Atomic uint64_t every; /* of how many calls from there on one does */
-    _Atomic uint64_t calls; /* that there were */
+    _Atomic uint64_t first; /* number of the first call that fails; 0: none */
+    _Atomic uint64_t times; /* how many calls fail */
+    _Atomic uint64_t every; /* from the first one, one call of this many fails */
+    _Atomic uint64_t calls; /* how many there were */
     _Atomic uint64_t failed;
-    char last[104]; /* the last one that did, and who called it */
+    char last[104]; /* the last call that failed, and its caller */
 };
 
 enum shim_kind { FAIL, SHORT, ONE_BYTE };
@@ -30,21 +30,21 @@ extern __thread bool shim_is_busy_for_excused __attribute__((tls_model("initial-
 
 bool shim_excuses(const Dl_info *caller);
 
-/* A call of this function, of this family, was made: whether it is one that fails. */
+/* Count a call of this function, which is of this family.  True: it has to fail. */
 bool shim_hits(const char *family, const char *name, const void *caller);
 
-/* Set errno to what was asked for, or to the usual; and say which. */
+/* Set errno to FAULT_HOW, or to the usual one if that is 0.  Returns it. */
 int shim_fails_with(int usual);
 
 #define CALLER __builtin_return_address(0)
 
-/* The C library's function; but another library that was preloaded may have its own before. */
+/* The C library's function, or that of a library that was preloaded after this one. */
 #define REAL(function)                                                                           \
     static __typeof__(&function) real;                                                           \
     if (!real)                                                                                   \
     real = (__typeof__(&function))(uintptr_t)dlsym(RTLD_NEXT, #function)
 
-/* A function that fails by answering `failure` and setting errno. */
+/* A function that fails by returning `failure` and setting errno. */
 #define WRAP(family, type, function, parameters, arguments, failure, usual)                      \
     type function parameters                                                                     \
     {                                                                                            \
@@ -56,7 +56,7 @@ int shim_fails_with(int usual);
         return real arguments;                                                                   \
     }
 
-/* One that does its work and says it has not. */
+/* A function that does its work, and returns a failure. */
 #define WRAP_AFTER(family, type, function, parameters, arguments, failure, usual)                \
     type function parameters                                                                     \
     {                                                                                            \

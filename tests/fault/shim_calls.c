@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The calls that fail as a whole, family by family, each with its usual error. */
+/* The calls that either succeed or fail, by family, each with its usual error. */
 
 #include "shim.h"
 
@@ -52,7 +52,7 @@ WRAP("threads", int, pthread_create,
       void *argument),
      (thread, attributes, body, argument), EAGAIN, EAGAIN)
 
-/* The sanitizer's runtime asks at the start of each thread, and wants an answer. */
+/* The sanitizer's runtime calls this at the start of each thread, and must succeed. */
 int pthread_getattr_np(pthread_t thread, pthread_attr_t *attributes)
 {
     Dl_info info;
@@ -149,7 +149,7 @@ WRAP("sockets", int, getpeername, (int fd, __SOCKADDR_ARG address, socklen_t *le
      (fd, address, length), -1, ENOTCONN)
 WRAP("sockets", int, shutdown, (int fd, int how), (fd, how), -1, ENOTCONN)
 
-/* process: what it is, where it is, and what it leaves. */
+/* process: its identity, its folder, and the files it makes */
 
 int fcntl64(int fd, int command, ...)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Bytes that move to and from sockets and pipes ("streams"), and files ("files").  EAGAIN is only
- * for descriptors that do not block. */
+/* Calls that read or write: of sockets and pipes ("streams"), and of files ("files").  Only those
+ * of non-blocking descriptors fail with EAGAIN. */
 
 #include "shim.h"
 
@@ -34,7 +34,7 @@ static size_t size_of(const struct iovec *iov, int count)
     return size;
 }
 
-/* The vectors that a call with fewer bytes has; how many. */
+/* Make the vectors for a call with fewer bytes.  Returns their number. */
 static int cut(const struct iovec *iov, int count, struct iovec *less)
 {
     size_t size = size_of(iov, count), left = shim_kind == ONE_BYTE || size == 1 ? 1 : size - 1;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Command lines, a word a line.  What is accepted is within its limits, points into the words,
- * and is understood in the same way when it is written out in full; what is refused has a
- * reason. */
+/* Command lines, each line of the input being a word.  What is accepted is within its limits,
+ * points into the words, and means the same when it is written out in full.  What is refused has
+ * a reason. */
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -222,7 +222,7 @@ static void check_written(const struct options *options)
 
 /* A run. */
 
-/* --help and others print to standard output. */
+/* Standard output goes to the null device: --help and other options print there. */
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc;
@@ -231,7 +231,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     return 0;
 }
 
-/* The last byte: a process that was passed sockets. */
+/* Make this look like a process that was passed sockets; NULL: that was not. */
 static void pretend_activation(const char *count)
 {
     char pid[24];
@@ -248,7 +248,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct line line = {.count = 1, .words = {program}};
     struct options options;
     struct reason reason = {0};
-    bool activated = size && data[0] == '\n'; /* the first word is LISTEN_FDS, then */
+    bool activated = size && data[0] == '\n'; /* the first word is LISTEN_FDS */
     for (size_t at = activated; at < size && line.count <= WORDS_MAX;) {
         const uint8_t *end = memchr(data + at, '\n', size - at);
         size_t n = end ? (size_t)(end - data) - at : size - at;

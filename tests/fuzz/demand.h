@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* demand - what a fuzz target expects of the code under test: else a line, and abort() */
+/* demand - an expectation of a fuzz target: if it is not met, print a line, and abort() */
 
 #ifndef NBDRAM_TESTS_DEMAND_H
 #define NBDRAM_TESTS_DEMAND_H

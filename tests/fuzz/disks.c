@@ -14,7 +14,7 @@
 static const uint8_t choices[16] = {0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 4, 5, 6};
 
 #define SMALL ((192u << 10) + SHADOW_ODD)
-#define LARGE (SHADOW_SIZE_MAX + SHADOW_ODD) /* longer than one slice of a zero */
+#define LARGE (SHADOW_SIZE_MAX + SHADOW_ODD) /* longer than a slice of a zero */
 
 static struct {
     struct disk_options options;
@@ -57,8 +57,8 @@ struct disk *disks_find(uint8_t choice)
     return disks[which].disk ? disks[which].disk : make_disk(which);
 }
 
-/* What a disk at its limit does depends a little on what it did before.  To make one anew, with
- * its threads, takes as long as hundreds of inputs. */
+/* A disk at its limit depends a little on what it did before.  To make a new one, with its
+ * threads, would take as long as hundreds of inputs. */
 void disks_clean(uint8_t choice)
 {
     size_t which = index_of(choice);

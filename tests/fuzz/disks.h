@@ -2,8 +2,8 @@
 
 /* disks - the disks of the targets, each with its shadow
  *
- * Made when they are first used, and zeroed for the next input.  The first byte of an input
- * chooses one.
+ * A disk is made when it is first used, and zeroed for the next input.  The first byte of an
+ * input chooses the disk.
  */
 
 #ifndef NBDRAM_TESTS_DISKS_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Values on the command line, beside a second reading of what they may look like; and URIs, which
- * have to give back the name and path that they were made of.  The first byte chooses. */
+/* Values on the command line, compared with a second parser; and URIs, which have to give back
+ * the name and the path that they were made of.  The first byte of the input chooses. */
 
 #include <errno.h>
 #include <string.h>
@@ -96,7 +96,7 @@ static void try_words(const char *text)
         DEMAND(target <= LOG_TO_NULL && strlen(text) <= 7, "%d", (int)target);
 }
 
-/* What was accepted says so again when it is written out. */
+/* What was accepted means the same when it is written out. */
 static void try_allocator(const char *text)
 {
     struct disk_options before = {.size = UNTOUCHED, .limit = 7, .level = 9, .mlock = true};
@@ -126,7 +126,7 @@ static void try_allocator(const char *text)
            "%s is another", written);
 }
 
-/* URIs: of a socket whose name the linker lets us say (--wrap). */
+/* URIs of a socket whose name is that of the input: the linker replaces getsockname (--wrap). */
 
 static struct sockaddr_un bound;
 static socklen_t bound_length;
@@ -148,7 +148,8 @@ static int hex(char digit)
     return (int)(found - digits);
 }
 
-/* What a piece of a URI, up to `end`, stands for has to be these bytes; returns where it ends. */
+/* A piece of a URI, which ends with `end`, has to decode to these bytes.  Returns where it
+ * ends. */
 static const char *expect_decoded(const char *at, char end, const char *bytes, size_t size)
 {
     size_t n = 0;
@@ -165,7 +166,7 @@ static const char *expect_decoded(const char *at, char end, const char *bytes, s
     return at;
 }
 
-/* The path is what stands behind the first newline. */
+/* The path is what follows the first newline. */
 static void try_uri(const char *text)
 {
     char *copy = strdup(text), *path = copy ? strchr(copy, '\n') : NULL;

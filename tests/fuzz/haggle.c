@@ -16,9 +16,9 @@ struct option {
     struct wire_reader data;
 };
 
-/* Answers. */
+/* Replies. */
 
-/* The next reply has to be this one; its data. */
+/* The next reply has to be this one.  Returns its data. */
 static struct wire_reader expect(struct haggle *haggle, const struct option *option,
                                  uint32_t reply)
 {
@@ -105,7 +105,7 @@ static bool get_string(struct wire_reader *data, const uint8_t **string, uint32_
            (*size == 0 || !memchr(*string, '\0', *size));
 }
 
-/* Contexts were chosen for an export of this name, or they are none. */
+/* Begin the transmission.  Contexts only count if they were chosen for an export of this name. */
 static enum haggle_end start(struct haggle *haggle, const uint8_t *name, uint32_t size)
 {
     if (haggle->context_size != size || (size && memcmp(haggle->context_name, name, size) != 0))
@@ -225,7 +225,7 @@ static enum haggle_end start_tls(struct haggle *haggle, const struct option *opt
     return HAGGLE_TLS;
 }
 
-/* Options that are legal here, and have no data where they must not. */
+/* Options that are legal at this point, and have no data if they must not have any. */
 static enum haggle_end answer(struct haggle *haggle, struct option *option)
 {
     switch (option->type) {
@@ -276,7 +276,8 @@ static enum haggle_end take_option(struct haggle *haggle, struct option *option)
     return needs_tls ? refuse(haggle, option, NBD_REP_ERR_TLS_REQD) : answer(haggle, option);
 }
 
-/* Answered when its header has come, and then skipped; *stuck if it never comes to its end. */
+/* A long option is answered when its header has come, and then skipped.  *stuck: its end never
+ * comes. */
 static enum haggle_end take_long(struct haggle *haggle, const struct option *option, bool *stuck)
 {
     if (option->length > SKIPPED_MOST || option->type == NBD_OPT_EXPORT_NAME)
@@ -292,7 +293,7 @@ static enum haggle_end take_long(struct haggle *haggle, const struct option *opt
     return option->type == NBD_OPT_ABORT && !*stuck ? HAGGLE_CLOSES : HAGGLE_WAITS;
 }
 
-/* False: not all of it has come. */
+/* Take the next option.  False: not all of it has come. */
 static bool take_next(struct haggle *haggle, enum haggle_end *end)
 {
     struct wire_reader *in = &haggle->in;

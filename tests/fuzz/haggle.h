@@ -2,8 +2,8 @@
 
 /* haggle - what a server has to answer in the handshake
  *
- * Written from the specification ("Fixed newstyle negotiation", "Option types") a second time, to
- * be held against src/nbd/handshake.c: both read the same bytes.
+ * A second handshake, written from the specification ("Fixed newstyle negotiation", "Option
+ * types"), which is compared with src/nbd/handshake.c: both read the same bytes.
  */
 
 #ifndef NBDRAM_TESTS_HAGGLE_H
@@ -17,7 +17,7 @@
 #include "nbd/wire.h"
 
 enum haggle_end {
-    HAGGLE_WAITS,  /* for more bytes */
+    HAGGLE_WAITS,  /* there have to be more bytes */
     HAGGLE_TLS,    /* what follows is encrypted */
     HAGGLE_GO,     /* the session is complete */
     HAGGLE_CLOSES, /* the server ends the connection */
@@ -26,16 +26,17 @@ enum haggle_end {
 struct haggle {
     const struct nbd_export *export;
     const struct nbd_policy *policy;
-    bool dry; /* look at what is asked only, not at answers */
+    bool dry; /* read the options only, not the replies */
     struct wire_reader in, out;
 
-    struct nbd_session session; /* as agreed on so far */
+    struct nbd_session session; /* as negotiated so far */
     bool has_flags, no_zeroes;
     const uint8_t *context_name;
     uint32_t context_size;
 };
 
-/* Read on until it ends somehow.  in and out are then behind what was looked at. */
+/* Read on until the handshake ends or has to wait.  `in` and `out` are then after what was
+ * read. */
 enum haggle_end haggle_run(struct haggle *haggle);
 
 #endif

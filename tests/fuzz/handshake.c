@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The handshake, over the server's connection: options, whole, wrong and in pieces, and beside it
- * what has to be answered (haggle.h).
+/* The handshake, by the server's connection: options, correct or wrong, and in pieces.  The
+ * replies are compared with those of haggle.h.
  *
  *     OFFSET SIZE
  *      0      1   MODE_...: what the server offers
  *      1      1   how the TLS handshake goes; flags of the client
- *      2      1   bytes sent in the clear behind a STARTTLS
- *      3      1   when the server stops: 0: it does not
+ *      2      1   bytes sent in the clear after a STARTTLS
+ *      3      1   when the server stops; 0: it does not
  *      4      8   how much each receive moves (struct peer_turns)
  *     12      8   how much each send moves
- *     20          things to send, each: what (1 byte), size (1 byte), data
+ *     20          things to send, each: kind (1 byte), size (1 byte), data
  *
- * What: in the lower four bits an option's number, or SEND_...; above them SHAPE_...
+ * Kind: in the lower four bits the number of an option, or SEND_...; above them SHAPE_...
  */
 
 #include <string.h>
@@ -26,7 +26,7 @@
 #include "server/host/log.h"
 
 #define HEAD 20u
-#define WIRE_MAX ((size_t)80 << 10) /* an option too long to be looked at fits */
+#define WIRE_MAX ((size_t)80 << 10) /* an option that is too long to be parsed fits */
 
 enum { MODE_TLS = 1, MODE_TLS_REQUIRED = 2, MODE_STRUCTURED = 4, MODE_READ_ONLY = 8 };
 enum { MODE_LONG_NAME = 16, MODE_NO_FLAGS = 32, MODE_VERBOSE = 64, MODE_RESET = 128 };
@@ -40,7 +40,7 @@ static struct peer peer;
 static uint8_t wire[WIRE_MAX + 64];
 static size_t used;
 
-/* What is sent. */
+/* What the client sends. */
 
 static void put(const void *bytes, size_t n)
 {
@@ -57,7 +57,7 @@ static void put32(uint32_t n)
     put(bytes, sizeof bytes);
 }
 
-/* A string with its length, of the next bytes. */
+/* Put a string, made of the next bytes, with its length before it. */
 static void put_string(struct wire_reader *data)
 {
     size_t n = data->left ? *wire_get(data, 1) : 0;
@@ -66,7 +66,7 @@ static void put_string(struct wire_reader *data)
     put(wire_get(data, n), n);
 }
 
-/* The data that an option wants: a name, and what is asked. */
+/* Put well-formed data of an option: a name, and what is asked for. */
 static void put_cooked(uint32_t option, struct wire_reader data, bool with_context)
 {
     uint8_t count[2];
@@ -131,7 +131,7 @@ static void put_all(const uint8_t *head, struct wire_reader in)
     }
 }
 
-/* Bytes in the clear that nobody may honour: what is sent next, twice. */
+/* Put bytes in the clear, which the server must ignore: the next bytes a second time. */
 static size_t insert_plain(size_t at, size_t n)
 {
     n = n < used - at ? n : used - at;
@@ -141,7 +141,7 @@ static size_t insert_plain(size_t at, size_t n)
     return at + n;
 }
 
-/* What comes of it. */
+/* What has to follow. */
 
 static void make_server(uint8_t mode)
 {
@@ -209,8 +209,8 @@ static void judge(void)
         DEMAND(haggle.out.left == 0, "%zu bytes of answers too many", haggle.out.left);
 }
 
-/* The bytes that the server has had when it stops; then an oracle would have to know which of
- * them it had looked at. */
+/* Stop the server after it has received some bytes.  This is not judged: an oracle would have to
+ * know which of them the server had read. */
 static bool stop_early(uint8_t when)
 {
     if (when == 0)

@@ -11,8 +11,7 @@
 #include "shadow.h"
 
 #define NO_PIECE UINT32_MAX
-#define STATUS_MANY                                                                              \
-    500u /* a reply of that many descriptors need not tell of all that was asked */
+#define STATUS_MANY 500u /* a reply with this many descriptors need not cover the whole range */
 
 void model_reset(struct model *model)
 {
@@ -21,7 +20,7 @@ void model_reset(struct model *model)
     model->open = model->stop = model->out_at = 0;
 }
 
-/* What is asked. */
+/* What the client asks for. */
 
 static bool is_write_like(uint16_t type)
 {
@@ -57,7 +56,7 @@ static uint32_t error_of_range(const struct model *model, const struct call *cal
     return call->type == NBD_CMD_BLOCK_STATUS && call->length == 0 ? NBD_EINVAL : 0;
 }
 
-/* A status that carries the length and the contexts that it is about. */
+/* A block status whose payload has the length and the contexts. */
 static uint32_t error_of_contexts(const struct model *model, struct call *call)
 {
     struct wire_reader reader = wire_read(call->payload, (size_t)call->payload_size);
@@ -100,7 +99,7 @@ static bool is_cookie_used(const struct model *model, uint64_t cookie)
 
 enum found { FOUND_CALL, FOUND_PART, FOUND_NOTHING };
 
-/* A header; its cookie is made the only one of its kind, and 0 becomes another. */
+/* Read a header, and make its cookie unique and not 0. */
 static bool read_header(struct model *model, uint8_t *at, struct call *call)
 {
     bool extended = model->style == NBD_EXTENDED;
@@ -303,7 +302,7 @@ bool model_take(struct model *model, const uint8_t *out, size_t size)
 
 /* Judging. */
 
-/* May the byte at offset be `byte` because a later request of the batch put it there? */
+/* Can a later request of the batch have put `byte` at this offset? */
 static bool is_put_by_later(const struct model *model, const struct call *call, uint64_t offset,
                             uint8_t byte)
 {
@@ -360,7 +359,7 @@ static void judge_status(const struct model *model, const struct call *call)
         DEMAND(at == end, "it ends at %" PRIu64 ", not %" PRIu64, at, end);
 }
 
-/* What a call changed, if it did. */
+/* Apply a call to the shadow. */
 static void apply(const struct model *model, const struct call *call)
 {
     size_t count = (size_t)call->length;

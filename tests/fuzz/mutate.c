@@ -35,7 +35,7 @@ static size_t insert(struct thing *things, size_t n, size_t at, struct thing thi
     return n + 1;
 }
 
-/* Change the list; how long it is then.  made: room for a thing that there was not. */
+/* Change the list, and return its new length.  made: room for a new thing. */
 static size_t change(const struct mutate_shape *shape, struct thing *things, size_t n,
                      unsigned seed, uint8_t *made)
 {

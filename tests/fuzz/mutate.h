@@ -2,8 +2,8 @@
 
 /* mutate - changes to an input that is a head and a list of things
  *
- * Half of the time the fuzzer's own; else a thing is doubled, dropped, made, moved, or changed
- * alone.
+ * Half of the changes are those of the fuzzer; else a thing is doubled, dropped, made or moved,
+ * or a single thing is changed.
  */
 
 #ifndef NBDRAM_TESTS_MUTATE_H

@@ -24,7 +24,7 @@ int peer_descriptor(void)
     return fds[0];
 }
 
-/* What loop_start and add_connection do (loop.c). */
+/* Does what loop_start and add_connection do (loop.c). */
 static void attach(struct peer *peer)
 {
     static struct scratch *scratch;
@@ -40,7 +40,7 @@ static void step(struct peer *peer)
 {
     turn_begin(&peer->worker.turn);
     if (peer->size % 2 == 0)
-        peer->worker.turn.began = 0; /* the turn is over as soon as somebody looks at the clock */
+        peer->worker.turn.began = 0; /* the turn is over when the clock is read */
     peer->worker.requests_taken = 0;
     if (peer->worker.stopping)
         connection_stop(peer->connection);
@@ -59,8 +59,8 @@ void peer_connect(struct peer *peer)
     step(peer);
 }
 
-/* What epoll would tell: bytes that the system has, or the end.  What TLS has pulled it does not
- * see. */
+/* What epoll would report: bytes that the system has, or the end of the stream, but not bytes
+ * that TLS has pulled. */
 static bool is_readable(const struct peer *peer)
 {
     size_t seen = peer->secure ? peer->pulled : peer->at;

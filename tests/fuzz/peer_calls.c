@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The system's calls and GnuTLS, as far as a connection uses them.  The linker leads calls of
- * FUNCTION to __wrap_FUNCTION; other descriptors go on to the system. */
+/* The calls of the system and of GnuTLS that a connection uses.  The linker replaces FUNCTION by
+ * __wrap_FUNCTION, which calls the system for other descriptors. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -16,8 +16,7 @@
 #include "text/reason.h"
 
 #define SMALL_TURNS 64u
-#define RECORD                                                                                   \
-    1024u /* bytes that TLS pulls in one go: small, so that several fit into an input */
+#define RECORD 1024u /* bytes that TLS pulls at once: few, so that an input has several pulls */
 
 struct tls_session {
     struct peer *peer;
@@ -67,8 +66,8 @@ static size_t size_of_turn(uint8_t turn)
     return turn < 255 ? (turn - 191u) * 4096 : SIZE_MAX;
 }
 
-/* Bytes that are moved now, of `wanted`; or -1 and errno.  After SMALL_TURNS the peer is in a
- * hurry: a megabyte byte by byte shows nothing more, and takes a second. */
+/* How many bytes a call moves, of `wanted`; or -1 and errno.  After SMALL_TURNS calls it is all
+ * of them: a megabyte byte by byte takes a second, and finds nothing more. */
 static ssize_t take_turn(struct peer_turns *turns, size_t wanted)
 {
     uint8_t turn = turns->sizes[turns->next++ % PEER_TURNS];
@@ -111,7 +110,7 @@ static void take(struct peer *peer, const struct iovec *iov, int count, size_t n
     }
 }
 
-/* Nothing is left: the end, or not yet. */
+/* There are no bytes left: return the end of the stream, or EAGAIN. */
 static ssize_t receive_nothing(const struct peer *peer)
 {
     if (peer->at < peer->size)
@@ -142,7 +141,7 @@ static bool has_vanished(struct peer *peer)
 static ssize_t send_some(struct peer *peer, const struct iovec *iov, int count)
 {
     DEMAND(!peer->secure, "plain bytes after STARTTLS");
-    DEMAND(!peer->shut, "sent after the end was told");
+    DEMAND(!peer->shut, "sent after the end of the stream");
     DEMAND(count >= 1 && (unsigned)count <= SCRATCH_VECTORS && sum(iov, count), "an empty send");
     if (has_vanished(peer))
         return fail(EPIPE);
@@ -264,13 +263,13 @@ ssize_t tls_session_send(struct tls_session *session, const struct iovec *iov, i
 {
     struct peer *peer = session->peer;
     size_t wanted = sum(iov, count);
-    DEMAND(!peer->shut, "sent after the end was told");
+    DEMAND(!peer->shut, "sent after the end of the stream");
     if (has_vanished(peer))
         return -EPIPE;
     ssize_t n = take_turn(&peer->sends, wanted ? wanted : 1);
     if (n < 0 && peer->flushing)
         return count ? -EAGAIN : 0;
-    peer->flushing = n < 0 && wanted; /* one record is taken, and waits */
+    peer->flushing = n < 0 && wanted; /* one record is taken, and waits to go out */
     if (n < 0)
         n = (ssize_t)(wanted < 16384 ? wanted : 16384);
     if (wanted == 0)

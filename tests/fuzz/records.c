@@ -11,10 +11,10 @@
 #include "nbd/wire.h"
 
 #define KIND_MASK 31u
-#define SETTLES_MAX 3u /* they take some milliseconds */
+#define SETTLES_MAX 3u /* each takes some milliseconds */
 #define PAYLOAD_MOST (80u << 10)
 
-/* How offset and length are meant: the upper three bits. */
+/* The unit of offset and length: the upper three bits. */
 enum scale { BYTES, SECTORS, PAGES, LONG, FROM_END, HUGE_LENGTH, AT_END, FAR };
 
 struct record {
@@ -31,7 +31,7 @@ static void scale_range(const struct records *records, struct record *record)
 {
     uint64_t offset = record->offset, length = record->length;
     switch (record->scale) {
-    case BYTES: /* seldom many */
+    case BYTES: /* rarely many */
         record->length = length < 0xe000 ? length % 4096 : length;
         break;
     case SECTORS:
@@ -40,7 +40,7 @@ static void scale_range(const struct records *records, struct record *record)
         break;
     case PAGES:
         record->offset = offset % 64 * 4096;
-        record->length = length % 17 * 4096; /* some in a row make a batch */
+        record->length = length % 17 * 4096; /* several in a row make a batch */
         break;
     case LONG:
         record->offset = offset << 9;
@@ -62,7 +62,7 @@ static void scale_range(const struct records *records, struct record *record)
     }
 }
 
-/* How often each comes in a random input. */
+/* How often each comes up in a random input. */
 static const enum record_kind kinds[KIND_MASK + 1] = {
     RECORD_READ,       RECORD_WRITE,       RECORD_DISC,   RECORD_FLUSH,     RECORD_TRIM,
     RECORD_CACHE,      RECORD_ZERO,        RECORD_STATUS, RECORD_STATUS_OF, RECORD_UNKNOWN,
@@ -100,7 +100,7 @@ static size_t room(const struct records *records)
     return RECORDS_WIRE_MAX - records->used;
 }
 
-/* Bytes that tell where and when they were written. */
+/* Bytes that show where and when they were written. */
 static void put_filling(struct records *records, const struct record *record, size_t count)
 {
     uint8_t *at = records->wire + records->used;
@@ -139,7 +139,7 @@ static void put_request(struct records *records, const struct record *record, ui
     records->used = (size_t)(at - records->wire);
 }
 
-/* What follows the header, or a little less or more. */
+/* Put the payload, or a little less or more. */
 static void put_payload(struct records *records, const struct record *record)
 {
     uint64_t count = record->length < PAYLOAD_MOST ? record->length : PAYLOAD_MOST;
@@ -199,7 +199,7 @@ static void put_record(struct records *records, struct record *record)
     }
 }
 
-/* Bytes as they are; how many records they take. */
+/* Put the records as bytes.  Returns how many. */
 static size_t put_raw(struct records *records, const struct record *record, const uint8_t *data,
                       size_t size)
 {

@@ -12,9 +12,8 @@
  *     20      8   a record, and so on
  *
  *     OFFSET SIZE  of a record
- *      0      1   what (lower five bits: enum record_kind, the common
- *                 ones several times); how the offset and
- *                 the length are meant
+ *      0      1   lower five bits: enum record_kind, the common ones several times;
+ *                 upper three bits: the unit of the offset and the length
  *      1      1   flags of the request
  *      2      2   offset
  *      4      2   length
@@ -40,7 +39,7 @@
 #define RECORDS_STOPS_MAX 64u
 
 enum record_kind {
-    RECORD_READ, /* as the commands are numbered */
+    RECORD_READ, /* the first ones have the numbers of the commands */
     RECORD_WRITE,
     RECORD_DISC,
     RECORD_FLUSH,
@@ -48,19 +47,19 @@ enum record_kind {
     RECORD_CACHE,
     RECORD_ZERO,
     RECORD_STATUS,
-    RECORD_STATUS_OF, /* names contexts */
+    RECORD_STATUS_OF, /* with contexts in its payload */
     RECORD_UNKNOWN,
-    RECORD_WAIT,        /* for all answers */
-    RECORD_SETTLE,      /* and until the disk has compressed what it can */
+    RECORD_WAIT,        /* for all replies */
+    RECORD_SETTLE,      /* for all replies, and until the disk has compressed what it can */
     RECORD_STOP,        /* the server stops */
     RECORD_RAW,         /* the next `length` records (up to 31) are bytes for the wire */
     RECORD_WRITE_PAGES, /* offset and length in pages */
     RECORD_READ_PAGES,
 };
 
-/* Where the client pauses, and what happens then. */
+/* A place where the client pauses, and what happens then. */
 struct pause {
-    size_t at; /* in the wire */
+    size_t at; /* offset in the wire */
     enum record_kind kind;
 };
 
@@ -75,10 +74,10 @@ struct records {
 
 struct model;
 
-/* Begin with what the head says about the disk and the session; tells the model, too. */
+/* Take the head, which describes the disk and the session, and set up the model. */
 void records_begin(struct records *records, struct model *model, const uint8_t *head);
 
-/* Add what the records say to the wire. */
+/* Add the requests of the records to the wire. */
 void records_expand(struct records *records, const uint8_t *data, size_t size);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Requests one by one, with no connection between: parsed and checked by src/nbd, carried out by
- * the disk, answered by src/nbd, and judged.  the same inputs as of transmission.c,
- * but as nothing is in flight at the same time, every byte is known. */
+/* Requests one by one, without a connection: src/nbd parses and checks them, the disk carries
+ * them out, src/nbd makes the replies, and these are judged.  The inputs are those of
+ * transmission.c.  As no two requests are in flight at the same time, every byte is known. */
 
 #include <errno.h>
 
@@ -37,7 +37,7 @@ static int put_data(uint64_t offset, uint64_t count)
     return disk_read(disk, offset, (size_t)count, at);
 }
 
-/* Reads: in chunks, as the disk tells its extents. */
+/* Reads, in chunks: one for each extent of the disk. */
 
 struct reading {
     const struct nbd_request *request;
@@ -80,7 +80,7 @@ static void answer_read(const struct nbd_request *request)
 
 /* Block status. */
 
-struct telling {
+struct extent_list {
     struct {
         uint64_t count;
         bool hole;
@@ -88,25 +88,24 @@ struct telling {
     uint32_t count, max;
 };
 
-static int tell_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
+static int list_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
 {
-    struct telling *telling = opaque;
+    struct extent_list *list = opaque;
     (void)offset;
-    telling->extents[telling->count].count = count;
-    telling->extents[telling->count].hole = hole;
-    return ++telling->count == telling->max;
+    list->extents[list->count].count = count;
+    list->extents[list->count].hole = hole;
+    return ++list->count == list->max;
 }
 
 static int answer_status(const struct nbd_request *request)
 {
-    struct telling telling = {.max = request->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : EXTENTS_MAX};
-    int r = disk_extents(disk, request->offset, request->length, tell_extent, &telling);
-    if (r < 0 || telling.count == 0)
+    struct extent_list list = {.max = request->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : EXTENTS_MAX};
+    int r = disk_extents(disk, request->offset, request->length, list_extent, &list);
+    if (r < 0 || list.count == 0)
         return r < 0 ? r : -EINVAL;
-    nbd_put_status(&writer, session.style, request, telling.count);
-    for (uint32_t i = 0; i < telling.count; i++)
-        nbd_put_descriptor(&writer, session.style, telling.extents[i].count,
-                           telling.extents[i].hole);
+    nbd_put_status(&writer, session.style, request, list.count);
+    for (uint32_t i = 0; i < list.count; i++)
+        nbd_put_descriptor(&writer, session.style, list.extents[i].count, list.extents[i].hole);
     return 1;
 }
 
@@ -122,7 +121,7 @@ static int answer_status_of(struct nbd_request *request, const uint8_t *payload)
 
 /* Requests. */
 
-/* 1: it has been answered; else what to answer. */
+/* Returns 1 if the reply has been made, else the error for the reply. */
 static int carry_out(struct nbd_request *request, const uint8_t *payload)
 {
     unsigned flags = request->flags & NBD_CMD_FLAG_NO_HOLE ? DISK_NO_HOLE : 0;
@@ -143,7 +142,7 @@ static int carry_out(struct nbd_request *request, const uint8_t *payload)
     }
 }
 
-/* How many bytes of the wire it took; 0: nothing more is looked at. */
+/* Returns how many bytes of the wire the request took; 0: the end. */
 static size_t take_request(const uint8_t *at, size_t left)
 {
     struct nbd_request request;

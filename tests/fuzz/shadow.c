@@ -14,9 +14,9 @@
 static uint8_t held[PAGES * PAGE];
 static bool unsure[PAGES * PAGE];
 static bool changed[PAGES];
-static size_t changed_end; /* no page from here on is changed */
+static size_t changed_end; /* index of the first page after all that were changed */
 
-/* Bytes of a range that are in its first page. */
+/* How many bytes of a range are in its first page. */
 static size_t in_page(uint64_t offset, size_t count)
 {
     size_t left = PAGE - (size_t)(offset % PAGE);
@@ -33,7 +33,7 @@ static void change(uint64_t offset, size_t count)
     changed_end = end > changed_end ? end : changed_end;
 }
 
-/* The next run of changed pages, as bytes of the disk; false if there are no more. */
+/* Find the next run of changed pages, as a range of bytes.  False: there are no more. */
 static bool next_run(struct disk *disk, uint64_t *offset, size_t *count)
 {
     size_t page = (size_t)((*offset + PAGE - 1) / PAGE), end;
@@ -54,7 +54,8 @@ static bool differs_at(uint64_t offset, uint8_t byte)
     return held[offset] != byte && !unsure[offset];
 }
 
-/* As memcmp, which the fuzzer would listen to: what it would learn is what we wrote ourselves. */
+/* Does what memcmp does, which the fuzzer would watch: it would learn only what it wrote
+ * itself. */
 static bool is_equal(const uint8_t *a, const uint8_t *b, size_t n)
 {
     uint8_t differs = 0;
@@ -67,7 +68,7 @@ size_t shadow_differs(uint64_t offset, const uint8_t *bytes, size_t count)
 {
     static const uint8_t zeroes[PAGE];
     if (count && differs_at(offset, bytes ? *bytes : 0))
-        return 0; /* one after the other is what is asked when many differ */
+        return 0; /* this is asked byte by byte where many differ */
     for (size_t at = 0, n; at < count; at += n) {
         n = in_page(offset + at, count - at);
         const uint8_t *there = bytes ? bytes + at : zeroes;
@@ -82,7 +83,7 @@ size_t shadow_differs(uint64_t offset, const uint8_t *bytes, size_t count)
     return count;
 }
 
-/* A byte of what was changed that is not as it has to be on the disk, in *wrong. */
+/* Compare everything that was changed with the disk.  False: *wrong is a byte that differs. */
 static bool is_as_held(struct disk *disk, uint64_t *wrong)
 {
     static uint8_t page[PAGE];
@@ -145,7 +146,7 @@ void shadow_doubt(uint64_t offset, size_t count)
     memset(unsure + offset, true, count);
 }
 
-/* What is zero stays so. */
+/* A byte that is zero stays zero. */
 void shadow_doubt_zero(uint64_t offset, size_t count)
 {
     for (size_t at = 0, n; at < count; at += n) {

@@ -2,8 +2,8 @@
 
 /* shadow - what a disk has to hold, byte by byte
  *
- * A byte is unsure after a write that failed or was not answered: then it may hold anything,
- * until it is written again.  At first all are zero.
+ * After a write that failed or was not answered a byte is unsure: it may be anything until it is
+ * written again.  At first all bytes are zero.
  */
 
 #ifndef NBDRAM_TESTS_SHADOW_H
@@ -14,12 +14,12 @@
 #include <stdint.h>
 
 #define SHADOW_SIZE_MAX ((size_t)9 << 20) /* bytes of a disk, with SHADOW_ODD */
-#define SHADOW_ODD 513u                   /* a disk may be that much larger */
+#define SHADOW_ODD 513u                   /* a disk may have this many bytes more */
 
 struct disk;
 
-/* Everything is zero again, in the shadow and, by a trim of what was changed, on the disk that it
- * was the shadow of.  False: on the disk it is not, which may be so where memory is limited. */
+/* Make everything zero again: the shadow, and the disk by a trim of everything that was changed.
+ * False: the disk is not all zero, which can happen if its memory is limited. */
 bool shadow_reset(struct disk *disk);
 
 void shadow_write(uint64_t offset, const uint8_t *bytes, size_t count);
@@ -33,7 +33,7 @@ void shadow_doubt_zero(uint64_t offset, size_t count);
  * if there is none. */
 size_t shadow_differs(uint64_t offset, const uint8_t *bytes, size_t count);
 
-/* All of what was changed, beside the disk. */
+/* Compare everything that was changed with the disk. */
 void shadow_check(struct disk *disk);
 
 #endif

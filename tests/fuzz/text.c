@@ -26,7 +26,7 @@ void text_check_reason(const struct reason *reason)
         DEMAND((unsigned char)*at >= ' ' && *at != 0x7f, "%#x in a reason", *at);
 }
 
-/* Digits to a number that fits; how many there were. */
+/* Read the digits of a number.  Returns how many there are. */
 static size_t read_digits(const char *text, unsigned base, uint64_t max, uint64_t *number)
 {
     static const char digits[] = "0123456789abcdef";
@@ -38,7 +38,7 @@ static size_t read_digits(const char *text, unsigned base, uint64_t max, uint64_
             break;
         value = value * base + (unsigned)(digit - digits);
         if (value > max)
-            value = (unsigned __int128)max + 1; /* and stays too large */
+            value = (unsigned __int128)max + 1; /* too large, and stays so */
     }
     *number = (uint64_t)value;
     return value > max ? 0 : n;

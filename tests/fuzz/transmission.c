@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The transmission phase, over the server's connection and a true disk: what a client does
- * (records.h), in pieces of all sizes, and beside it what has to come of that (model.h). */
+/* The transmission phase, by the server's connection and a real disk.  A client (records.h) sends
+ * pieces of all sizes; the replies are compared with those of model.h. */
 
 #include <inttypes.h>
 #include <string.h>
@@ -19,7 +19,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed);
 
-/* The handshake before. */
+/* The handshake. */
 
 static uint8_t *put_option(uint8_t *at, uint32_t option, const void *data, uint32_t size)
 {
@@ -28,7 +28,8 @@ static uint8_t *put_option(uint8_t *at, uint32_t option, const void *data, uint3
     return wire_set(wire_set32(at, size), data, size);
 }
 
-/* As bytes of the wire; where those begin that are encrypted, if any are, in *tls_at. */
+/* Put the bytes of the handshake.  *tls_at is where the encrypted ones begin, if there are
+ * any. */
 static void put_handshake(struct records *records, bool tls, bool context, size_t *tls_at)
 {
     static const uint8_t go[6], set[] = "\0\0\0\0\0\0\0\1\0\0\0\17base:allocation";
@@ -46,7 +47,7 @@ static void put_handshake(struct records *records, bool tls, bool context, size_
     records->used = (size_t)(at - records->wire);
 }
 
-/* The first byte behind the server's side of it; false: it is not over. */
+/* Find the first byte after the server's side of the handshake.  False: it is not over. */
 static bool skip_handshake(const struct peer *peer, size_t *end)
 {
     struct wire_reader reader = wire_read(peer->out, peer->out_size);
@@ -78,7 +79,7 @@ static struct peer peer;
 #define IS_VERBOSE(mode) ((mode)&0x80)
 #define ENDS_LATER(more) (((more)&2) != 0)
 
-/* What the client sends, and what is to come of it. */
+/* Make the bytes that the client sends, and set up the model. */
 static void make_wire(const uint8_t *data, size_t size)
 {
     model_reset(&model);
@@ -125,7 +126,7 @@ static void set_up(const uint8_t *data, size_t size)
     memcpy(peer.sends.sizes, data + 12, PEER_TURNS);
 }
 
-/* Look at what has been answered to what the client has sent so far. */
+/* Judge the replies to what the client has sent so far. */
 static void judge(void)
 {
     bool cut = peer.vanished || (peer.secure && peer.handshake == PEER_TLS_FAILS);
@@ -136,7 +137,7 @@ static void judge(void)
     model_judge(&model, peer.open, ending);
 }
 
-/* False: the connection is over. */
+/* Send the bytes before `open`.  False: the connection is over. */
 static bool go_to(size_t open)
 {
     if (open > peer.open)
@@ -146,13 +147,14 @@ static bool go_to(size_t open)
     return connected;
 }
 
-/* A socket never says that it is empty when it is not, as the input may want it. */
+/* Can a socket that has bytes return EAGAIN?  A real one never does; the input can make it. */
 static bool may_seem_empty(void)
 {
     return memchr(peer.receives.sizes, 0, sizeof peer.receives.sizes);
 }
 
-/* When the server stops, it finds what the client sends next; the end comes with it or later. */
+/* When the server stops, it finds what the client sends next.  The end of the stream comes with
+ * that, or later. */
 static void pause_for(enum record_kind kind, bool end_comes_later)
 {
     if (kind == RECORD_SETTLE)

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* A million random operations per allocator, beside an array that does the same.
+/* A million random operations on each allocator, and on an array that has to hold the same.
  *
- * The array is cut into windows: one over a small disk, so that every byte is touched thousands
- * of times; and some hundred over a disk of 2^63-1 bytes, around all places where the page
- * table gains a level, so that requests of exabytes pass over things that are there.
+ * The array consists of windows: one over a small disk, so that every byte is touched thousands
+ * of times; and some hundred over a disk of 2^63-1 bytes, around all places where the page table
+ * gains a level, so that requests of exabytes meet pages that are there.
  *
- * Of each page it is also known, sometimes, that it must be told as a hole or as data:
+ * Sometimes the model also knows that a page must be reported as a hole or as data:
  *
  *     cleared as a whole        HOLE, until anything but zeroes is written to it
- *     zeroed with NO_HOLE       DATA, until it is trimmed, or zeroed as a whole without
- *     anything else             either may be told; a hole has to be zero in the array
+ *     zeroed with NO_HOLE       DATA, until it is trimmed, or zeroed as a whole without NO_HOLE
+ *     anything else             either may be reported; a hole has to be zero in the array
  *
- * Half of the reads and writes go by way of loans (support/loan.h).
+ * Half of the reads and writes are by loans (support/loan.h).
  *
- * When something is not as it should be, the last operations that touched the byte are printed.
+ * If a byte is wrong, the last operations that touched it are printed.
  */
 
 #include "support/loan.h"
@@ -25,7 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FLAT_SIZE (4 * MiB + 2345) /* ends in mid-page */
+#define FLAT_SIZE (4 * MiB + 2345) /* ends in the middle of a page */
 #define LONGEST ((size_t)256 << 10)
 #define POOL (LONGEST + ((size_t)1 << 20))
 #define HISTORY ((size_t)1 << 16)
@@ -35,7 +35,7 @@ enum known { HOLE = 1, DATA = 2, WAS_RESERVED = 4 };
 struct window {
     uint64_t base, size;
     uint8_t *bytes;
-    uint8_t *known; /* of each page that lies in the window from end to end */
+    uint8_t *known; /* for each page that lies in the window as a whole */
 };
 
 enum kind {
@@ -68,10 +68,10 @@ struct model {
     struct window *windows; /* in order, with gaps between them */
     size_t window_count;
 
-    uint8_t *random, *text, *zeroes, *back; /* what is written, and where is read to */
-    uint64_t places[16];                    /* where things happened: they happen there again */
+    uint8_t *random, *text, *zeroes, *back; /* what is written, and the buffer for reads */
+    uint64_t places[16];                    /* where operations were, for more of them */
 
-    struct op *history; /* of what changes something; a ring */
+    struct op *history; /* the last operations that changed something: a ring */
     uint64_t ops, changes;
 };
 
@@ -105,9 +105,10 @@ static void record(struct model *m, enum kind kind, uint64_t offset, uint64_t co
     m->ops++;
 }
 
-/* What the array knows. */
+/* What the model knows. */
 
-static size_t window_at(const struct model *m, uint64_t offset) /* the first that ends after it */
+static size_t window_at(const struct model *m,
+                        uint64_t offset) /* the first one that ends after `at` */
 {
     size_t low = 0, high = m->window_count;
     while (low < high) {
@@ -131,7 +132,7 @@ static uint8_t known_after(uint8_t known, enum change change, bool whole)
         return DATA | WAS_RESERVED;
     case CHANGE_TRIM:
         return whole ? HOLE : known & ~DATA;
-    case CHANGE_CLEAR: /* of a whole page that was reserved it is not said whether it stays */
+    case CHANGE_CLEAR: /* nothing says whether a reserved page stays that is zeroed as a whole */
         if (!whole)
             return known;
         return known & WAS_RESERVED ? known & ~DATA : HOLE;
@@ -205,9 +206,9 @@ static void do_zero(struct model *m, struct window *w, uint64_t at, size_t count
                          : CHANGE_RESERVE);
 }
 
-/* Extents are checked as they are told.  What is wrong is kept until disk_extents has returned:
- * to fail is to jump, and that would leave the disk in the middle of the call. */
-struct telling {
+/* Extents are checked as disk_extents reports them.  A failure is kept until it has returned: to
+ * fail is to jump, which would leave the disk in the middle of the call. */
+struct extent_check {
     struct model *m;
     uint64_t next, end;
     bool any, last_was_hole;
@@ -215,21 +216,21 @@ struct telling {
     uint64_t wrong_at;
 };
 
-static int blame(struct telling *t, uint64_t byte, const char *what)
+static int blame(struct extent_check *t, uint64_t byte, const char *what)
 {
     t->wrong = what;
     t->wrong_at = byte;
     return 1;
 }
 
-static int check_told(struct telling *t, const struct window *w, uint64_t at, uint64_t count,
-                      bool hole)
+static int check_extent_in_window(struct extent_check *t, const struct window *w, uint64_t at,
+                                  uint64_t count, bool hole)
 {
     uint64_t page = t->m->page;
     if (hole && !only_zeroes(w->bytes + at, (size_t)count)) {
         while (w->bytes[at] == 0)
             at++;
-        return blame(t, w->base + at, "data is told as a hole");
+        return blame(t, w->base + at, "data is reported as a hole");
     }
     if (t->m->allocator == &allocator_malloc)
         return 0;
@@ -237,16 +238,16 @@ static int check_told(struct telling *t, const struct window *w, uint64_t at, ui
         if ((p + 1) * page > w->size)
             break;
         if (hole && (w->known[p] & DATA))
-            return blame(t, w->base + p * page, "a reserved page is told as a hole");
+            return blame(t, w->base + p * page, "a reserved page is reported as a hole");
         if (!hole && (w->known[p] & HOLE))
-            return blame(t, w->base + p * page, "a page that was let go is told as data");
+            return blame(t, w->base + p * page, "a page that was freed is reported as data");
     }
     return 0;
 }
 
-/* What is told has to be right wherever a window overlaps it; outside of windows are only
+/* An extent has to be right wherever a window overlaps it; outside of windows there are only
  * holes. */
-static int check_told_windows(struct telling *t, uint64_t at, uint64_t end, bool hole)
+static int check_extent_in_windows(struct extent_check *t, uint64_t at, uint64_t end, bool hole)
 {
     const struct model *m = t->m;
     for (size_t i = window_at(m, at); at < end; i++) {
@@ -258,16 +259,16 @@ static int check_told_windows(struct telling *t, uint64_t at, uint64_t end, bool
             return 0;
         uint64_t from = at > w->base ? at : w->base;
         uint64_t to = end < w->base + w->size ? end : w->base + w->size;
-        if (check_told(t, w, from - w->base, to - from, hole) != 0)
+        if (check_extent_in_window(t, w, from - w->base, to - from, hole) != 0)
             return 1;
         at = to;
     }
     return 0;
 }
 
-static int told(void *opaque, uint64_t offset, uint64_t count, bool hole)
+static int check_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
 {
-    struct telling *t = opaque;
+    struct extent_check *t = opaque;
     if (offset != t->next || count == 0 || count > t->end - offset)
         return blame(t, offset, "extents do not tile");
     if (t->any && hole == t->last_was_hole)
@@ -275,14 +276,14 @@ static int told(void *opaque, uint64_t offset, uint64_t count, bool hole)
     t->any = true;
     t->last_was_hole = hole;
     t->next = offset + count;
-    return check_told_windows(t, offset, t->next, hole);
+    return check_extent_in_windows(t, offset, t->next, hole);
 }
 
 static void do_extents(struct model *m, uint64_t offset, uint64_t count)
 {
-    struct telling t = {.m = m, .next = offset, .end = offset + count};
+    struct extent_check t = {.m = m, .next = offset, .end = offset + count};
     record(m, EXTENTS, offset, count);
-    int err = disk_extents(m->disk, offset, count, told, &t);
+    int err = disk_extents(m->disk, offset, count, check_extent, &t);
     if (t.wrong != NULL)
         complain(m, t.wrong_at, t.wrong);
     if (err != 0)
@@ -351,12 +352,12 @@ static void step_in_window(struct model *m, struct window *w)
         do_extents(m, w->base + at, count);
 }
 
-/* One request over several windows and what lies between them. */
+/* One request over several windows and everything between them. */
 static void step_across(struct model *m)
 {
     size_t i = (size_t)prng_below(&m->prng, m->window_count);
     size_t j = (size_t)prng_below(&m->prng, m->window_count);
-    if (prng_one_in(&m->prng, 2)) /* most often close by, or too little would be left */
+    if (prng_one_in(&m->prng, 2)) /* most often a window close by, or too few pages would stay */
         j = i + prng_below(&m->prng, 3) < m->window_count ? i + prng_below(&m->prng, 3) : i;
     if (j >= m->window_count)
         j = m->window_count - 1;
@@ -464,8 +465,8 @@ static void small_disk(void **state)
     model_free(&m);
 }
 
-/* Windows around the places where a table of fan-out 2, 4, ... begins a new node of any level,
- * the two ends, and anywhere. */
+/* Windows around the places where a table of fan-out 2, 4, ... begins a new node of any level, at
+ * the two ends of the disk, and anywhere. */
 enum { WINDOWS = 300 };
 #define WINDOW_ALIGN (64 * KiB) /* at least a page */
 #define WINDOW_SIZE (2 * WINDOW_ALIGN)
@@ -487,7 +488,7 @@ static void make_windows(struct model *m)
         bases[n++] = ((uint64_t)1 << shift) - WINDOW_ALIGN;
     while (n < WINDOWS) {
         uint64_t base = prng_below(&m->prng, DISK_SIZE_MAX >> prng_below(&m->prng, 40));
-        if (prng_one_in(&m->prng, 2)) /* beside another one */
+        if (prng_one_in(&m->prng, 2)) /* close to another one */
             base = bases[prng_below(&m->prng, n)] + 2 * MiB * prng_below(&m->prng, 200);
         if (base < DISK_SIZE_MAX - MiB)
             bases[n++] = base / WINDOW_ALIGN * WINDOW_ALIGN;

@@ -1,43 +1,44 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Writers that share pages, beside all that takes pages away.
+/* Writers that share pages, concurrently with everything that takes pages away.
  *
- * DESIGN.md, "Concurrency", rule 3: whoever takes a page away because of what it holds (it is all
- * zero; it is to be compressed) must not lose a write to other bytes of it.  So many writers are
- * put on few pages, each with bytes of its own:
+ * Rule 3 of paged.c: a page that is taken away because of what it holds (it is all zero, or is to
+ * be compressed) must not take a write to other bytes of it along.  So many writers use few
+ * pages, each with bytes of its own:
  *
  *     page    |0 1 2 3 4 5|...........|0 1 2 3 4 5|...........|0 1 2 ...     4 groups to a page,
  *              '-- cells: one of each writer, 1 to 64 bytes --'             one cell of each
  *
  * and each writer remembers what its cells hold.  Most cells are zero most of the time, so that
- * pages go all zero, and stop being so, again and again: each time the page is frozen, and thawed
- * by the next write.  Beside them
+ * pages become all zero, and not all zero, again and again: each time the page is frozen, and
+ * thawed by the next write.  Meanwhile
  *
  *     settlers   call disk_settle without a pause: freezes, compression, grace periods
  *     trimmers   trim and zero whole pages, of the odd pages only
  *
- * What a writer may find in a cell that a trimmer takes away: the trimmer counts in begun[page]
- * before and in done[page] after, and the writer notes both around what it does.
+ * To know what a cell may hold after a trim, a trimmer counts in begun[page] before it trims, and
+ * in done[page] afterwards; the writer reads both counters before and after what it does.
  *
- *     no trim has begun but those that were done before the cell's oldest write     the bytes
- *     more trims are done than had begun after its latest write                     zeroes
- *     else                                                       of each byte, either
+ *     each trim that has begun was done before the oldest write to the cell     the bytes
+ *     more trims are done than had begun after the latest write to the cell     zeroes
+ *     else                                                       each byte is one or the other
  *
  * On even pages the first is always true: every acknowledged byte must be there.
  *
- * Some copies are held up on the way (support/pause.h): without that, a writer is between "the
- * page is there" and "my bytes are in it" for nanoseconds, and nothing below was caught reliably.
+ * Some copies are held up half-way (support/pause.h).  Without that a writer is between "the page
+ * is there" and "my bytes are in it" for nanoseconds, and none of the faults below was caught
+ * reliably.
  *
- * Every other writer writes and reads by way of loans (support/loan.h).
+ * Every other writer writes and reads by loans (support/loan.h).
  *
  * Seen to catch, each time in six runs on two busy processors:
  *
  *     no grace period (-DNBDRAM_BREAK_GRACE)        all shapes on 2, 8 and 16 pages
  *     no generations (-DNBDRAM_BREAK_GENERATION)    two to five shapes, always "8 pages apart"
  *
- * and, tried once each: a writer who does not thaw, a frame swapped in before it is filled, a
- * finish that takes any word for its own.  An index taken away under a writer it catches only now
- * and then: paused_copy.c arranges that.
+ * and, tried once each: a writer that does not thaw, a frame swapped in before it is filled, a
+ * finish that accepts any word as its own.  An index that is taken away under a writer is caught
+ * only now and then; paused_copy.c catches it.
  */
 
 #include "support/loan.h"
@@ -54,34 +55,34 @@
 
 enum { GROUPS = 4, CELL_MAX = 64, WRITERS_MAX = 8, PAGES_MAX = 2048, HELD_UP_ONE_IN = 12 };
 
-/* Widths of cells, by page: one that shares its words of memory with others, two that
- * straddle. */
+/* Widths of cells, by page: cells that share a word of memory with others, and cells that
+ * straddle words. */
 static const uint32_t widths[] = {16, 1, 5, 64};
 
 struct shape {
     const char *name;
     const struct allocator *allocator;
     uint32_t pages;
-    uint64_t apart; /* see page_offset; 0: side by side */
+    uint64_t apart; /* see page_offset; 0: the pages are adjacent */
     uint64_t limit;
     unsigned writers, settlers, trimmers;
-    uint32_t one_in; /* of the operations a million in all, over this */
+    uint32_t one_in; /* 1 / the share of the operations that this shape runs */
 };
 
 struct cell {
     uint8_t bytes[CELL_MAX];
-    uint64_t since; /* done[page] before the oldest write of what is here */
-    uint64_t until; /* begun[page] after the latest */
+    uint64_t since; /* done[page] before the oldest write to the cell */
+    uint64_t until; /* begun[page] after the latest write */
 };
 
-/* What all threads of a run share. */
+/* Shared by all threads of a run. */
 struct run {
     const struct shape *shape;
     struct disk *disk;
     uint64_t page_size;
     uint64_t ops_each;
     atomic_bool stop;
-    _Atomic uint64_t refused; /* writes that found no room */
+    _Atomic uint64_t refused; /* writes that were refused for lack of room */
 
     _Atomic uint64_t begun[PAGES_MAX], done[PAGES_MAX]; /* trims of whole pages */
 
@@ -95,12 +96,12 @@ struct worker {
     pthread_t thread;
     unsigned number;
     struct prng prng;
-    struct cell *cells; /* a writer's: [page][group] */
-    struct pause pause; /* what a page is read into, and some cells are written from */
+    struct cell *cells; /* of a writer: [page][group] */
+    struct pause pause; /* the buffer that pages are read into, and some cells written from */
     uint64_t op;
 };
 
-/* By way of loans, for every other writer. */
+/* By loans, for every other writer. */
 
 static int read_disk(struct worker *w, uint64_t offset, size_t count, void *buf)
 {
@@ -127,8 +128,8 @@ static uint64_t cell_place(const struct worker *w, uint64_t page, unsigned group
     return group * stride + w->number * cell_width(page) + page % 3;
 }
 
-/* Pages apart lie by twos, and every other pair is torn asunder: so much index leads to a page or
- * two, and comes and goes with them. */
+/* Distant pages come in pairs, and the pages of every other pair are distant, too.  So many nodes
+ * lead to one page or to two, and come and go with them. */
 static uint64_t page_offset(const struct run *run, uint64_t page)
 {
     uint64_t apart = run->shape->apart, number = page;
@@ -157,7 +158,7 @@ static uint64_t done(struct run *run, uint64_t page)
     return atomic_load(&run->done[page]);
 }
 
-/* Failing: the first one is kept, and everybody stops. */
+/* Failing: the first failure is kept, and all threads stop. */
 
 static void give_up(struct worker *w, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -192,7 +193,7 @@ static void give_up_on_cell(struct worker *w, uint64_t page, unsigned group, con
 
 /* What one writer does with its cells. */
 
-/* begun_after and done_before: the counters around the read that gave `found`. */
+/* done_before, begun_after: the counters before and after the read that returned `found`. */
 static bool is_legal(const struct cell *cell, const uint8_t *found, uint32_t width,
                      uint64_t done_before, uint64_t begun_after)
 {
@@ -222,8 +223,8 @@ static bool check_cell(struct worker *w, uint64_t page, unsigned group)
     return false;
 }
 
-/* Hold up the next copy at the border of the buffer: most often for less than a grace period
- * takes by itself, now and then for longer. */
+/* Hold up the next copy at the border of the buffer: mostly for less than a grace period takes,
+ * sometimes for longer. */
 static void pause_some_time(struct worker *w)
 {
     uint64_t dice = prng_below(&w->prng, 200);
@@ -231,8 +232,9 @@ static void pause_some_time(struct worker *w)
     pause_arm(&w->pause, prng_below(&w->prng, most_us));
 }
 
-/* All own cells of a page in one read, now and then held up half-way: that holds up every grace
- * period, and what was frozen before one is thawed and frozen again before it ends. */
+/* Read all cells of the writer in a page at once.  Sometimes the read is held up half-way.  That
+ * holds up every grace period, so that what was frozen before one is thawed and frozen again
+ * before it ends. */
 static bool check_page(struct worker *w, uint64_t page)
 {
     size_t size = (size_t)w->run->page_size;
@@ -257,7 +259,7 @@ static bool check_page(struct worker *w, uint64_t page)
     return true;
 }
 
-/* A page in which there certainly is something of ours must not be told as a hole. */
+/* A page that certainly has bytes of the writer must not be reported as a hole. */
 static bool check_extents(struct worker *w, uint64_t page, unsigned group)
 {
     struct cell *cell = cell_at(w, page, group);
@@ -268,7 +270,7 @@ static bool check_extents(struct worker *w, uint64_t page, unsigned group)
     if (extents.wrong != NULL)
         give_up(w, "extents: %s", extents.wrong);
     else if (extents.holes > 0 && after == cell->since && !only_zeroes(cell->bytes, width))
-        give_up(w, "page %" PRIu64 " holds data and is told as a hole", page);
+        give_up(w, "page %" PRIu64 " holds data and is reported as a hole", page);
     else
         return true;
     return false;
@@ -278,13 +280,13 @@ static void make_bytes(struct worker *w, uint8_t *bytes, uint32_t count)
 {
     fill_random(&w->prng, bytes, count);
     for (uint32_t i = 0; i < count; i++)
-        bytes[i] |= 1; /* never zero: a lost byte is to be seen */
+        bytes[i] |= 1; /* never zero, so that a lost byte shows */
 }
 
 enum change { CHANGE_WRITE, CHANGE_WRITE_ZEROES, CHANGE_ZERO, CHANGE_ZERO_NO_HOLE, CHANGE_TRIM };
 
-/* A write that is held up has seen that the page is there, and has not yet put its bytes in: here
- * everything that takes pages away has to wait for it. */
+/* A write that is held up has found the page, and has not yet stored its bytes: everything that
+ * takes pages away has to wait for it. */
 static int write_held_up(struct worker *w, uint64_t offset, const uint8_t *bytes, uint32_t count)
 {
     uint8_t *from = w->pause.border - prng_below(&w->prng, count);
@@ -314,7 +316,7 @@ static int change_disk(struct worker *w, enum change change, uint64_t offset,
     return -EINVAL;
 }
 
-/* After a refusal each byte may be old or new: look, and remember what is there now. */
+/* After a refusal each byte may be old or new: read the cell, and remember what it holds now. */
 static void adopt(struct worker *w, uint64_t page, unsigned group, const uint8_t *fresh)
 {
     struct cell *cell = cell_at(w, page, group);
@@ -334,7 +336,7 @@ static void adopt(struct worker *w, uint64_t page, unsigned group, const uint8_t
     memcpy(cell->bytes, found, width);
 }
 
-/* Change a part of a cell, or all of it. */
+/* Change a part of a cell, or the whole cell. */
 static void change_cell(struct worker *w, enum change change, uint64_t page, unsigned group,
                         bool whole)
 {
@@ -369,7 +371,8 @@ static void change_cell(struct worker *w, enum change change, uint64_t page, uns
         cell->since = done_before;
 }
 
-/* Pages 3, 11, 19... are also zeroed with NO_HOLE, which keeps them from ever being scrubbed. */
+/* Pages 3, 11, 19... are also zeroed with NO_HOLE: such a page does not become a hole when it is
+ * all zero. */
 static enum change some_clearing(struct worker *w, uint64_t page)
 {
     static const enum change ways[] = {CHANGE_ZERO, CHANGE_TRIM, CHANGE_WRITE_ZEROES,
@@ -416,7 +419,7 @@ static void *writer(void *opaque)
     return NULL;
 }
 
-/* The others run until the writers are done. */
+/* The other threads run until the writers are done. */
 
 static void *settler(void *opaque)
 {
@@ -432,7 +435,7 @@ static void *settler(void *opaque)
     return NULL;
 }
 
-/* Whole odd pages, and now and then a row of pages with the even ones spared. */
+/* Trim or zero whole odd pages, and sometimes all odd pages of a row. */
 static void *trimmer(void *opaque)
 {
     struct worker *w = opaque;
@@ -446,7 +449,7 @@ static void *trimmer(void *opaque)
         atomic_fetch_add(&run->done[page], 1);
         if (err != 0)
             give_up(w, "trim of page %" PRIu64 " fails: %d", page, err);
-        for (int i = 0; i < 20; i++) /* or nothing would ever stay in these pages */
+        for (int i = 0; i < 20; i++) /* else nothing would ever stay in these pages */
             sched_yield();
     }
     return NULL;
@@ -528,14 +531,14 @@ static void shape_test(void **state)
 }
 
 static struct shape shapes[] = {
-    /* On a few pages every other write meets a freeze. */
+    /* With few pages every other write meets a frozen page. */
     {"sparse, 2 pages", &allocator_sparse, 2, 0, 0, 4, 1, 0, 6},
     {"sparse, 16 pages", &allocator_sparse, 16, 0, 0, 6, 2, 1, 6},
     {"sparse, 8 pages apart", &allocator_sparse, 8, 10000, 0, 3, 1, 0, 6},
     {"zstd, 2 pages", &allocator_zstd, 2, 0, 0, 4, 1, 0, 8},
     {"zstd, 16 pages", &allocator_zstd, 16, 0, 0, 6, 2, 1, 12},
     {"zstd, 8 pages apart", &allocator_zstd, 8, 10000, 0, 3, 1, 0, 8},
-    /* 32 MiB in half of that: compression is not a choice, and "no space" is an answer. */
+    /* 64 MiB in a quarter of that: pages have to be compressed, and writes may be refused. */
     {"zstd, 2048 pages, limited", &allocator_zstd, 2048, 0, 16 * MiB, 6, 0, 1, 120},
     {"sparse, 2048 pages, limited", &allocator_sparse, 2048, 0, 4 * MiB, 6, 0, 1, 120},
     {"malloc", &allocator_malloc, 16, 0, 0, 6, 0, 1, 120},

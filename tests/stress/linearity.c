@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Threads that read, write, zero and trim the same few sectors, any of them, all at once; and a
- * judge who reads their logs afterwards.
+/* Threads that read, write, zero and trim the same few sectors at once.  Afterwards their logs
+ * are judged.
  *
- * In concurrent_model.c each writer has bytes of its own, and knows at once what should be in
- * them.  Here everybody writes over everybody else, and what a read may see follows from when
- * each request began and ended (support/history.h, support/linearity.h).
+ * In concurrent_model.c each writer has bytes of its own, and knows at once what they should be.
+ * Here all workers write over each other, and what a read may see follows from the times at which
+ * the requests began and ended (support/history.h, support/linearity.h).
  *
  *     window      a few pages, across the border of two nodes of the page table
- *     requests    1 to 64 sectors anywhere in it, or whole pages; each other worker by way of
- *                 loans; some are held up in the middle of their copy (support/pause.h)
+ *     requests    1 to 64 sectors anywhere in the window, or whole pages; every other worker uses
+ *                 loans; some copies are held up half-way (support/pause.h)
  *     settler     calls disk_settle without a pause
  *
  * A round is some thousand requests of each worker; then they stop, and the round is judged.
  *
- * Seen to catch, in each shape with pages, each time: pages that are there before their bytes are
+ * Seen to catch, each time, in each shape with pages: pages that are there before their bytes are
  * (-DNBDRAM_BREAK_ORDER), no grace periods (-DNBDRAM_BREAK_GRACE).
  */
 
@@ -33,16 +33,16 @@ struct shape {
     const char *name;
     const struct allocator *allocator;
     uint32_t pages;  /* in the window */
-    uint32_t one_in; /* of the operations a million in all, over this */
+    uint32_t one_in; /* 1 / the share of the operations that this shape runs */
 };
 
 struct run {
     struct disk *disk;
-    uint64_t base; /* where the window begins */
+    uint64_t base; /* offset of the window */
     uint32_t page; /* sectors */
     struct history history;
-    atomic_bool stop;  /* the settler */
-    _Atomic int error; /* of any request */
+    atomic_bool stop;  /* ends the settler */
+    _Atomic int error; /* of any request that failed */
 };
 
 struct worker {
@@ -51,7 +51,7 @@ struct worker {
     pthread_t thread;
     unsigned number;
     struct prng prng;
-    struct pause pause; /* all requests are made from and to its buffer */
+    struct pause pause; /* its buffer is that of all requests */
 };
 
 /* One request. */

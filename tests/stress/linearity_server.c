@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* linearity.c, over sockets: the clients of a server, each with several requests in flight, and
- * the judge who reads their logs.
+/* As linearity.c, over sockets: clients of a server with several requests in flight each.
+ * Afterwards their logs are judged.
  *
- * The server is the real one but for main.c, with two loops, in this process, so that its disk
- * can be settled all the while.  A client is two threads at a connection:
+ * The server is the whole one except for main.c.  It has two loops, and is in this process, so
+ * that its disk can be settled all the time.  A client is a connection and two threads:
  *
- *     sender      takes a free slot, plans a request, begins it, and puts it to what is to be
- *                 sent: some requests go in one piece, some pieces end in the middle of one
- *     receiver    looks whose reply has come, ends the request, and frees the slot
+ *     sender      takes a free slot, plans a request, begins it, and adds it to what is to be
+ *                 sent: some requests are sent together, some pieces end in the middle of one
+ *     receiver    finds the request of each reply, ends it, and frees the slot
  *
- * so neither ever waits for what the other has to do first.  They speak in turn with simple
- * replies, structured ones, and extended headers.  A hang ends the program after HANG_SECONDS.
+ * So neither thread waits for the other to go on.  A third of the clients each uses simple
+ * replies, structured replies and extended headers.  A hang ends the program after HANG_SECONDS.
  *
  * Seen to catch: pages that are there before their bytes are (-DNBDRAM_BREAK_ORDER), each time,
  * in one to four of the shapes with pages; bytes that a request stores twice
@@ -49,13 +49,14 @@ struct shape {
 struct run {
     struct server server;
     struct disk *disk;
-    uint64_t base; /* where the window begins */
+    uint64_t base; /* offset of the window */
     uint32_t page; /* sectors */
     struct history history;
-    atomic_bool stop; /* the settler */
+    atomic_bool stop; /* ends the settler */
 };
 
-/* A request in flight.  The sender sets busy, and with it all else; the receiver clears it. */
+/* A request in flight.  The sender fills the slot and then sets busy; the receiver clears
+ * busy. */
 struct slot {
     atomic_bool busy;
     size_t event;
@@ -68,13 +69,13 @@ struct client {
     int fd;
     enum client_style style;
     pthread_t sender, receiver;
-    struct prng prng; /* the sender's */
-    sem_t free;       /* slots */
+    struct prng prng; /* of the sender */
+    sem_t free;       /* the number of free slots */
     struct slot slots[DEPTH];
 
     uint8_t out[OUT_SIZE]; /* to be sent */
     size_t out_count;
-    uint8_t in[BYTES_MAX]; /* received, not looked at: [in_at, in_end) */
+    uint8_t in[BYTES_MAX]; /* received and not parsed: [in_at, in_end) */
     size_t in_at, in_end;
 };
 
@@ -92,7 +93,8 @@ static void send_bytes(struct client *c, size_t count)
     memmove(c->out, c->out + count, c->out_count);
 }
 
-/* The server is to see requests that have come in part. */
+/* Send what there is, sometimes in two pieces, so that the server receives a part of a
+ * request. */
 static void send_out(struct client *c)
 {
     if (c->out_count > 0 && prng_one_in(&c->prng, 4)) {
@@ -155,7 +157,7 @@ static void *sender(void *opaque)
         history_range(c->log->history, &c->prng, c->run->page, &first, &count);
         enum event_kind kind = kinds[prng_below(&c->prng, sizeof kinds / sizeof *kinds)];
         slot->event = log_plan(c->log, kind, first, count);
-        memset(slot->bytes, 0xee, sizeof slot->bytes); /* what is not read shows */
+        memset(slot->bytes, 0xee, sizeof slot->bytes); /* bytes that are not read show */
         put_request(c, slot);
         log_begin(c->log, slot->event);
         atomic_store_explicit(&slot->busy, true, memory_order_release);

@@ -2,24 +2,24 @@
 
 /* One copy is stopped half-way, and everything else happens meanwhile.
  *
- * concurrent_model.c finds races by doing much; here each rule of DESIGN.md, "Concurrency", has
- * its worst moment arranged.  A helper thread's disk_write or disk_read is held up by its own
- * buffer (support/pause.h), in the middle of a page, while the test's thread trims, clears,
- * settles and writes; then it goes on, and it is looked at who lost what.
+ * concurrent_model.c finds races by many operations; here the worst moment for each rule of
+ * paged.c is arranged.  A helper thread's disk_write or disk_read is held up by its own buffer
+ * (support/pause.h), in the middle of a page, while the test's thread trims, clears, settles and
+ * writes.  Then it goes on, and the test looks for bytes that were lost.
  *
- * Nothing here is judged by time.  Where a thing must not happen while a copy is held up, it is
- * given some time to happen in; on a disk that is right, that time goes by.
+ * Nothing here is judged by time.  Something that must not happen while a copy is held up is
+ * given some time to happen; on a correct disk nothing happens in that time.
  *
- * Seen to catch, in each of two runs or more, an engine broken by:
+ * Seen to catch, each time in two runs or more, an engine with one of these faults:
  *
  *   - no grace period (-DNBDRAM_BREAK_GRACE): page_emptied_beside_a_writer, page_compressed_...,
  *     page_trimmed_..., frozen_thawed_and_frozen_again;
  *   - no generations (-DNBDRAM_BREAK_GENERATION): frozen_thawed_and_frozen_again;
- *   - a writer who does not thaw the page: frozen_page_in_a_long_write, frozen_thawed_...;
- *   - or not the node that leads to it, or a node that goes without being looked at once more:
- *     index_emptied_beside_a_writer;
- *   - a frame swapped in before it is filled: readers_see_no_partial_page;
- *   - a writer who takes no notice of having lost: an assertion of the engine.
+ *   - a writer that does not thaw the page: frozen_page_in_a_long_write, frozen_thawed_...;
+ *   - a writer that does not thaw the node that leads to the page, or a node that is removed
+ *     without a second look at it: index_emptied_beside_a_writer;
+ *   - a frame that is swapped in before it is filled: readers_see_no_partial_page;
+ *   - a writer that does not notice that it lost a swap: an assertion of the engine.
  */
 
 #include "support/pause.h"
@@ -35,8 +35,8 @@
 enum { ROUNDS = 8, PATIENCE_US = 10 * 1000 * 1000 };
 
 #define SIZE (64 * MiB)
-#define VICTIM 3      /* the page in question */
-#define ELSEWHERE 900 /* one far from it */
+#define VICTIM 3      /* the page that all this is about */
+#define ELSEWHERE 900 /* a page far from it */
 
 struct stage {
     struct disk *disk;
@@ -66,8 +66,8 @@ static uint64_t rounds(void)
     return n < ROUNDS ? n + 1 : ROUNDS;
 }
 
-/* A call that is held up after `open` bytes.  They are static below: a test that fails leaves one
- * behind, still held up. */
+/* A call that is held up after `open` bytes.  The tests have static ones, because a test that
+ * fails leaves its call behind, still held up. */
 struct copy {
     struct disk *disk;
     struct pause pause;
@@ -89,8 +89,8 @@ static void *copy_main(void *opaque)
     return NULL;
 }
 
-/* Returns when the copy is held up (or over, if this disk copies in some way that does not touch
- * the buffer there: then a scenario proves less, and still must hold). */
+/* Returns when the copy is held up.  It may also be over, if this disk does not touch that part
+ * of the buffer: then the test proves less, and still must pass. */
 static void copy_start(struct copy *copy, struct disk *disk, bool writes, uint64_t offset,
                        size_t count, size_t open, uint8_t byte)
 {
@@ -130,7 +130,7 @@ static void assert_bytes(struct stage *stage, uint64_t offset, size_t count, uin
             fail_msg("byte %zu of %zu: 0x%02x instead of 0x%02x", i, count, stage->buf[i], byte);
 }
 
-/* Only these two values may be found. */
+/* Each byte has one of these two values. */
 static void assert_either(const uint8_t *buf, size_t count, uint8_t a, uint8_t b)
 {
     for (size_t i = 0; i < count; i++)
@@ -139,8 +139,8 @@ static void assert_either(const uint8_t *buf, size_t count, uint8_t a, uint8_t b
                      b);
 }
 
-/* Rule 3.  A writer is in the middle of a page that becomes all zero but for him: the page is
- * frozen, found all zero, and must not go before he is done. */
+/* Rule 3.  A writer is in the middle of a page of which everything but its bytes becomes zero:
+ * the page is frozen and found all zero, and must not go before the writer is done. */
 static void page_emptied_beside_a_writer(void **state)
 {
     struct stage stage;
@@ -165,7 +165,7 @@ static void page_emptied_beside_a_writer(void **state)
     stage_free(&stage);
 }
 
-/* Rule 3.  The same where the page is compressed. */
+/* Rule 3.  The same for a page that is to be compressed. */
 static void page_compressed_beside_a_writer(void **state)
 {
     struct stage stage;
@@ -190,12 +190,12 @@ static void page_compressed_beside_a_writer(void **state)
     stage_free(&stage);
 }
 
-/* Rule 3.  Pages side by side may be copied as one; the second of these is frozen when the writer
- * sets out, which a reader elsewhere keeps up for so long. */
+/* Rule 3.  Adjacent pages may be copied as one.  Here the second one is frozen when the writer
+ * starts, and stays so, because a reader elsewhere holds up the grace period. */
 static void frozen_page_in_a_long_write(void **state)
 {
     for (uint64_t round = 0; round < rounds(); round++) {
-        struct stage stage; /* a new one: its memory lies in order, too */
+        struct stage stage; /* a new disk, whose frames are adjacent, too */
         stage_make(&stage, allocator_of(state));
         uint64_t victim = VICTIM * stage.page, second = victim + stage.page;
         static struct copy reader, writer;
@@ -203,7 +203,7 @@ static void frozen_page_in_a_long_write(void **state)
         put(&stage, ELSEWHERE * stage.page, stage.page, 0x33);
         put(&stage, victim, 3 * stage.page, 0x11);
         copy_start(&reader, stage.disk, false, ELSEWHERE * stage.page, 100, 50, 0);
-        if (round % 2) { /* all zero; else zstd may still want to compress it */
+        if (round % 2) { /* all zero; in the other rounds zstd may want to compress it */
             assert_int_equal(disk_zero(stage.disk, second, 100, 0), 0);
             assert_int_equal(disk_zero(stage.disk, second + 100, stage.page - 100, 0), 0);
         }
@@ -222,10 +222,10 @@ static void frozen_page_in_a_long_write(void **state)
     }
 }
 
-/* Rule 3, the generation.  A reader elsewhere holds up the grace period of the first freeze; the
- * page is thawed by a write, which is undone, and frozen again while another writer, who saw it
- * thawed, is in the middle of it.  Then the first grace period ends.  It is the second freeze
- * that stands in the page, and its grace period has not ended. */
+/* Rule 3, the generation.  A reader elsewhere holds up the grace period of the first freeze.  A
+ * write thaws the page and is undone, and the page is frozen again while another writer, which
+ * saw it thawed, is in the middle of it.  Then the first grace period ends.  The page has the
+ * word of the second freeze, whose grace period has not ended. */
 static void frozen_thawed_and_frozen_again(void **state)
 {
     struct stage stage;
@@ -257,8 +257,8 @@ static void frozen_thawed_and_frozen_again(void **state)
     stage_free(&stage);
 }
 
-/* Readers elsewhere, each of which starts before the last one ends: grace periods then end one by
- * one, with each step of the relay. */
+/* Readers elsewhere, each of which starts before the previous one ends: each step of the relay
+ * ends one grace period. */
 struct relay {
     struct copy readers[2];
     unsigned step;
@@ -286,13 +286,13 @@ static void relay_step(struct relay *relay, struct stage *stage)
     pause_turn();
 }
 
-/* Rule 3, for the index.  A page goes, by a trim or piece by piece, and what led to it and to
- * nothing else is to go as well; but a writer is on the way through that.  He sets out at once,
- * or after any of the grace periods that it takes. */
+/* Rule 3, for the index.  A page goes, by a trim or piece by piece, and so do the nodes that led
+ * only to it.  But a writer is on its way through these nodes.  It starts at once, or after any
+ * of the grace periods that this takes. */
 enum company {
-    ALONE,     /* the page that goes is the one that is written */
-    NEIGHBOUR, /* that is written, another one goes, and both had a node in common */
-    WITNESS,   /* as ALONE, and the neighbour, which came later, stays */
+    ALONE,     /* the page that goes is the one that the writer writes */
+    NEIGHBOUR, /* another page goes, which has a node in common with the written one */
+    WITNESS,   /* as ALONE, and a neighbour that came later stays */
     COMPANIES
 };
 
@@ -346,8 +346,8 @@ static void index_emptied_beside_a_writer(void **state)
     stage_free(&stage);
 }
 
-/* Rule 1.  A writer is about to turn a hole into a page (or has just done so) when another one
- * puts his bytes there and is told that they are. */
+/* Rule 1.  A writer is about to turn a hole into a page, or has just done so, when another writer
+ * writes there, and its write is acknowledged. */
 static void hole_filled_beside_a_writer(void **state)
 {
     struct stage stage;
@@ -400,8 +400,8 @@ static void compressed_page_written_by_two(void **state)
 }
 
 /* Rule 2, and what follows from it.  The page is trimmed under a writer and under a reader, and
- * its memory is wanted for others: the writer's late bytes must not land in those, nor those be
- * seen by the reader. */
+ * its memory is needed for other pages.  Late bytes of the writer must not get into those, and
+ * the reader must not see bytes of those. */
 static void page_trimmed_beside_a_writer(void **state)
 {
     enum { OTHERS = 64 };
@@ -441,7 +441,7 @@ static void page_trimmed_beside_a_reader(void **state)
         static struct copy reader;
         struct settling settling;
         put(&stage, victim, stage.page, 0x11);
-        if (round % 2) /* of the zstd allocator, a reader may be inflating it */
+        if (round % 2) /* with zstd, the reader then inflates the page */
             assert_int_equal(disk_settle(stage.disk), 0);
         copy_start(&reader, stage.disk, false, victim, stage.page, 50, 0);
         assert_int_equal(disk_trim(stage.disk, victim, stage.page), 0);
@@ -457,8 +457,8 @@ static void page_trimmed_beside_a_reader(void **state)
     stage_free(&stage);
 }
 
-/* Rule 6.  Memory that held other people's bytes is used again for a page that is half written:
- * whoever reads that meanwhile sees zeroes and the new bytes, and never the others'. */
+/* Rule 6.  Memory that held other bytes is used for a page of which one half is written.  A
+ * reader sees zeroes and the new bytes meanwhile, and never the old ones. */
 static void readers_see_no_partial_page(void **state)
 {
     enum { OTHERS = 64 };

@@ -14,16 +14,16 @@
  *
  * WHAT IS DECIDED.  For each sector:
  *
- *  1. Each byte that was read comes from a write that began before the read ended, and that had not
- *     been replaced, by a write that began after it had ended, and ended before the read began.
- *     Zeroes come from any zeroing, or were there from the start.
+ *  1. Each byte that was read comes from a write that began before the read ended, and that had
+ *     not been replaced, by a write that began after it had ended, and ended before the read
+ *     began.  Zeroes come from any zeroing, or were there from the start.
  *  2. There is one order of the writes, and of the reads that saw a single stamp, in which each
  *     happens at one moment between its begin and its end: reads do not go back in time.
- *     The algorithm is that of Gibbons and Korach (Testing Shared Memories, 1997).  A write and the
- *     reads that saw it have a zone, from the first of their ends to the last of their begins.  If
- *     the zone is forward, the sector had this value all that time; if it is backward (all of them
- *     overlap), it had the value for one moment at least.  There is an order exactly if no two
- *     forward zones overlap, and no backward zone lies in a forward one.
+ *     The algorithm is that of Gibbons and Korach (Testing Shared Memories, 1997).  A write and
+ *     the reads that saw it have a zone, from the first of their ends to the last of their
+ *     begins.  If the zone is forward, the sector had this value all that time; if it is backward
+ *     (all of them overlap), it had the value for one moment at least.  There is an order exactly
+ *     if no two forward zones overlap, and no backward zone lies in a forward one.
  *
  * WHAT IS NOT DECIDED.  Zeroes do not show which write they come from, and 2. is NP-complete for
  * values that are written twice.  So a read of zeroes takes part in 2. only if 1. leaves a single

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The log of blobs: what is stored is found again, and dead segments go. */
+/* The log of blobs: what was stored can be found, and dead segments are freed. */
 
 #include "support/support.h"
 
@@ -19,7 +19,7 @@ static void make(struct blob_log *blobs, uint64_t limit)
     assert_int_equal(blob_log_create(blobs, &options), 0);
 }
 
-static void blob_log_keep_their_bytes(void **state)
+static void blobs_keep_their_bytes(void **state)
 {
     enum { BLOBS = 500 };
     static uint64_t numbers[BLOBS];
@@ -48,8 +48,8 @@ static void blob_log_keep_their_bytes(void **state)
     blob_log_destroy(&blobs);
 }
 
-/* Nine in ten die; emptying segments as compress.c does it must end, with little more than what
- * lives. */
+/* Nine blobs in ten die.  To empty segments as compressor.c does must end, with little more
+ * memory than the live blobs need. */
 static void emptied_segments_go_back(void **state)
 {
     enum { BLOBS = 2000 };
@@ -89,7 +89,7 @@ static void emptied_segments_go_back(void **state)
     blob_log_destroy(&blobs);
 }
 
-static void full_log_says_so(void **state)
+static void full_log_refuses(void **state)
 {
     static uint8_t bytes[10000];
     struct blob_log blobs;
@@ -107,9 +107,9 @@ static void full_log_says_so(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(blob_log_keep_their_bytes),
+        cmocka_unit_test(blobs_keep_their_bytes),
         cmocka_unit_test(emptied_segments_go_back),
-        cmocka_unit_test(full_log_says_so),
+        cmocka_unit_test(full_log_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The budget, and the machine it asks: made-up machines, as trees of files below a directory. */
+/* The budget, and what it asks the machine.  The machines here are made up: each is a tree of
+ * files in a folder. */
 
 #include "support/support.h"
 
@@ -33,7 +34,7 @@ static int remove_root(void **state)
     return system(command);
 }
 
-/* Write a file of the made-up machine, and the directories on the way. */
+/* Write a file of the made-up machine, and make the folders that lead to it. */
 static void file(const char *path, const char *text)
 {
     char whole[256];
@@ -78,7 +79,8 @@ static void machine_without_numbers(void **state)
     assert_int_equal(os_memory_room(root, &room), -ENOENT);
 }
 
-/* Version 2: the tightest group above the process counts, and page cache does not. */
+/* Version 2: the group with the least room counts, of those above the process; page cache does
+ * not count as used. */
 static void groups_version_2(void **state)
 {
     (void)state;
@@ -107,7 +109,7 @@ static void groups_version_1(void **state)
     assert_int_equal(room_now().available, 1 * GiB + 4096);
 }
 
-/* In a container the path that the process is told may not exist where it looks. */
+/* In a container the path of the group need not exist below /sys/fs/cgroup. */
 static void group_seen_from_inside(void **state)
 {
     (void)state;
@@ -149,7 +151,8 @@ static void keepback_is_for_those_who_make_room(void **state)
     assert_true(budget_allows(&budget, BUDGET_PACK));
 }
 
-/* 16 GiB, 8 available: 1 GiB, a sixteenth, stays free.  What is taken is asked for again. */
+/* Of 16 GiB, 8 GiB are available, and 1 GiB, a sixteenth, stays free.  The machine is asked again
+ * after some memory was taken. */
 static void machine_is_asked_again(void **state)
 {
     struct budget budget;
@@ -162,12 +165,12 @@ static void machine_is_asked_again(void **state)
     uint64_t taken = 0;
     while (taken < 8 * GiB && budget_take(&budget, 2 * MiB, BUDGET_GROW) == 0)
         taken += 2 * MiB;
-    assert_true(taken < 512 * MiB); /* a sixteenth of what it knew of */
+    assert_true(taken < 512 * MiB); /* a sixteenth of what was free when the machine was asked */
     file("/proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n");
     assert_int_equal(budget_take(&budget, 2 * MiB, BUDGET_GROW), 0);
 }
 
-/* Let no file be opened: the old limit. */
+/* Make it impossible to open files.  Returns the old limit. */
 static struct rlimit forbid_descriptors(void)
 {
     struct rlimit before, none;
@@ -178,8 +181,8 @@ static struct rlimit forbid_descriptors(void)
     return before;
 }
 
-/* A server whose clients have all descriptors: the machine cannot be asked, and what it told last
- * goes on to hold. */
+/* The clients of a server have all its descriptors, so it cannot ask the machine: the last answer
+ * remains valid. */
 static void machine_that_cannot_be_asked(void **state)
 {
     struct budget budget, unborn;
@@ -204,8 +207,8 @@ static void machine_that_cannot_be_asked(void **state)
     assert_int_equal(ceiling_then, ceiling);
 }
 
-/* A group's limit is not passed over because its file cannot be opened at the moment: with one
- * descriptor, the list of groups can be read, but not the files of the group. */
+/* The limit of a group must not be ignored because its file cannot be opened at the moment: with
+ * one descriptor left, the list of groups can be read, and the files of the group cannot. */
 static void group_that_cannot_be_asked(void **state)
 {
     struct os_memory_room room;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Requests: every header is taken apart as the specification draws it, and every command, with
- * every flag, in every style, on every range, is judged as a table says that was written from the
+/* Requests: every header is parsed as the specification draws it; and every command, with every
+ * flag, in every style, for every range, gets the result of a table that was written from the
  * specification ("Request types", "Command flags", "Error values"), not from the code. */
 
 #include "support/hex.h"
@@ -69,8 +69,8 @@ static void wrong_magic(void **state)
     assert_int_equal(parse(NBD_EXTENDED, "25609513 ~28", &request), -EPROTO);
 }
 
-/* Without extended headers a payload follows on WRITE only, whatever the flags are; with them,
- * on what has the flag, whatever the command is.  Behind DISC nothing is looked at. */
+/* Without extended headers a payload follows WRITE only, whatever the flags are.  With them it
+ * follows each request with the flag, whatever the command is.  After DISC nothing is read. */
 static void payloads(void **state)
 {
     (void)state;
@@ -102,7 +102,7 @@ static void payloads(void **state)
 #define PAYLOAD_LEN 0x20
 
 static const struct law {
-    unsigned flags[STYLES]; /* legal ones: simple, structured, extended */
+    unsigned flags[STYLES]; /* those that are legal, in simple, structured and extended style */
     bool writes, has_range;
     int outside;
 } laws[] = {
@@ -183,7 +183,7 @@ static int verdict(const struct situation *situation, unsigned type, unsigned fl
     return type == 0 && range->length > PAYLOAD_MAX ? -EOVERFLOW : 0;
 }
 
-/* A compact request cannot say a length of more than 32 bits. */
+/* A compact request has only 32 bits for the length. */
 static bool can_be_said(enum nbd_style style, const struct range *range)
 {
     return style == NBD_EXTENDED || range->length <= UINT32_MAX;
@@ -241,7 +241,7 @@ static void verdicts(void **state)
     }
 }
 
-/* What a block status names. */
+/* The contexts that a block status names. */
 
 static const struct naming {
     const char *payload;
@@ -251,7 +251,7 @@ static const struct naming {
     uint64_t length;
 } namings[] = {
     {"0000000100000200 00000001", true, 0, true, 0x100000200},
-    {"0000000100000200", true, 0, false, 0x100000200}, /* no context is asked for */
+    {"0000000100000200", true, 0, false, 0x100000200}, /* names no context */
     {"0000000100000200 00000001", false, -EINVAL, false, 0},
     {"0000000100000200 00000000", true, -EINVAL, false, 0},
     {"0000000100000200 00000002", true, -EINVAL, false, 0},
@@ -272,7 +272,8 @@ static void named_contexts(void **state)
         const struct nbd_session session = {.style = NBD_EXTENDED, .has_context = row->context};
         uint8_t bytes[64];
         size_t n = hex_put(bytes, row->payload);
-        uint8_t *payload = malloc(n); /* of its exact size: a sanitizer sees what is beyond */
+        uint8_t *payload =
+            malloc(n); /* of exactly this size, so that a sanitizer finds reads beyond it */
         assert_non_null(payload);
         memcpy(payload, bytes, n);
         struct nbd_request request = {.type = 7, .flags = PAYLOAD_LEN, .payload = n};

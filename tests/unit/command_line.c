@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* command_line_parse: every word ends up in the field that it is for, the last one counts, and
- * what is refused is refused in one line that says what would have been accepted. */
+/* command_line_parse: every option sets its field, the last one counts, and the message of a
+ * refusal is one line that says what would have been accepted. */
 
 #include "support/support.h"
 
@@ -25,10 +25,10 @@
 static struct options options;
 static struct reason reason;
 
-/* Parse a command line given as words with a space between. */
+/* Parse a command line, whose words are separated by blanks. */
 static enum command_line_action parse(const char *line)
 {
-    static char copy[512]; /* options points into it */
+    static char copy[512]; /* the strings of `options` are in it */
     static char name[] = "nbdram";
     char *argv[WORDS_MAX + 2] = {name}, *rest = NULL;
     int argc = 1;
@@ -82,7 +82,7 @@ static void defaults(void **state)
     assert_null(options.listen.export_name);
 }
 
-/* Options with a text, by every name they have. */
+/* Options with a string, by each of their names. */
 static void texts(void **state)
 {
     (void)state;
@@ -313,8 +313,8 @@ static void contradictions(void **state)
     }
 }
 
-/* Every option that takes a value: none; every other: one too many.  And what nbdkit has and we
- * do not says so. */
+/* Every option that takes a value is refused without one, and every other option with one.  The
+ * options that nbdkit has and we do not have are refused with a reason. */
 static void values(void **state)
 {
     (void)state;
@@ -342,7 +342,7 @@ static void unknown_options(void **state)
     refuses("-Z 1M", "'-Z': see nbdram --help");
     refuses("-fZ 1M", "'-Z': see nbdram --help");
     refuses("-\xc3\xa9 1M", "see nbdram --help");
-    accepts("--foregr 1M"); /* shortened, and unique */
+    accepts("--foregr 1M"); /* shortened to a unique beginning */
     assert_true(options.foreground);
 }
 
@@ -394,7 +394,7 @@ static void activation(void **state)
     unsetenv("LISTEN_FDS");
 }
 
-/* The table itself: no name and no letter twice. */
+/* No name and no letter is in the table twice. */
 static void names_are_unique(void **state)
 {
     (void)state;

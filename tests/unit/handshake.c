@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The handshake: for each row the bytes that go in, those that must come out, and how it goes on.
- * Each row is fed whole, byte by byte, and in random pieces, and has to answer the same. */
+/* The handshake: each row of a table has the bytes that the client sends, the bytes that have to
+ * come out, and what follows.  Each row is fed in one piece, byte by byte, and in random pieces,
+ * always with the same result. */
 
 #include "support/hex.h"
 
@@ -13,7 +14,7 @@
 #define IN_MAX (128u << 10)
 #define OUT_MAX (64u << 10)
 
-/* "Option haggling", as it is on the wire. */
+/* The bytes of "Option haggling". */
 #define OPT " 49484156454f5054 "
 #define REP " 0003e889045565a9 "
 #define NUL "00"
@@ -64,11 +65,11 @@ struct row {
     const char *name;
     unsigned setup;
     const char *in, *out;
-    enum nbd_progress end; /* NBD_MORE: it waits for the next option */
+    enum nbd_progress end; /* NBD_MORE: the next option may come */
 };
 
 static const struct row rows[] = {
-    /* EXPORT_NAME, which has no words for an error. */
+    /* EXPORT_NAME, which has no reply for an error. */
     {"export name", 0, OPT EXPORT_NAME "00000000", SIZE FLAGS "~124", NBD_TRANSMISSION},
     {"export name, any", STRUCTURED, OPT EXPORT_NAME "00000003 'foo'", SIZE FLAGS_DF "~124",
      NBD_TRANSMISSION},
@@ -98,7 +99,7 @@ static const struct row rows[] = {
     {"list, stopping", STOPPING, OPT LIST "00000000", ERROR(LIST, SHUTDOWN), NBD_MORE},
     {"list without TLS", TLS_REQUIRED, OPT LIST "00000000", ERROR(LIST, TLS_REQD), NBD_MORE},
 
-    /* What is not known here. */
+    /* Options that are not known. */
     {"option 0", 0, OPT "00000000 00000000", ERROR("00000000", UNSUP), NBD_MORE},
     {"peek export", 0, OPT PEEK_EXPORT "00000003 'foo'", ERROR(PEEK_EXPORT, UNSUP), NBD_MORE},
     {"option 12", 0, OPT "0000000c 00000000", ERROR("0000000c", UNSUP), NBD_MORE},
@@ -123,7 +124,7 @@ static const struct row rows[] = {
     {"starttls, stopping", TLS_OFFERED | STOPPING, OPT STARTTLS "00000000",
      ERROR(STARTTLS, SHUTDOWN), NBD_MORE},
 
-    /* INFO and GO: the same, but for how they go on. */
+    /* INFO and GO, which differ in what follows. */
     {"info", 0, OPT INFO "00000006 00000000 0000", INFO_EXPORT(INFO, FLAGS) ACK(INFO), NBD_MORE},
     {"go", 0, OPT GO "00000006 00000000 0000", INFO_EXPORT(GO, FLAGS) ACK(GO), NBD_TRANSMISSION},
     {"go, structured", STRUCTURED, OPT GO "00000006 00000000 0000",
@@ -257,7 +258,7 @@ static const struct row rows[] = {
     {"set without TLS", STRUCTURED | TLS_REQUIRED, OPT SET_META_CONTEXT "00000008 ~8",
      ERROR(SET_META_CONTEXT, TLS_REQD), NBD_MORE},
 
-    /* In step after whatever was refused. */
+    /* After a refusal the next option is found. */
     {"many errors", 0,
      OPT "0000000c 00000003 'foo'" OPT LIST "00000001 00" OPT INFO "00010001 ~65537" OPT STARTTLS
          "00000000" OPT GO "00000006 00000000 0000",
@@ -297,7 +298,8 @@ static void begin(unsigned setup)
     out_size = 0;
 }
 
-/* One step, in memory of exactly the size that it may see: a sanitizer watches both ends. */
+/* Make one step, in memory of exactly the size that it may read, so that a sanitizer finds
+ * accesses beyond either end. */
 static enum nbd_progress step(const uint8_t *in, size_t n, size_t *used)
 {
     uint8_t *from = malloc(n ? n : 1), *to = malloc(NBD_HANDSHAKE_OUT + 1);
@@ -322,7 +324,7 @@ static enum nbd_progress step(const uint8_t *in, size_t n, size_t *used)
     return progress;
 }
 
-/* Feed it in pieces: all (0), of one size, or of random sizes (SIZE_MAX). */
+/* Feed the bytes in pieces of one size, of random sizes (SIZE_MAX), or in a single piece (0). */
 static enum nbd_progress feed(struct prng *prng, const uint8_t *in, size_t size, size_t piece)
 {
     size_t at = 0, there = 0, used;
@@ -380,7 +382,7 @@ static void greeting(void **state)
     }
 }
 
-/* Flags that were not offered end it; any of those that were is taken. */
+/* A flag that was not offered ends the handshake; any of those that were offered is accepted. */
 static void client_flags(void **state)
 {
     (void)state;
@@ -400,7 +402,7 @@ static void client_flags(void **state)
         }
 }
 
-/* What is left behind. */
+/* What stays for the transmission. */
 
 static enum nbd_progress talk(unsigned setup, const char *text)
 {
@@ -444,7 +446,7 @@ static void contexts_of_the_export(void **state)
     }
 }
 
-/* The style, once agreed on, stays, and what is refused changes nothing. */
+/* A style that was negotiated stays, and a refused option changes nothing. */
 static void styles(void **state)
 {
     (void)state;
@@ -458,7 +460,7 @@ static void styles(void **state)
     assert_int_equal(session.style, NBD_SIMPLE);
 }
 
-/* TLS: what was agreed on in the clear counts for nothing; a refused STARTTLS leaves it. */
+/* TLS forgets what was negotiated in the clear; a refused STARTTLS does not. */
 static void nothing_survives_tls(void **state)
 {
     (void)state;
@@ -472,7 +474,7 @@ static void nothing_survives_tls(void **state)
     assert_int_equal(session.style, NBD_STRUCTURED);
 }
 
-/* What follows GO are requests: not a byte of them is used, however much has come in. */
+/* Requests follow GO: the handshake uses none of their bytes, however many have come in. */
 static void requests_are_left(void **state)
 {
     (void)state;
@@ -485,7 +487,8 @@ static void requests_are_left(void **state)
     assert_int_equal(used, n - 6);
 }
 
-/* The longest name and description that the specification allows, and all of it asked for. */
+/* The longest name and description that the specification allows, and a client that asks for
+ * everything. */
 static void longest_strings(void **state)
 {
     (void)state;
@@ -508,7 +511,7 @@ static void longest_strings(void **state)
     }
 }
 
-/* A client's name may be as long; an option's data may be 64 KiB. */
+/* A name from a client may have the same length; the data of an option may have 64 KiB. */
 static void longest_data(void **state)
 {
     (void)state;
@@ -530,7 +533,8 @@ static void longest_data(void **state)
     hex_expect("64 KiB", out, out_size, ERROR("0000000c", UNSUP));
 }
 
-/* With less room than the answer takes the handshake is over, and nothing is put beyond it. */
+/* If there is less room than the reply needs, the handshake is over, and nothing is written
+ * beyond the room. */
 static void too_little_room(void **state)
 {
     (void)state;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* limit=: a full disk says "no space", keeps what it acknowledged, goes on serving, and takes
+/* limit=: a full disk returns -ENOSPC, still has what it acknowledged, goes on serving, and takes
  * new data as soon as old data is trimmed. */
 
 #include "support/support.h"
@@ -13,15 +13,15 @@
 #define SIZE (1 * TiB)
 #define LIMIT limit()
 
-/* Bytes.  What takes time here is to fill disks, so where all is slow they are smaller; the
- * chunks of a disk are a part of its limit, so that there are as many of them. */
+/* In bytes.  Most of the time goes into filling disks, so they are smaller where everything is
+ * slow.  There are as many chunks then, because the size of a chunk depends on the limit. */
 static uint64_t limit(void)
 {
     return test_ops(UINT64_MAX) < 100000 ? 8 * MiB : 16 * MiB;
 }
 
-/* The unit in which these tests write.  What a block holds follows from its number, so that
- * nothing needs to be remembered but which blocks were acknowledged. */
+/* The unit in which these tests write.  The content of a block follows from its number, so a test
+ * only has to remember which blocks were acknowledged. */
 #define BLOCK ((size_t)64 << 10)
 #define BLOCKS_MAX (8 * LIMIT / BLOCK)
 
@@ -52,7 +52,8 @@ static bool block_is_there(struct disk *disk, uint64_t number, enum content cont
            memcmp(wanted, found, BLOCK) == 0;
 }
 
-/* Write blocks from number on until one is refused; tells how many were acknowledged. */
+/* Write blocks, beginning with this number, until one is refused.  Returns how many were
+ * acknowledged. */
 static uint64_t fill(struct disk *disk, uint64_t number, enum content content)
 {
     uint64_t n = 0;
@@ -90,7 +91,7 @@ static void full_disk_keeps_what_it_has(void **state)
     assert_within_limit(disk);
     assert_blocks(disk, 0, n, RANDOM);
 
-    /* It does not change its mind, and saying no costs nothing. */
+    /* Further writes are refused, too, and a refusal takes no memory. */
     for (uint64_t i = 0; i < 200; i++) {
         uint8_t buf[BLOCK];
         block_make(i, RANDOM, buf);
@@ -106,7 +107,7 @@ static void full_disk_keeps_what_it_has(void **state)
     disk_end(disk);
 }
 
-/* A range that was reported as allocated must not fail later for lack of memory. */
+/* A write to a range that was reported as allocated must not fail for lack of memory. */
 static void full_disk_is_overwritten(void **state)
 {
     struct disk *disk = disk_made(allocator_of(state), SIZE, LIMIT);
@@ -129,8 +130,8 @@ static void full_disk_is_overwritten(void **state)
     disk_end(disk);
 }
 
-/* Trim, then write, without waiting for anything in between.  What was trimmed can be had again,
- * elsewhere too; a sixteenth is granted to the index and to what housekeeping holds. */
+/* Trim, then write, without waiting in between.  The room of what was trimmed can be used for
+ * other pages, except for a sixteenth, for the index and for housekeeping. */
 static void trimmed_room_is_had_again(void **state)
 {
     struct disk *disk = disk_made(allocator_of(state), SIZE, LIMIT);
@@ -150,7 +151,7 @@ static void trimmed_room_is_had_again(void **state)
         assert_blocks(disk, first, stays, RANDOM);
         assert_blocks(disk, next, again, RANDOM);
 
-        /* Only one piece is kept for the next round, filled up again. */
+        /* One piece stays for the next round, in which the disk is filled again. */
         assert_int_equal(disk_trim(disk, first * BLOCK, n * BLOCK), 0);
         first = next;
         n = again + fill(disk, next + again, RANDOM);
@@ -158,7 +159,7 @@ static void trimmed_room_is_had_again(void **state)
     disk_end(disk);
 }
 
-/* Room is had again page by page as well: a page out, another one in, a full disk's worth. */
+/* The same, a block at a time: trim one and write another one, as many as the disk has. */
 static void full_disk_swaps_pages(void **state)
 {
     struct disk *disk = disk_made(allocator_of(state), SIZE, LIMIT);
@@ -175,8 +176,8 @@ static void full_disk_swaps_pages(void **state)
     disk_end(disk);
 }
 
-/* Reserved with NO_HOLE, a range can be written when nothing else can: also what does not
- * compress, and after the compressor has had its time. */
+/* A range that was reserved with NO_HOLE can be written when the disk is full: also with data
+ * that does not compress, and after the compressor has seen all pages. */
 static void reserved_range_can_be_written(void **state)
 {
     struct disk *disk = disk_made(allocator_of(state), SIZE, LIMIT);
@@ -194,7 +195,7 @@ static void reserved_range_can_be_written(void **state)
     disk_end(disk);
 }
 
-/* A reservation that cannot be fulfilled is refused, soon, even one of 2^63 bytes. */
+/* A reservation for which there is no room is refused soon, even one of 2^63 bytes. */
 static void reservation_too_large(void **state)
 {
     struct disk *disk = disk_made(allocator_of(state), DISK_SIZE_MAX, LIMIT);
@@ -209,7 +210,8 @@ static void reservation_too_large(void **state)
     disk_end(disk);
 }
 
-/* The index counts too: pages as far apart as can be need more of it than of themselves. */
+/* The index counts as well: pages that are far apart need more memory for the index than for
+ * themselves. */
 static void scattered_pages_count_their_index(void **state)
 {
     struct disk *disk = disk_made(allocator_of(state), DISK_SIZE_MAX, LIMIT);
@@ -255,8 +257,8 @@ static void more_than_the_limit_is_stored(void **state)
     assert_within_limit(disk);
     assert_blocks(disk, 0, n, TEXT);
 
-    /* Overwriting with what does not compress needs room that may not be there; a refusal is
-     * legal, and a block that was refused holds, byte by byte, old or new. */
+    /* To overwrite text with data that does not compress takes room that may not be there.  So a
+     * write may be refused; then each byte of its block is the old one or the new one. */
     uint8_t old[BLOCK], new[BLOCK], found[BLOCK];
     for (uint64_t i = 0; i < n; i += 3) {
         block_make(i, TEXT, old);
@@ -279,9 +281,10 @@ static void write_in_part(struct disk *disk, uint64_t number)
     assert_int_equal(disk_write(disk, number * BLOCK + 100, 4, "else"), 0);
 }
 
-/* All is compressed, and there is no frame left: what is kept back lets each page be inflated,
- * written in part, and compressed again.  In order, so that whole segments of blobs die; then
- * strewn, so that a little of each does, in all more than what is kept back. */
+/* All pages are compressed, and no frame is left.  The memory that the budget keeps back lets
+ * each page be inflated, written in part, and compressed again: first in order, so that whole
+ * segments of blobs die; then scattered, so that some blobs of each segment die, together more
+ * than the memory kept back. */
 static void compressed_pages_can_be_written_in_part(void **state)
 {
     enum { STRIDE = 11 };
@@ -306,8 +309,8 @@ static void compressed_pages_can_be_written_in_part(void **state)
     disk_end(disk);
 }
 
-/* Pages at either end of a range are compressed, and there is no room left to inflate one: what
- * lies between them goes first, and makes it. */
+/* The pages at either end of a range are compressed, and there is no room to inflate one.  The
+ * pages between them are freed first, and make room. */
 static void zeroing_makes_its_own_room(void **state)
 {
     (void)state;
@@ -329,8 +332,9 @@ static void zeroing_makes_its_own_room(void **state)
     disk_end(disk);
 }
 
-/* Blobs of which five fit into a segment and leave an eighth of it empty: no storing again gains
- * that, neither for a writer who waits for room, nor for the threads that tidy. */
+/* Five of these blobs fit into a segment, and leave an eighth of it empty.  Storing them again
+ * does not gain that eighth, so neither a writer that waits for room nor the threads that tidy
+ * may try it forever. */
 static void ends_of_segments_are_not_waste(void **state)
 {
     enum { NOISE = 24600, PAGE = 32 << 10 };
@@ -354,7 +358,7 @@ static void ends_of_segments_are_not_waste(void **state)
     disk_end(disk);
 }
 
-/* The limit is the user's, and may be far more than there is. */
+/* The user may set a limit far above the memory of the machine. */
 static void limit_beyond_the_machine(void **state)
 {
     const struct disk_options options = {.size = DISK_SIZE_MAX,
@@ -368,15 +372,16 @@ static void limit_beyond_the_machine(void **state)
     disk_end(disk);
 }
 
-/* Full, some is trimmed, and several write half of that again, at once: none is refused because
- * what was trimmed is just on its way, in somebody else's hands. */
+/* The disk is full, some pages are trimmed, and several threads write half as many at once.  None
+ * of these writes is refused because the memory is still on its way, in the hands of another
+ * thread. */
 enum { REFILLERS = 8, TRIMMED = 64 }; /* pages */
 
 struct refill {
     struct disk *disk;
     uint64_t rounds;
     pthread_barrier_t begin, end;
-    _Atomic unsigned next; /* page, in a round */
+    _Atomic unsigned next; /* page, in this round */
     _Atomic unsigned refused;
 };
 
@@ -412,7 +417,7 @@ static void trimmed_room_is_had_by_several(void **state)
     for (unsigned i = 0; i < REFILLERS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, refill_in_thread, &refill), 0);
     for (uint64_t round = 0; round < refill.rounds; round++) {
-        for (uint64_t i = 0; i < TRIMMED; i++) /* the index may have taken the room of some */
+        for (uint64_t i = 0; i < TRIMMED; i++) /* may fail: the index may have taken their room */
             (void)disk_write(refill.disk, i * sizeof page, sizeof page, page);
         disk_trim(refill.disk, 0, TRIMMED * sizeof page);
         atomic_store(&refill.next, 0);
@@ -438,7 +443,7 @@ static void array_larger_than_the_limit(void **state)
     assert_int_equal(disk_create(&options, &disk), -ENOMEM);
     options.size = DISK_SIZE_MAX;
     assert_int_equal(disk_create(&options, &disk), -ENOMEM);
-    options.limit = 0; /* nor has any machine that much */
+    options.limit = 0; /* no machine has that much either */
     assert_int_equal(disk_create(&options, &disk), -ENOMEM);
 
     disk = disk_made(&allocator_malloc, LIMIT / 2, LIMIT);
@@ -508,7 +513,7 @@ static void *rewrite_in_thread(void *opaque)
     return NULL;
 }
 
-/* Each takes the room that another one makes: there is enough for all. */
+/* Each thread takes the room that another one makes.  There is enough for all. */
 static void rewrite_together(struct filler *fillers)
 {
     for (unsigned i = 0; i < FILLERS; i++) {
@@ -528,7 +533,7 @@ static void several_fill_at_once(void **state)
     enum content content = allocator == &allocator_zstd ? TEXT : RANDOM;
     struct disk *disk = disk_made(allocator, SIZE, LIMIT);
     struct filler fillers[FILLERS];
-    unsigned rounds = content == TEXT ? 2 : 5; /* compression takes its time */
+    unsigned rounds = content == TEXT ? 2 : 5; /* compression is slow */
     for (unsigned round = 0; round < rounds; round++) {
         uint64_t sum = fill_together(disk, fillers, content);
         assert_true(sum * BLOCK > LIMIT * 3 / 4);

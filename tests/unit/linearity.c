@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The checker of support/linearity.h, on histories of one sector that are made by hand, and on
- * random ones, beside a search through all orders that there are.
+/* The checker of support/linearity.h, with histories of one sector: some are made by hand, and
+ * some at random, for which the checker is compared with a search through all orders.
  *
  * A history is written as its requests, each with its begin and its end:
  *
@@ -33,7 +33,7 @@ static uint64_t stamp_of(const struct log *log, const struct op *ops, unsigned c
     for (unsigned i = 0; i < count; i++)
         if (ops[i].kind == 'W' && ops[i].value[0] == value)
             return log->events[i].stamp;
-    return value == '0' ? 0 : 12345; /* nobody's */
+    return value == '0' ? 0 : 12345; /* of no write */
 }
 
 static void fill_half(uint64_t stamp, size_t from, uint8_t *bytes)
@@ -99,11 +99,11 @@ static void assert_legal(const char *text)
         fail_msg("%s: %s", text, verdict.violation);
 }
 
-static void assert_illegal(const char *text, const char *why)
+static void assert_illegal(const char *text, const char *violation)
 {
     struct verdict verdict = verdict_on_text(text);
-    if (verdict.is_legal || strstr(verdict.violation, why) == NULL)
-        fail_msg("%s: should be \"%s\", is \"%s\"", text, why, verdict.violation);
+    if (verdict.is_legal || strstr(verdict.violation, violation) == NULL)
+        fail_msg("%s: should be \"%s\", is \"%s\"", text, violation, verdict.violation);
 }
 
 /* By hand. */
@@ -130,7 +130,7 @@ static void side_by_side(void **state)
     assert_legal("Wa[1,4] Wb[2,3] Rb[5,6]");
     assert_legal("Z[1,4] Wb[2,3] R0[5,6]");
     assert_illegal("Wa[1,4] Wb[2,3] R0[5,6]", "zeroes that had been written over");
-    /* It began before the write that replaces it had ended. */
+    /* The read began before the write that replaces the first one had ended. */
     assert_legal("Wa[1,2] Wb[3,6] Ra[5,8]");
     assert_illegal("Wa[1,2] Wb[3,6] Ra[7,8]", "had been written over");
 }
@@ -141,11 +141,11 @@ static void back_in_time(void **state)
     assert_illegal("Wa[1,2] Wb[3,8] Rb[4,5] Ra[6,7]", "back in time");
     assert_illegal("Wa[1,6] Ra[2,3] R0[4,5]", "back in time");
     assert_illegal("Wa[1,10] Wb[2,9] Rb[3,4] Ra[5,6] Rb[7,8]", "back in time");
-    /* Each write has ended, and both have been seen after the other. */
+    /* Both writes have ended, and each was seen after the other one. */
     assert_illegal("Wa[1,4] Wb[2,3] Ra[5,6] Rb[7,8]", "back in time");
-    /* The readers overlap: either may be first. */
+    /* The reads overlap, so either may be the first. */
     assert_legal("Wa[1,2] Wb[3,8] Rb[4,6] Ra[5,7]");
-    /* Seen before and after a write that nobody saw, which should have ended it. */
+    /* A value is seen before and after a write that replaced it, and that no read saw. */
     assert_illegal("Wa[1,9] Ra[2,3] Wb[4,5] Ra[6,7]", "back in time");
     assert_legal("Wa[1,9] Ra[2,3] Wb[4,8] Ra[6,7]");
 }
@@ -153,11 +153,11 @@ static void back_in_time(void **state)
 static void zeroes_prove_little(void **state)
 {
     (void)state;
-    /* There is one zeroing that can have been seen. */
+    /* Only one zeroing can have been seen. */
     assert_illegal("Wa[1,2] Z[3,8] R0[4,5] Ra[6,7]", "back in time");
     assert_illegal("Wa[1,9] Ra[2,3] Z[4,5] Ra[6,7]", "back in time");
-    /* There are two: no order of these is looked for. */
-    assert_legal("Wa[1,2] Z[3,12] Z[4,13] R0[5,6] Ra[7,8] R0[9,10]"); /* illegal, in truth */
+    /* Two zeroings can have been seen: the checker does not look for an order. */
+    assert_legal("Wa[1,2] Z[3,12] Z[4,13] R0[5,6] Ra[7,8] R0[9,10]"); /* in fact it is illegal */
     struct verdict verdict = verdict_on_text("Z[1,4] Z[2,5] R0[3,6]");
     assert_true(verdict.is_legal);
     assert_int_equal(verdict.unassigned, 1);
@@ -175,12 +175,12 @@ static void torn_sectors(void **state)
     assert_illegal("Wa[1,4] Wb[2,3] Wc[5,6] Rab[7,8]", "is torn");
     assert_illegal("Wa[1,4] Wb[2,3] Rax[5,6]", "is torn");
     struct verdict verdict = verdict_on_text("Wa[1,4] Wb[2,3] Rab[5,6] Ra[7,8]");
-    assert_true(verdict.is_legal); /* illegal, in truth: the second half goes back to a */
+    assert_true(verdict.is_legal); /* in fact it is illegal: the second half goes back to a */
     assert_int_equal(verdict.torn, 1);
     assert_int_equal(verdict.reads, 2);
 }
 
-/* The bytes are looked at, all of them, and where they are. */
+/* Every byte of a sector counts, and so does the number of the sector. */
 static void sectors_are_distinguished(void **state)
 {
     (void)state;
@@ -202,7 +202,7 @@ static void sectors_are_distinguished(void **state)
         memset(bytes + 3 * (size_t)SECTOR, 0, SECTOR);
         if (round < 2 * SECTOR)
             bytes[SECTOR + round] ^= 0x10;
-        if (round == 2 * SECTOR) /* each in the place of the other */
+        if (round == 2 * SECTOR) /* swap the sectors */
             memcpy(bytes + SECTOR, bytes + 2 * (size_t)SECTOR, SECTOR);
         log_end(log, read, bytes);
         linearity_check(&history, &verdict);
@@ -222,7 +222,7 @@ static char value_after(const struct op *op, char before)
     return op->value[0];
 }
 
-/* As deep as there are requests.  NOLINTNEXTLINE(misc-no-recursion) */
+/* Not deeper than the number of requests.  NOLINTNEXTLINE(misc-no-recursion) */
 static bool can_be_ordered(const struct op *ops, unsigned count, unsigned done, char value)
 {
     unsigned first_end = UINT_MAX;
@@ -241,7 +241,7 @@ static bool can_be_ordered(const struct op *ops, unsigned count, unsigned done, 
     return false;
 }
 
-/* Begins and ends are a random order of the numbers from 1 on; most requests are short. */
+/* Begins and ends are the numbers from 1 in random order; most requests are short. */
 static void make_times(struct prng *prng, struct op *ops, unsigned count)
 {
     unsigned now = 0, begun = 0, ended = 0;
@@ -286,7 +286,8 @@ static void fail_on_ops(const struct op *ops, unsigned count, const char *what)
     fail_msg("%s: %s", text, what);
 }
 
-/* What has an order is legal; without zeroings, what has none is not, and with them mostly. */
+/* A history that has an order is legal.  One that has none is illegal if there is no zeroing, and
+ * mostly if there is. */
 static void as_all_orders_tried(void **state)
 {
     (void)state;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* mlock=true: memory locks are not inherited by fork, so they have to be there in the process
- * that called disk_start, and not before.  Each case runs in a child: it goes to the background
- * as nbdkit does, and what it locks does not stay with the next case. */
+/* mlock=true: memory locks are not inherited by fork, so disk_start has to lock, and disk_create
+ * must not.  Each case runs in a child, so that it can go to the background, as nbdkit does, and
+ * so that its locks end with it. */
 
 #include "support/support.h"
 
@@ -81,7 +81,7 @@ static bool may_lock(void)
            (geteuid() == 0 || limit.rlim_cur >= 4 * SIZE);
 }
 
-/* Created in one process, started in its child. */
+/* The disk is created in one process, and started in its child. */
 static void locks_survive_the_background(void **state)
 {
     const struct allocator *allocator = allocator_of(state);
@@ -107,13 +107,13 @@ static void locks_survive_the_background(void **state)
     assert_int_equal(result_of(child), FINE);
 }
 
-/* Without the right to lock, that is said by disk_create or at the latest by disk_start. */
+/* Without the right to lock, disk_create returns -EPERM, or disk_start at the latest. */
 static int try_without_permission(const struct allocator *allocator)
 {
     const struct rlimit little = {.rlim_cur = 64 * KiB, .rlim_max = 64 * KiB};
     if (setrlimit(RLIMIT_MEMLOCK, &little) != 0)
         return CANNOT_TELL;
-    if (geteuid() == 0 && setuid(65534) != 0) /* root may lock whatever the limit */
+    if (geteuid() == 0 && setuid(65534) != 0) /* root may lock whatever the limit is */
         return CANNOT_TELL;
     struct disk_options options = {
         .size = SIZE, .allocator = allocator, .mlock = true, .level = DISK_LEVEL_DEFAULT};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* disk_parse_allocator: names are compared whole, what is not understood is refused, and the
- * refusal says what would have been accepted. */
+/* disk_parse_allocator: names are not shortened, what is not understood is refused, and the
+ * reason says what would have been accepted. */
 
 #include "support/support.h"
 
@@ -12,7 +12,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-/* Options as nobody would make them, so that what parsing changes shows. */
+/* Options with unusual values, so that every change by the parser shows. */
 static const struct disk_options odd = {
     .size = 12345,
     .limit = 67 * MiB,
@@ -45,7 +45,7 @@ static void parses(const char *text, const struct allocator *allocator, bool mlo
     assert_int_equal(options.limit, odd.limit);
 
     struct disk *disk = NULL;
-    if (mlock) /* what the machine allows to be locked is not parsing's concern */
+    if (mlock) /* whether the machine lets us lock memory is not tested here */
         return;
     assert_int_equal(disk_create(&options, &disk), 0);
     disk_destroy(disk);
@@ -100,7 +100,7 @@ static void last_one_wins(void **state)
     parses("zstd,level=3,level=19,level=7", &allocator_zstd, false, 7);
 }
 
-/* Refused, and why contains each of the words that tell a person what to type. */
+/* The text is refused, the reason has each of these words, and the options are unchanged. */
 static void refused(const char *text, const char *const *words)
 {
     struct disk_options options = odd;
@@ -136,12 +136,12 @@ static void unknown_settings(void **state)
     (void)state;
     static const char *const nothing[] = {NULL};
     static const char *const texts[] = {
-        /* empty ones */
+        /* empty settings */
         "sparse,", "malloc,", "zstd,", "malloc,,mlock=true", "zstd,,level=3",
         "malloc,mlock=true,", "zstd,level=3,", "malloc,,",
-        /* those of another allocator */
+        /* settings of another allocator */
         "sparse,level=3", "malloc,level=3", "zstd,mlock=true", "zstd,mlock=false",
-        /* not whole, or too long, or of no such name */
+        /* settings with a shortened name, a longer one, or an unknown one */
         "malloc,m=true", "malloc,mloc=true", "malloc,mlocks=true", "malloc,Mlock=true",
         "zstd,l=3", "zstd,leve=3", "zstd,levels=3", "zstd,level", "zstd,3", "sparse,true",
         "sparse,sparse", "malloc,=true", "zstd,=", "malloc, mlock=true", "malloc,mlock =true",
@@ -195,7 +195,7 @@ static void bad_levels(void **state)
     }
 }
 
-/* A bad setting after a good one, or before: nothing of the good one may stay. */
+/* If there is a bad setting, the good ones before it or after it have no effect. */
 static void all_or_nothing(void **state)
 {
     (void)state;
@@ -207,7 +207,7 @@ static void all_or_nothing(void **state)
     refused("zstd,level=0,level=4", nothing);
 }
 
-/* One row of the registry is enough to be known everywhere. */
+/* One row of the registry makes an allocator known everywhere. */
 static void every_allocator_is_listed(void **state)
 {
     (void)state;

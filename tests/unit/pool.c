@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The pool: cells of all sizes, taken and given in random order, beside a plain list of them. */
+/* The pool: cells of all sizes are taken and given in random order, and compared with a list of
+ * them. */
 
 #include "support/support.h"
 
@@ -37,8 +38,8 @@ static uint64_t used(struct bench *bench)
     return atomic_load(&bench->budget.used);
 }
 
-/* Each cell holds its number and its age; nobody else may write there. */
-static void cells_are_ones_own(void **state)
+/* Each cell has its number written into it, which must stay until the cell is given back. */
+static void a_cell_has_one_owner(void **state)
 {
     static const size_t sizes[] = {16, 128, 4096, 32768};
     enum { HELD = 3000 };
@@ -82,8 +83,8 @@ static void cells_are_ones_own(void **state)
     }
 }
 
-/* The budget's end, then one cell back, one cell to be had. */
-static void every_cell_of_the_budget_is_had(void **state)
+/* Take cells until the budget ends; then a cell that is given back can be taken again. */
+static void every_cell_of_the_budget_can_be_taken(void **state)
 {
     struct bench bench;
     uint64_t cell, count = 0;
@@ -100,7 +101,7 @@ static void every_cell_of_the_budget_is_had(void **state)
     pool_destroy(&bench.pool);
 }
 
-/* What is given back singly is neither charged nor resident, and is charged when it is had
+/* Single granules that are given back are no longer charged, and are charged when they are taken
  * again. */
 static void single_granules_go_back(void **state)
 {
@@ -128,7 +129,8 @@ static void single_granules_go_back(void **state)
     pool_destroy(&bench.pool);
 }
 
-/* A disk filled in order lies in order: that is what makes one copy of many pages. */
+/* A disk that is filled in order lies in memory in order, so that one copy can take many
+ * pages. */
 static void cells_come_in_order(void **state)
 {
     struct bench bench;
@@ -148,8 +150,8 @@ static void cells_come_in_order(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cells_are_ones_own),
-        cmocka_unit_test(every_cell_of_the_budget_is_had),
+        cmocka_unit_test(a_cell_has_one_owner),
+        cmocka_unit_test(every_cell_of_the_budget_can_be_taken),
         cmocka_unit_test(single_granules_go_back),
         cmocka_unit_test(cells_come_in_order),
     };

@@ -32,7 +32,7 @@ struct sample {
 
 /* One way to break a pool. */
 struct fault {
-    const char *invariant; /* what pool_check has to say of it */
+    const char *invariant; /* what the reason has to begin with */
     void (*plant)(struct sample *sample);
 };
 
@@ -74,7 +74,7 @@ static void sample_make(struct sample *sample)
         sample->magazine++;
 }
 
-/* What the faults change, as it was. */
+/* A copy of everything that the faults change. */
 struct snapshot {
     struct chunk chunks[CHUNKS];
     uint64_t free_bits[CHUNKS * CELLS_PER_CHUNK / 64];

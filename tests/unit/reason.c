@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* reason_set: whatever was typed, the line ends within its bounds and is one line. */
+/* reason_set: whatever the text is, the result is one line and fits. */
 
 #include "support/support.h"
 
@@ -44,7 +44,7 @@ static void a_long_line_is_cut_off(void **state)
         char guard[64];
     } place;
     memset(word, 'x', sizeof word - 1);
-    /* The words of the system may have to be cut, too. */
+    /* The text of the system may have to be cut as well. */
     for (size_t length = sizeof place.reason.text - 64; length < sizeof word; length++) {
         memset(&place, '#', sizeof place);
         word[length] = '\0';

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Replies, byte by byte as the specification draws them ("Simple reply message", "Structured
- * reply chunk message", "Extended reply chunk message", "Structured reply types"). */
+/* Replies have exactly the bytes of the specification ("Simple reply message", "Structured reply
+ * chunk message", "Extended reply chunk message", "Structured reply types"). */
 
 #include "support/hex.h"
 
@@ -21,7 +21,7 @@
 static uint8_t out[2 * NBD_REPLY_SIZE_MAX];
 static struct wire_writer writer;
 
-/* A request with the cookie that the client has put on the wire. */
+/* A request with COOKIE. */
 static struct nbd_request request_of(uint16_t type)
 {
     struct nbd_request request = {.type = type, .offset = 0x100000200, .length = 4096};
@@ -31,7 +31,7 @@ static struct nbd_request request_of(uint16_t type)
     return request;
 }
 
-/* What has been put since the last call. */
+/* Compare what was put since the last call. */
 static void expect(const char *name, const char *text)
 {
     size_t n = (size_t)(writer.at - out);
@@ -126,7 +126,7 @@ static void block_status(void **state)
     assert_int_equal(nbd_status_header_size(NBD_EXTENDED), 40);
 }
 
-/* Room.  Each put, by number, so that a loop can make all of them. */
+/* Room.  The puts have numbers, so that a loop can go through them. */
 
 #define PUTS 8
 
@@ -161,7 +161,7 @@ static void put_number(unsigned number, struct wire_writer *to, enum nbd_style s
     }
 }
 
-/* Into exactly so much memory: a sanitizer sees what is put beyond it. */
+/* Put into memory of exactly this size, so that a sanitizer finds what is put beyond it. */
 static bool is_put_whole_or_not_at_all(unsigned number, enum nbd_style style, size_t room,
                                        size_t needed)
 {
@@ -172,7 +172,8 @@ static bool is_put_whole_or_not_at_all(unsigned number, enum nbd_style style, si
     put_number(number, &small, style);
     bool fits = room >= needed;
     bool good = small.failed == !fits && small.at == memory + (fits ? needed : 0);
-    put_number(7, &small, style); /* which fits into what is left of many */
+    put_number(7, &small,
+               style); /* it is short, and often would fit into the room that is left */
     good = good && (fits || (small.failed && small.at == memory)) && memory[room] == 0x5a;
     free(memory);
     return good;
@@ -208,7 +209,7 @@ static void header_sizes(void **state)
     }
 }
 
-/* "Error values": those of the list, and EINVAL for what has no place in it. */
+/* "Error values": those of the list, and EINVAL for errors that are not in it. */
 static void error_numbers(void **state)
 {
     (void)state;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What a request puts in a page it puts there once.
+/* A request stores its bytes in a page once.
  *
- * A request that makes a page fills a frame and swaps it in.  From then on others see it, and may
- * write over it; if it stored its bytes again, theirs would be gone, for readers who have seen
- * them.  The swap is followed by a call of paged_count_hot: there somebody else reads, and
- * writes.
+ * A request that makes a page fills a frame and swaps it in.  From then on other requests see the
+ * page, and may write over it.  If the first one stored its bytes again, theirs would be gone,
+ * after readers had seen them.  paged_count_hot is called after the swap: the linker puts a
+ * function of ours in its place, in which another request reads and writes.
  */
 
 #include "support/loan.h"
@@ -17,9 +17,10 @@
 
 enum { AT = 3 * (32 << 10), COUNT = 1000, FIRST = 0x11, SECOND = 0x22, BEFORE = 0x33 };
 
-/* The somebody else. */
+/* The other request.  Global, because the function that the engine calls has no argument for
+ * it. */
 static struct {
-    struct disk *disk; /* NULL: he is done */
+    struct disk *disk; /* NULL: it is done */
     uint64_t offset;
     size_t count;
     uint8_t saw[32 << 10];
@@ -47,7 +48,7 @@ static bool all_are(const uint8_t *bytes, size_t count, uint8_t byte)
     return bytes[0] == byte && memcmp(bytes, bytes + 1, count - 1) == 0;
 }
 
-/* What makes the page. */
+/* The requests that make the page. */
 
 static int by_write(struct disk *disk, uint64_t offset, size_t count)
 {
@@ -77,8 +78,8 @@ static int by_provide(struct disk *disk, uint64_t offset, size_t count)
 
 typedef int maker_fn(struct disk *disk, uint64_t offset, size_t count);
 
-static void make_beside_other(const struct allocator *allocator, bool packed, maker_fn *make,
-                              size_t count)
+static void make_with_other(const struct allocator *allocator, bool packed, maker_fn *make,
+                            size_t count)
 {
     uint8_t found[sizeof other.saw];
     uint8_t first = make == by_write || make == by_fill ? FIRST : 0;
@@ -93,7 +94,7 @@ static void make_beside_other(const struct allocator *allocator, bool packed, ma
     other.count = count;
     other.disk = disk;
     assert_int_equal(make(disk, AT, count), 0);
-    assert_null(other.disk); /* he was there */
+    assert_null(other.disk); /* the other request was made */
     assert_int_equal(other.err, 0);
     assert_true(all_are(other.saw, count, first));
     assert_int_equal(disk_read(disk, AT, count, found), 0);
@@ -106,19 +107,19 @@ static void make_beside_other(const struct allocator *allocator, bool packed, ma
 static void over_a_hole(void **state)
 {
     const struct allocator *allocator = allocator_of(state);
-    make_beside_other(allocator, false, by_write, COUNT);
-    make_beside_other(allocator, false, by_fill, COUNT);
-    make_beside_other(allocator, false, by_fill, 4096);
-    make_beside_other(allocator, false, by_provide, COUNT);
+    make_with_other(allocator, false, by_write, COUNT);
+    make_with_other(allocator, false, by_fill, COUNT);
+    make_with_other(allocator, false, by_fill, 4096);
+    make_with_other(allocator, false, by_provide, COUNT);
 }
 
 static void over_a_packed_page(void **state)
 {
     const struct allocator *allocator = allocator_of(state);
-    make_beside_other(allocator, true, by_write, COUNT);
-    make_beside_other(allocator, true, by_fill, sizeof other.saw);
-    make_beside_other(allocator, true, by_provide, COUNT);
-    make_beside_other(allocator, true, by_zero, COUNT);
+    make_with_other(allocator, true, by_write, COUNT);
+    make_with_other(allocator, true, by_fill, sizeof other.saw);
+    make_with_other(allocator, true, by_provide, COUNT);
+    make_with_other(allocator, true, by_zero, COUNT);
 }
 
 int main(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The page table alone, from one thread: what is found where, what scattered pages cost, and that
- * everything comes back.  That threads may do this at once is shown in stress/. */
+/* The page table alone, used by one thread: what is found where, how much memory scattered pages
+ * cost, and that all memory comes back.  stress/ tests it with several threads. */
 
 #include "support/support.h"
 
@@ -13,7 +13,7 @@
 struct bench {
     struct budget budget;
     struct table table;
-    uint64_t dropped; /* pages' words */
+    uint64_t dropped; /* words of pages */
 };
 
 static void bench_make(struct bench *bench, uint64_t pages)
@@ -57,7 +57,7 @@ static void count_drop(void *opaque, uint64_t word)
     bench->dropped++;
 }
 
-/* Unlink [first, end), a few words at a time, and release them. */
+/* Unlink the pages [first, end), a few at a time, and release them. */
 static void unlink_all(struct bench *bench, uint64_t first, uint64_t end)
 {
     while (first < end) {
@@ -71,7 +71,7 @@ static void unlink_all(struct bench *bench, uint64_t first, uint64_t end)
     }
 }
 
-/* Take away what has become empty above a page, level by level. */
+/* Remove the nodes above a page that have become empty, level by level. */
 static void prune(struct bench *bench, uint64_t page)
 {
     uint64_t word;
@@ -115,7 +115,7 @@ static void first_and_last_page(void **state)
     }
 }
 
-/* Spans lead from page to page over nothing but holes. */
+/* A span leads from one page to the next, over holes only. */
 static void spans_cover_holes_only(void **state)
 {
     static const uint64_t pages[] = {3, 4, 17, 4095, 4096, 70000, 999999999};
@@ -144,7 +144,7 @@ static void spans_cover_holes_only(void **state)
     table_destroy(&bench.table);
 }
 
-/* One page alone costs one lone and no node, however large the table. */
+/* A page that is alone costs one lone and no node, however large the table is. */
 static void one_page_is_a_lone(void **state)
 {
     struct bench bench;
@@ -154,11 +154,12 @@ static void one_page_is_a_lone(void **state)
     assert_int_equal(cells(&bench), 1);
     assert_true(get(&bench, 123456788) == 0);
     put(&bench, (uint64_t)1 << 50);
-    assert_int_equal(cells(&bench), 3); /* and a node above both */
+    assert_int_equal(cells(&bench), 3); /* two lones, and a node above both */
     table_destroy(&bench.table);
 }
 
-/* Random pages beside a list of them; trimmed singly, in random order, they leave nothing. */
+/* Random pages are compared with a list of them.  Trimmed one by one, in random order, they leave
+ * nothing. */
 static void scattered_pages_come_and_go(void **state)
 {
     enum { PAGES = 5000 };
@@ -186,7 +187,7 @@ static void scattered_pages_come_and_go(void **state)
     table_destroy(&bench.table);
 }
 
-/* What is not wholly in the range stays, on both sides of every power of the fan-out. */
+/* Pages outside of the range stay, on both sides of every power of the fan-out. */
 static void unlinking_keeps_to_its_range(void **state)
 {
     const uint64_t pages = 5000;
@@ -208,8 +209,8 @@ static void unlinking_keeps_to_its_range(void **state)
     }
 }
 
-/* Between freezing an empty node and taking it away somebody put a page there. */
-static void who_makes_a_slot_thaws(void **state)
+/* After an empty node was frozen, and before it is removed, a page is put there. */
+static void making_a_slot_thaws_the_node(void **state)
 {
     struct bench bench;
     uint64_t word;
@@ -229,7 +230,7 @@ static void who_makes_a_slot_thaws(void **state)
     table_destroy(&bench.table);
 }
 
-/* Frozen, thawed, frozen again: the word is not the first one's any more. */
+/* After a thaw and a second freeze the word differs from the word of the first freeze. */
 static void each_freeze_is_another(void **state)
 {
     struct bench bench;
@@ -261,7 +262,7 @@ int main(void)
         cmocka_unit_test(one_page_is_a_lone),
         cmocka_unit_test(scattered_pages_come_and_go),
         cmocka_unit_test(unlinking_keeps_to_its_range),
-        cmocka_unit_test(who_makes_a_slot_thaws),
+        cmocka_unit_test(making_a_slot_thaws_the_node),
         cmocka_unit_test(each_freeze_is_another),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* transport.h without TLS (with it: tls.c), over sockets and pipes. */
+/* transport.h without TLS, over sockets and pipes.  The programs tls_* test it with TLS. */
 
 #include "support/support.h"
 
@@ -16,7 +16,7 @@
 
 #include "server/net/transport.h"
 
-/* Both ends of a Unix socket: the transport's, and the client's. */
+/* Open a transport over a Unix socket.  Returns the client's end. */
 static int open_unix(struct transport *transport)
 {
     int fds[2];
@@ -34,7 +34,7 @@ static int open_tcp(struct transport *transport, int family, bool keepalive)
     int listener = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int client = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (listener < 0 || client < 0 || bind(listener, address, size) != 0)
-        skip(); /* a machine without that family */
+        skip(); /* the machine does not have this family */
     assert_int_equal(listen(listener, 1), 0);
     assert_int_equal(getsockname(listener, address, &size), 0);
     assert_int_equal(connect(client, address, size), 0);
@@ -106,7 +106,7 @@ static void a_reply_of_256_kib_goes_in_one_piece(void **state)
     (void)state;
     static uint8_t reply[(256 << 10) + 16];
     struct transport transport;
-    long most = 0; /* that a send buffer may have */
+    long most = 0; /* the largest send buffer that the system allows */
     FILE *file = fopen("/proc/sys/net/core/wmem_max", "re");
     if (file == NULL || fscanf(file, "%ld", &most) != 1 || most < 512 << 10)
         skip();
@@ -130,7 +130,7 @@ static void a_full_socket_takes_part_and_then_nothing(void **state)
     while ((sent = transport_send(&transport, &iov, 1)) > 0)
         continue;
     assert_int_equal(sent, -EAGAIN);
-    assert_false(transport_wants_flush(&transport)); /* nothing is kept */
+    assert_false(transport_wants_flush(&transport)); /* the transport has no bytes left over */
     close(client);
     transport_close(&transport);
 }

@@ -39,7 +39,7 @@ static void what_is_put_comes_back(void **state)
     assert_true(!reader.failed && reader.left == 0);
 }
 
-/* Whole numbers are put as long as there is room, and not one after that, even if it would fit. */
+/* Whole numbers are put as long as there is room, and none after that, even if it would fit. */
 static void a_writer_stops_for_good(void **state)
 {
     (void)state;
