@@ -30,6 +30,7 @@
 
 /* The faults. */
 
+/* Which requests fail.  Global, because the functions below have no argument for it. */
 static atomic_bool armed;
 static atomic_bool lasting; /* the Nth and all later ones fail */
 static _Atomic uint64_t requests, failures, nth;

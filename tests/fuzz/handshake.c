@@ -36,6 +36,7 @@ enum { SHAPE_COOKED = 16, SHAPE_LIE = 32, SHAPE_PADDED = 64, SHAPE_CONTEXT = 128
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed);
 
+/* One run, which each input sets up; too large for the stack. */
 static struct peer peer;
 static uint8_t wire[WIRE_MAX + 64];
 static size_t used;

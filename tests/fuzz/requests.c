@@ -21,6 +21,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max, unsigned seed);
 
+/* One run, which each input sets up; too large for the stack. */
 static struct records records;
 static struct model model;
 static struct nbd_export export;

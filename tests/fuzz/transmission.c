@@ -67,7 +67,7 @@ static bool skip_handshake(const struct peer *peer, size_t *end)
     return true;
 }
 
-/* A run. */
+/* One run, which each input sets up; too large for the stack. */
 
 static struct records records;
 static struct model model;

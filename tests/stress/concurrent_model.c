@@ -119,7 +119,7 @@ static int write_disk(struct worker *w, uint64_t offset, size_t count, const voi
 
 static uint32_t cell_width(uint64_t page)
 {
-    return widths[page / 2 % (sizeof widths / sizeof *widths)];
+    return widths[page / 2 % COUNT_OF(widths)];
 }
 
 static uint64_t cell_place(const struct worker *w, uint64_t page, unsigned group)
@@ -530,7 +530,7 @@ static void shape_test(void **state)
         fail_msg("%s: %s; NBDRAM_TEST_SEED=0x%" PRIx64, run.shape->name, run.what, test_seed());
 }
 
-static struct shape shapes[] = {
+static const struct shape shapes[] = {
     /* With few pages every other write meets a frozen page. */
     {"sparse, 2 pages", &allocator_sparse, 2, 0, 0, 4, 1, 0, 6},
     {"sparse, 16 pages", &allocator_sparse, 16, 0, 0, 6, 2, 1, 6},
@@ -546,9 +546,5 @@ static struct shape shapes[] = {
 
 int main(void)
 {
-    enum { SHAPES = sizeof shapes / sizeof *shapes };
-    struct CMUnitTest tests[SHAPES];
-    for (unsigned i = 0; i < SHAPES; i++)
-        tests[i] = (struct CMUnitTest){shapes[i].name, shape_test, NULL, NULL, &shapes[i]};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_for_each(shapes, COUNT_OF(shapes), sizeof *shapes, shape_test);
 }

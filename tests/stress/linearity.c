@@ -103,7 +103,7 @@ static void step(struct worker *w)
                                             EVENT_ZERO, EVENT_WRITE, EVENT_WRITE};
     uint32_t first, count;
     history_range(w->log->history, &w->prng, w->run->page, &first, &count);
-    enum event_kind kind = kinds[prng_below(&w->prng, sizeof kinds / sizeof *kinds)];
+    enum event_kind kind = kinds[prng_below(&w->prng, COUNT_OF(kinds))];
     size_t size = (size_t)count * SECTOR, event = log_plan(w->log, kind, first, count);
     uint8_t *buf = w->pause.border - prng_below(&w->prng, size < PAUSE_OPEN ? size : PAUSE_OPEN);
     if (kind == EVENT_WRITE)
@@ -189,7 +189,7 @@ static void run_shape(void **state)
     verdict_report(&verdict, shape->name);
 }
 
-static struct shape shapes[] = {
+static const struct shape shapes[] = {
     {"sparse, 2 pages", &allocator_sparse, 2, 8},  {"sparse, 8 pages", &allocator_sparse, 8, 8},
     {"zstd, 1 page", &allocator_zstd, 1, 8},       {"zstd, 4 pages", &allocator_zstd, 4, 8},
     {"malloc, 4 pages", &allocator_malloc, 4, 16},
@@ -197,9 +197,5 @@ static struct shape shapes[] = {
 
 int main(void)
 {
-    enum { SHAPES = sizeof shapes / sizeof *shapes };
-    struct CMUnitTest tests[SHAPES];
-    for (unsigned i = 0; i < SHAPES; i++)
-        tests[i] = (struct CMUnitTest){shapes[i].name, run_shape, NULL, NULL, &shapes[i]};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_for_each(shapes, COUNT_OF(shapes), sizeof *shapes, run_shape);
 }

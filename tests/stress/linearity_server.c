@@ -155,7 +155,7 @@ static void *sender(void *opaque)
         uint32_t first, count;
         struct slot *slot = take_slot(c);
         history_range(c->log->history, &c->prng, c->run->page, &first, &count);
-        enum event_kind kind = kinds[prng_below(&c->prng, sizeof kinds / sizeof *kinds)];
+        enum event_kind kind = kinds[prng_below(&c->prng, COUNT_OF(kinds))];
         slot->event = log_plan(c->log, kind, first, count);
         memset(slot->bytes, 0xee, sizeof slot->bytes); /* bytes that are not read show */
         put_request(c, slot);
@@ -344,7 +344,7 @@ static void run_shape(void **state)
     verdict_report(&verdict, shape->name);
 }
 
-static struct shape shapes[] = {
+static const struct shape shapes[] = {
     {"sparse, 2 pages", &allocator_sparse, 2}, {"sparse, 8 pages", &allocator_sparse, 8},
     {"zstd, 1 page", &allocator_zstd, 1},      {"zstd, 4 pages", &allocator_zstd, 4},
     {"malloc, 4 pages", &allocator_malloc, 4},
@@ -352,9 +352,5 @@ static struct shape shapes[] = {
 
 int main(void)
 {
-    enum { SHAPES = sizeof shapes / sizeof *shapes };
-    struct CMUnitTest tests[SHAPES];
-    for (unsigned i = 0; i < SHAPES; i++)
-        tests[i] = (struct CMUnitTest){shapes[i].name, run_shape, NULL, NULL, &shapes[i]};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return run_for_each(shapes, COUNT_OF(shapes), sizeof *shapes, run_shape);
 }

@@ -25,6 +25,21 @@ unsigned allocator_index(const struct allocator *allocator)
     return index;
 }
 
+int run_for_each(const void *structs, size_t count, size_t size, CMUnitTestFunction function)
+{
+    struct CMUnitTest tests[32] = {{NULL, NULL, NULL, NULL, NULL}};
+    if (count > COUNT_OF(tests))
+        abort();
+    for (size_t i = 0; i < count; i++) {
+        const char *each = (const char *)structs + i * size;
+        const char *name;
+        memcpy(&name, each, sizeof name);
+        tests[i] = (struct CMUnitTest){
+            .name = name, .test_func = function, .initial_state = (void *)(uintptr_t)each};
+    }
+    return _cmocka_run_group_tests("tests", tests, count, NULL, NULL);
+}
+
 static bool number_from_environment(const char *name, uint64_t *number)
 {
     const char *text = getenv(name);
@@ -114,7 +129,7 @@ void fill_text(struct prng *prng, void *buf, size_t count)
                                         "mooring ", "narrows ", "outfall ", "pontoon "};
     uint8_t *at = buf;
     while (count > 0) {
-        const char *word = words[prng_below(prng, sizeof words / sizeof *words)];
+        const char *word = words[prng_below(prng, COUNT_OF(words))];
         size_t n = strlen(word);
         if (n > count)
             n = count;

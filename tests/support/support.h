@@ -48,6 +48,10 @@
 const struct allocator *allocator_of(void **state);
 unsigned allocator_index(const struct allocator *allocator); /* in allocators[] */
 
+/* Run this test for each of an array's structs, which begin with a name: const char *.  The
+ * function gets the struct in *state.  Returns what main has to return. */
+int run_for_each(const void *structs, size_t count, size_t size, CMUnitTestFunction function);
+
 /* The seed of this run.  The first call prints it. */
 uint64_t test_seed(void);
 

@@ -167,7 +167,7 @@ int tls_parties_free(void **state)
     struct tls_party *parties[] = {&all->ca,         &all->other_ca,     &all->server,
                                    &all->big_server, &all->client,       &all->expired,
                                    &all->revoked,    &all->not_a_client, &all->stranger};
-    for (size_t i = 0; i < sizeof parties / sizeof parties[0]; i++)
+    for (size_t i = 0; i < COUNT_OF(parties); i++)
         free_party(parties[i]);
     void *folder = all->folder;
     free(all);

@@ -10,13 +10,17 @@
 
 #define CHUNK (64 * KiB)
 
-static struct budget budget;
+struct bench {
+    struct budget budget;
+    struct blob_log blobs;
+};
 
-static void make(struct blob_log *blobs, uint64_t limit)
+static void bench_make(struct bench *bench, uint64_t limit)
 {
-    budget_init(&budget, limit, false, "");
-    const struct pool_options options = {.chunk = CHUNK, .capacity = limit, .budget = &budget};
-    assert_int_equal(blob_log_create(blobs, &options), 0);
+    budget_init(&bench->budget, limit, false, "");
+    const struct pool_options options = {
+        .chunk = CHUNK, .capacity = limit, .budget = &bench->budget};
+    assert_int_equal(blob_log_create(&bench->blobs, &options), 0);
 }
 
 static void blobs_keep_their_bytes(void **state)
@@ -24,28 +28,28 @@ static void blobs_keep_their_bytes(void **state)
     enum { BLOBS = 500 };
     static uint64_t numbers[BLOBS];
     static uint8_t bytes[20000];
-    struct blob_log blobs;
+    struct bench bench;
     struct blob_log_stats stats;
     struct prng prng;
     (void)state;
-    make(&blobs, 64 * MiB);
+    bench_make(&bench, 64 * MiB);
     prng_init(&prng, test_seed(), 1);
     fill_random(&prng, bytes, sizeof bytes);
     for (unsigned i = 0; i < BLOBS; i++)
-        assert_int_equal(blob_log_store(&blobs, i, bytes + i, 1 + i * 37, &numbers[i]), 0);
-    blob_log_stats(&blobs, &stats);
+        assert_int_equal(blob_log_store(&bench.blobs, i, bytes + i, 1 + i * 37, &numbers[i]), 0);
+    blob_log_stats(&bench.blobs, &stats);
     assert_int_equal(stats.count, BLOBS);
     for (unsigned i = 0; i < BLOBS; i++) {
-        const struct blob *blob = blob_log_at(&blobs, numbers[i]);
+        const struct blob *blob = blob_log_at(&bench.blobs, numbers[i]);
         assert_int_equal(blob->page, i);
         assert_int_equal(blob->size, 1 + i * 37);
         assert_memory_equal(blob->bytes, bytes + i, blob->size);
-        blob_log_drop(&blobs, numbers[i]);
+        blob_log_drop(&bench.blobs, numbers[i]);
     }
-    blob_log_stats(&blobs, &stats);
+    blob_log_stats(&bench.blobs, &stats);
     assert_int_equal(stats.count, 0);
     assert_int_equal(stats.bytes, 0);
-    blob_log_destroy(&blobs);
+    blob_log_destroy(&bench.blobs);
 }
 
 /* Nine blobs in ten die.  To empty segments as compressor.c does must end, with little more
@@ -55,53 +59,54 @@ static void emptied_segments_go_back(void **state)
     enum { BLOBS = 2000 };
     static uint64_t numbers[BLOBS];
     static uint8_t bytes[4000];
-    struct blob_log blobs;
+    struct bench bench;
     uint64_t number;
     bool wasteful = false;
     (void)state;
-    make(&blobs, 64 * MiB);
+    bench_make(&bench, 64 * MiB);
     for (unsigned i = 0; i < BLOBS; i++) {
         memset(bytes, (int)i, sizeof bytes);
-        assert_int_equal(blob_log_store(&blobs, i, bytes, sizeof bytes, &numbers[i]), 0);
+        assert_int_equal(blob_log_store(&bench.blobs, i, bytes, sizeof bytes, &numbers[i]), 0);
     }
-    assert_false(blob_log_worst(&blobs, BLOB_LOG_TIDY, &number));
+    assert_false(blob_log_worst(&bench.blobs, BLOB_LOG_TIDY, &number));
     for (unsigned i = 0; i < BLOBS; i++)
         if (i % 10 != 0)
-            wasteful = blob_log_drop(&blobs, numbers[i]);
+            wasteful = blob_log_drop(&bench.blobs, numbers[i]);
     assert_true(wasteful);
-    while (blob_log_worst(&blobs, BLOB_LOG_TIDY, &number)) {
+    while (blob_log_worst(&bench.blobs, BLOB_LOG_TIDY, &number)) {
         do {
-            const struct blob *blob = blob_log_at(&blobs, number);
+            const struct blob *blob = blob_log_at(&bench.blobs, number);
             uint64_t page = blob->page, moved;
             if (page % 10 != 0 || numbers[page] != number)
                 continue;
-            assert_int_equal(blob_log_store(&blobs, page, blob->bytes, blob->size, &moved), 0);
+            assert_int_equal(blob_log_store(&bench.blobs, page, blob->bytes, blob->size, &moved),
+                             0);
             numbers[page] = moved;
-            blob_log_drop(&blobs, number);
-        } while (blob_log_next(&blobs, &number));
+            blob_log_drop(&bench.blobs, number);
+        } while (blob_log_next(&bench.blobs, &number));
     }
-    pool_shrink(&blobs.segments);
-    assert_true(atomic_load(&budget.used) < BLOBS / 10 * 4016 * 17 / 16 + 4 * CHUNK);
+    pool_shrink(&bench.blobs.segments);
+    assert_true(atomic_load(&bench.budget.used) < BLOBS / 10 * 4016 * 17 / 16 + 4 * CHUNK);
     for (unsigned i = 0; i < BLOBS; i += 10) {
         memset(bytes, (int)i, sizeof bytes);
-        assert_memory_equal(blob_log_at(&blobs, numbers[i])->bytes, bytes, sizeof bytes);
+        assert_memory_equal(blob_log_at(&bench.blobs, numbers[i])->bytes, bytes, sizeof bytes);
     }
-    blob_log_destroy(&blobs);
+    blob_log_destroy(&bench.blobs);
 }
 
 static void full_log_refuses(void **state)
 {
     static uint8_t bytes[10000];
-    struct blob_log blobs;
+    struct bench bench;
     uint64_t number, stored = 0;
     int r;
     (void)state;
-    make(&blobs, 4 * CHUNK);
-    while ((r = blob_log_store(&blobs, stored, bytes, sizeof bytes, &number)) == 0)
+    bench_make(&bench, 4 * CHUNK);
+    while ((r = blob_log_store(&bench.blobs, stored, bytes, sizeof bytes, &number)) == 0)
         stored++;
     assert_int_equal(r, -ENOSPC);
     assert_int_equal(stored, 4 * (CHUNK / 10016));
-    blob_log_destroy(&blobs);
+    blob_log_destroy(&bench.blobs);
 }
 
 int main(void)

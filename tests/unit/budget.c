@@ -3,6 +3,8 @@
 /* The budget, and what it asks the machine.  The machines here are made up: each is a tree of
  * files in a folder. */
 
+#include "support/file.h"
+#include "support/folder.h"
 #include "support/support.h"
 
 #include <errno.h>
@@ -17,38 +19,21 @@
 #include "os/machine.h"
 #include "text/reason.h"
 
-static char root[] = "/tmp/nbdram-budget.XXXXXX";
-
-static int make_root(void **state)
-{
-    (void)state;
-    memcpy(strrchr(root, '.') + 1, "XXXXXX", 6);
-    return mkdtemp(root) ? 0 : -1;
-}
-
-static int remove_root(void **state)
-{
-    char command[128];
-    (void)state;
-    snprintf(command, sizeof command, "rm -r '%s'", root);
-    return system(command);
-}
+/* The folder of the made-up machine is the current one. */
+#define ROOT "."
 
 /* Write a file of the made-up machine, and make the folders that lead to it. */
 static void file(const char *path, const char *text)
 {
     char whole[256];
-    snprintf(whole, sizeof whole, "%s%s", root, path);
-    for (char *slash = strchr(whole + strlen(root) + 1, '/'); slash;
+    snprintf(whole, sizeof whole, "%s%s", ROOT, path);
+    for (char *slash = strchr(whole + strlen(ROOT) + 1, '/'); slash;
          slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         mkdir(whole, 0777);
         *slash = '/';
     }
-    FILE *out = fopen(whole, "w");
-    assert_non_null(out);
-    fputs(text, out);
-    assert_int_equal(fclose(out), 0);
+    file_write_text(whole, text);
 }
 
 static void machine_of_16_gib(void)
@@ -60,7 +45,7 @@ static void machine_of_16_gib(void)
 static struct os_memory_room room_now(void)
 {
     struct os_memory_room room;
-    assert_int_equal(os_memory_room(root, &room), 0);
+    assert_int_equal(os_memory_room(ROOT, &room), 0);
     return room;
 }
 
@@ -76,7 +61,7 @@ static void machine_without_numbers(void **state)
 {
     struct os_memory_room room;
     (void)state;
-    assert_int_equal(os_memory_room(root, &room), -ENOENT);
+    assert_int_equal(os_memory_room(ROOT, &room), -ENOENT);
 }
 
 /* Version 2: the group with the least room counts, of those above the process; page cache does
@@ -124,7 +109,7 @@ static void limit_is_kept(void **state)
 {
     struct budget budget;
     (void)state;
-    budget_init(&budget, 100, false, root);
+    budget_init(&budget, 100, false, ROOT);
     assert_int_equal(budget_take(&budget, 60, BUDGET_GROW), 0);
     assert_int_equal(budget_take(&budget, 41, BUDGET_GROW), -ENOSPC);
     assert_int_equal(budget_take(&budget, 40, BUDGET_GROW), 0);
@@ -138,7 +123,7 @@ static void keepback_is_for_those_who_make_room(void **state)
 {
     struct budget budget;
     (void)state;
-    budget_init(&budget, 1600, true, root);
+    budget_init(&budget, 1600, true, ROOT);
     assert_int_equal(budget_take(&budget, 1400, BUDGET_GROW), 0);
     assert_int_equal(budget_take(&budget, 1, BUDGET_GROW), -ENOSPC);
     assert_int_equal(budget_take(&budget, 100, BUDGET_INFLATE), 0);
@@ -158,7 +143,7 @@ static void machine_is_asked_again(void **state)
     struct budget budget;
     (void)state;
     machine_of_16_gib();
-    budget_init(&budget, 0, false, root);
+    budget_init(&budget, 0, false, ROOT);
     assert_int_equal(budget_take(&budget, 7 * GiB + 1, BUDGET_GROW), -ENOSPC);
     assert_int_equal(budget_take(&budget, 3 * GiB, BUDGET_GROW), 0);
     file("/proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 1048577 kB\n");
@@ -189,11 +174,11 @@ static void machine_that_cannot_be_asked(void **state)
     struct os_memory_room room;
     (void)state;
     machine_of_16_gib();
-    assert_int_equal(budget_init(&budget, 0, false, root), 0);
+    assert_int_equal(budget_init(&budget, 0, false, ROOT), 0);
     assert_int_equal(budget_take(&budget, 3 * GiB, BUDGET_GROW), 0);
     uint64_t ceiling = budget_ceiling(&budget), total = budget_total(&budget);
     struct rlimit before = forbid_descriptors();
-    int asked = os_memory_room(root, &room), born = budget_init(&unborn, 0, false, root);
+    int asked = os_memory_room(ROOT, &room), born = budget_init(&unborn, 0, false, ROOT);
     int too_much = budget_take(&budget, total - 3 * GiB + 1, BUDGET_GROW);
     int enough = budget_take(&budget, 3 * GiB, BUDGET_GROW);
     int no_more = budget_take(&budget, total, BUDGET_GROW);
@@ -224,7 +209,7 @@ static void group_that_cannot_be_asked(void **state)
     one = before;
     one.rlim_cur = (rlim_t)next + 1;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &one), 0);
-    int asked = os_memory_room(root, &room);
+    int asked = os_memory_room(ROOT, &room);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
     assert_int_equal(asked, -EMFILE);
     assert_int_equal(room_now().total, 1 * GiB);
@@ -235,7 +220,7 @@ static void check_finds_wrong_sums(void **state)
     struct budget budget;
     struct reason reason;
     (void)state;
-    budget_init(&budget, 100, false, root);
+    budget_init(&budget, 100, false, ROOT);
     assert_int_equal(budget_take(&budget, 60, BUDGET_GROW), 0);
     assert_int_equal(budget_check(&budget, 60, &reason), 0);
     assert_int_equal(budget_check(&budget, 61, &reason), -EUCLEAN);
@@ -246,7 +231,7 @@ static void check_finds_wrong_sums(void **state)
 int main(void)
 {
 #define TEST_ON_A_MACHINE(function)                                                              \
-    cmocka_unit_test_setup_teardown(function, make_root, remove_root)
+    cmocka_unit_test_setup_teardown(function, folder_enter, folder_leave_full)
     const struct CMUnitTest tests[] = {
         TEST_ON_A_MACHINE(machine_without_groups),
         TEST_ON_A_MACHINE(machine_without_numbers),

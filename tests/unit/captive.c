@@ -75,11 +75,11 @@ static void variables_are_empty_or_ours_and_not_exported(void **state)
     (void)state;
     static const char *const names[] = {"nbd", "port", "unixsocket", "exportname", "tls"};
     char output[1024];
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    for (size_t i = 0; i < COUNT_OF(names); i++)
         setenv(names[i], "from outside", 1);
     assert_int_equal(run_alone(SHOW, output, sizeof output), 0);
     assert_string_equal(output, "||||||");
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+    for (size_t i = 0; i < COUNT_OF(names); i++)
         unsetenv(names[i]);
     assert_int_equal(run_alone("env > out", output, sizeof output), 0);
     assert_null(strstr(output, "unixsocket="));

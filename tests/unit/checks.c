@@ -435,11 +435,11 @@ static void faults_are_found(void **state)
     static struct patient patient;
     patient_make(&patient, allocator_of(state));
     assert_passes(&patient);
-    assert_found(&patient, of_any, sizeof of_any / sizeof *of_any);
+    assert_found(&patient, of_any, COUNT_OF(of_any));
     if (patient.allocator->packs)
-        assert_found(&patient, of_zstd, sizeof of_zstd / sizeof *of_zstd);
+        assert_found(&patient, of_zstd, COUNT_OF(of_zstd));
     else
-        assert_found(&patient, of_sparse, sizeof of_sparse / sizeof *of_sparse);
+        assert_found(&patient, of_sparse, COUNT_OF(of_sparse));
     patient.allocator->destroy(patient.paged);
 }
 

@@ -10,7 +10,6 @@
 
 #include "nbd/command.h"
 
-#define COUNT(array) (sizeof(array) / sizeof *(array))
 #define STYLES 3
 #define SIZE (5 * GiB + 512)
 #define PAYLOAD_MAX (64u << 20)
@@ -58,7 +57,7 @@ static void wrong_magic(void **state)
                                          "13956025", "00000000", "ffffffff"};
     struct nbd_request request;
     char text[80];
-    for (size_t i = 0; i < COUNT(magics); i++) {
+    for (size_t i = 0; i < COUNT_OF(magics); i++) {
         snprintf(text, sizeof text, "%s ~24", magics[i]);
         assert_int_equal(parse(NBD_SIMPLE, text, &request), -EPROTO);
         assert_int_equal(parse(NBD_STRUCTURED, text, &request), -EPROTO);
@@ -75,7 +74,7 @@ static void payloads(void **state)
 {
     (void)state;
     static const uint16_t types[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 0x100, 0xffff};
-    for (size_t i = 0; i < COUNT(types); i++)
+    for (size_t i = 0; i < COUNT_OF(types); i++)
         for (unsigned flags = 0; flags < 0x100; flags++) {
             struct nbd_request request;
             char text[100];
@@ -157,7 +156,7 @@ struct situation {
 static bool is_legal(const struct situation *situation, unsigned type, unsigned flags,
                      const struct range *range)
 {
-    if (type >= COUNT(laws) || flags & ~laws[type].flags[situation->style])
+    if (type >= COUNT_OF(laws) || flags & ~laws[type].flags[situation->style])
         return false;
     if (!laws[type].has_range && (range->offset || range->length))
         return false;
@@ -219,13 +218,13 @@ static void judge_all(const struct situation *situation)
 {
     static const uint16_t types[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0x100, 0xffff};
     static const uint16_t beyond[] = {0x40, 0x80, 0x100, 0x8000, 0xffc0};
-    for (size_t t = 0; t < COUNT(types); t++)
-        for (size_t r = 0; r < COUNT(ranges); r++) {
+    for (size_t t = 0; t < COUNT_OF(types); t++)
+        for (size_t r = 0; r < COUNT_OF(ranges); r++) {
             if (!can_be_said(situation->style, &ranges[r]))
                 continue;
             for (unsigned flags = 0; flags < 0x40; flags++)
                 judge(situation, types[t], flags, &ranges[r]);
-            for (size_t f = 0; f < COUNT(beyond); f++)
+            for (size_t f = 0; f < COUNT_OF(beyond); f++)
                 judge(situation, types[t], beyond[f], &ranges[r]);
         }
 }
@@ -267,7 +266,7 @@ static const struct naming {
 static void named_contexts(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < COUNT(namings); i++) {
+    for (size_t i = 0; i < COUNT_OF(namings); i++) {
         const struct naming *row = &namings[i];
         const struct nbd_session session = {.style = NBD_EXTENDED, .has_context = row->context};
         uint8_t bytes[64];
@@ -294,7 +293,7 @@ static void names(void **state)
     (void)state;
     static const char *const wanted[] = {"read", "write", "disconnect",   "flush",
                                          "trim", "cache", "write zeroes", "block status"};
-    for (uint16_t i = 0; i < COUNT(wanted); i++)
+    for (uint16_t i = 0; i < COUNT_OF(wanted); i++)
         assert_string_equal(nbd_command_name(i), wanted[i]);
     assert_string_equal(nbd_command_name(8), "unknown");
     assert_string_equal(nbd_command_name(UINT16_MAX), "unknown");

@@ -19,9 +19,9 @@
 #include "server/net/socket_kind.h"
 #include "text/reason.h"
 
-#define COUNT(array) (sizeof(array) / sizeof *(array))
 #define WORDS_MAX 32
 
+/* The fixture: what the last call of parse() made. */
 static struct options options;
 static struct reason reason;
 
@@ -114,7 +114,7 @@ static void texts(void **state)
         {"--stats x", &options.stats},
     };
     char line[64];
-    for (size_t i = 0; i < COUNT(table); i++) {
+    for (size_t i = 0; i < COUNT_OF(table); i++) {
         snprintf(line, sizeof line, "%s 1M", table[i].words);
         accepts(line);
         if (!*table[i].field || strcmp(*table[i].field, "x") != 0)
@@ -151,7 +151,7 @@ static void flags(void **state)
         {"-nvf", &options.verbose},
     };
     char line[64];
-    for (size_t i = 0; i < COUNT(table); i++) {
+    for (size_t i = 0; i < COUNT_OF(table); i++) {
         snprintf(line, sizeof line, "1M %s", table[i].words);
         accepts("1M");
         assert_false(*table[i].field);
@@ -210,7 +210,7 @@ static void choices(void **state)
         {"--tls-certificates=x --tls=require", TLS_REQUIRE},
     };
     char line[64];
-    for (size_t i = 0; i < COUNT(modes); i++) {
+    for (size_t i = 0; i < COUNT_OF(modes); i++) {
         snprintf(line, sizeof line, "1M %s", modes[i].words);
         accepts(line);
         if (options.tls.mode != modes[i].tls)
@@ -307,7 +307,7 @@ static void contradictions(void **state)
         "--vsock -U x", "-4 -6",          "--vsock -i ::",
     };
     char line[64];
-    for (size_t i = 0; i < COUNT(lines); i++) {
+    for (size_t i = 0; i < COUNT_OF(lines); i++) {
         snprintf(line, sizeof line, "%s 1M", lines[i]);
         refuses(line, "contradict");
     }
@@ -372,13 +372,13 @@ static void activation(void **state)
     accepts("1M");
     assert_ptr_equal(options.listen.kind, &socket_activated);
     assert_true(options.foreground);
-    for (size_t i = 0; i < COUNT(other_places); i++) {
+    for (size_t i = 0; i < COUNT_OF(other_places); i++) {
         snprintf(line, sizeof line, "%s 1M", other_places[i]);
         refuses(line, "socket activation");
     }
     set_activation(getpid(), "64");
     accepts("1M");
-    for (size_t i = 0; i < COUNT(bad); i++) {
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
         set_activation(getpid(), bad[i]);
         refuses("1M", "1 to 64 sockets");
     }

@@ -10,7 +10,6 @@
 
 #include "nbd/handshake.h"
 
-#define COUNT(array) (sizeof(array) / sizeof *(array))
 #define IN_MAX (128u << 10)
 #define OUT_MAX (64u << 10)
 
@@ -267,7 +266,7 @@ static const struct row rows[] = {
      NBD_TRANSMISSION},
 };
 
-/* One handshake. */
+/* One handshake.  This is the fixture of all tests; begin() sets it up. */
 
 static struct nbd_export disk;
 static struct nbd_policy policy;
@@ -360,7 +359,7 @@ static void check_row(const struct row *row, size_t piece)
 static void each_row(void **state)
 {
     size_t piece = (size_t)(uintptr_t)*state;
-    for (size_t i = 0; i < COUNT(rows); i++)
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
         check_row(&rows[i], piece);
 }
 
@@ -439,7 +438,7 @@ static void contexts_of_the_export(void **state)
         {SET OPT EXPORT_NAME "00000001 'x'", true},
         {SET OPT EXPORT_NAME "00000001 'y'", false},
     };
-    for (size_t i = 0; i < COUNT(cases); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         assert_int_equal(talk(STRUCTURED, cases[i].in), NBD_TRANSMISSION);
         if (session.has_context != cases[i].chosen)
             fail_msg("case %zu: context chosen: %d", i, session.has_context);
@@ -497,7 +496,7 @@ static void longest_strings(void **state)
                                           OPT INFO "0000000c ~4 0003 0001 0002 0003"};
     memset(name, 'n', 4096);
     memset(description, 'd', 4096);
-    for (size_t i = 0; i < COUNT(options); i++) {
+    for (size_t i = 0; i < COUNT_OF(options); i++) {
         uint8_t in[64];
         size_t used, n = hex_put(in, "00000001");
         begin(0);
@@ -547,7 +546,7 @@ static void too_little_room(void **state)
         OPT "0000000c 00000000",
         OPT "0000000c 00010001",
     };
-    for (size_t i = 0; i < COUNT(options); i++) {
+    for (size_t i = 0; i < COUNT_OF(options); i++) {
         uint8_t in[64];
         size_t used, needed, n = hex_put(in, options[i]);
         begin(STRUCTURED);

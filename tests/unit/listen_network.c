@@ -15,8 +15,6 @@
 #include "server/net/socket_kind.h"
 #include "text/reason.h"
 
-#define COUNT(array) (sizeof(array) / sizeof *(array))
-
 static bool is_loopback(int fd)
 {
     struct sockaddr_storage address;
@@ -164,7 +162,7 @@ static void impossible_ports_and_addresses_are_refused(void **state)
     struct listen_options options = tcp_options();
     static const char *const too_large[] = {"65536", "99999", "4294967296",
                                             "18446744073709551617"};
-    for (size_t i = 0; i < COUNT(too_large); i++) {
+    for (size_t i = 0; i < COUNT_OF(too_large); i++) {
         options.port = too_large[i];
         assert_refuses(&options, -EINVAL, "must be at most 65535");
     }
@@ -193,7 +191,7 @@ static void vsock_takes_numbers_as_ports(void **state)
     assert_uri_with_port(&options, "nbds+vsock://1");
 
     static const char *const bad[] = {"", "nbd", "-1", "4294967295", "1x"};
-    for (size_t i = 0; i < COUNT(bad); i++) {
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
         options.port = bad[i];
         assert_refuses(&options, -EINVAL, "a number is needed");
     }

@@ -18,8 +18,6 @@
 #include "server/net/socket_kind.h"
 #include "text/reason.h"
 
-#define COUNT(array) (sizeof(array) / sizeof *(array))
-
 /* A process is passed the descriptors from 3 upwards, so each test runs in a child in which these
  * are free. */
 static const struct listen_options activated = {.kind = &socket_activated};
@@ -75,7 +73,7 @@ static void refuse_others(void *argument)
     (void)argument;
     static const char *const counts[] = {"", "0", "-1", "65", "1x", "4294967297"};
     closefrom(3);
-    for (size_t i = 0; i < COUNT(counts); i++)
+    for (size_t i = 0; i < COUNT_OF(counts); i++)
         refuse_activation(counts[i], "must be a number from 1 to 64");
     refuse_activation("1", "descriptor 3, which LISTEN_FDS passes, is not open");
     MUST(open("/dev/null", O_RDWR) == 3);

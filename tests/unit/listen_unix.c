@@ -19,8 +19,6 @@
 #include "server/host/privileges.h"
 #include "text/reason.h"
 
-#define COUNT(array) (sizeof(array) / sizeof *(array))
-
 /* The longest path of a Unix socket, without the terminator. */
 #define UNIX_PATH_LONGEST (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
@@ -123,7 +121,7 @@ static void leftover_is_replaced(void **state)
     struct listen_options options = unix_options("s");
     struct listeners listeners;
     static const int types[] = {SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM};
-    for (size_t i = 0; i < COUNT(types); i++) {
+    for (size_t i = 0; i < COUNT_OF(types); i++) {
         close(foreign_socket("s", types[i]));
         assert_true(file_exists("s"));
         assert_opens(&options, &listeners);
@@ -138,7 +136,7 @@ static void live_socket_is_refused(void **state)
     (void)state;
     struct listen_options options = unix_options("s");
     static const int types[] = {SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM};
-    for (size_t i = 0; i < COUNT(types); i++) {
+    for (size_t i = 0; i < COUNT_OF(types); i++) {
         int fd = foreign_socket("s", types[i]);
         assert_refuses(&options, -EADDRINUSE, "/s: another server is listening there");
         assert_true(file_exists("s"));
@@ -165,7 +163,7 @@ static void live_socket_with_full_queue_is_refused(void **state)
     assert_int_equal(listen(fd, 0), 0);
     size_t n = 0;
     int err = 0;
-    while (err == 0 && n < COUNT(clients)) {
+    while (err == 0 && n < COUNT_OF(clients)) {
         clients[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         err = connect(clients[n++], (struct sockaddr *)&address, sizeof address);
     }

@@ -11,8 +11,6 @@
 
 #include "server/net/socket_kind.h"
 
-#define COUNT(array) (sizeof(array) / sizeof *(array))
-
 /* The name of an export is free text, in which nothing may have a meaning in the URI. */
 static void export_name_is_encoded(void **state)
 {
@@ -33,7 +31,7 @@ static void export_name_is_encoded(void **state)
         {"\xc3\xa9\xff\x01\n", "%C3%A9%FF%01%0A"},
         {"-._~09AZaz", "-._~09AZaz"},
     };
-    for (size_t i = 0; i < COUNT(cases); i++) {
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
         struct listen_options options = unix_options("s");
         struct listeners listeners;
         char expected[256];

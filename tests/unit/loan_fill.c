@@ -50,12 +50,12 @@ static void parts(void **state)
     const size_t counts[] = {1, p - 1, p, p + 1, 2 * p, 3 * p + 5, 17 * p + 1};
     unsigned n = 0;
     for (enum loan_ground ground = HOLES; ground < GROUNDS; ground++)
-        for (size_t i = 0; i < sizeof offsets / sizeof *offsets; i++)
-            for (size_t j = 0; j < sizeof counts / sizeof *counts; j++) {
+        for (size_t i = 0; i < COUNT_OF(offsets); i++)
+            for (size_t j = 0; j < COUNT_OF(counts); j++) {
                 size_t offset = offsets[i], left = end - offset;
                 size_t count = counts[j] < left ? counts[j] : left;
                 const size_t mosts[] = {0, 1, p - 1, p, p + 1, count - 1, count};
-                for (size_t k = 0; k < sizeof mosts / sizeof *mosts; k++)
+                for (size_t k = 0; k < COUNT_OF(mosts); k++)
                     if (mosts[k] <= count && (ground != PACKED || n++ % 8 == 0))
                         fill_in_part(&stage, ground, offset, count, mosts[k]);
             }

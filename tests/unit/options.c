@@ -10,8 +10,6 @@
 
 #include "text/reason.h"
 
-#define COUNT(array) (sizeof(array) / sizeof *(array))
-
 /* Options with unusual values, so that every change by the parser shows. */
 static const struct disk_options odd = {
     .size = 12345,
@@ -67,13 +65,13 @@ static void booleans(void **state)
     static const char *const no[] = {"0", "false", "f", "no",  "n",     "off", "FALSE",
                                      "F", "NO",    "N", "OFF", "False", "nO",  "oFf"};
     char text[64];
-    for (size_t i = 0; i < COUNT(yes); i++) {
+    for (size_t i = 0; i < COUNT_OF(yes); i++) {
         snprintf(text, sizeof text, "malloc,mlock=%s", yes[i]);
         parses(text, &allocator_malloc, true, 0);
         snprintf(text, sizeof text, "sparse,mlock=%s", yes[i]);
         parses(text, &allocator_sparse, true, 0);
     }
-    for (size_t i = 0; i < COUNT(no); i++) {
+    for (size_t i = 0; i < COUNT_OF(no); i++) {
         snprintf(text, sizeof text, "malloc,mlock=%s", no[i]);
         parses(text, &allocator_malloc, false, 0);
         snprintf(text, sizeof text, "sparse,mlock=%s", no[i]);
@@ -127,7 +125,7 @@ static void unknown_names(void **state)
         "z",       "zstd1", "zst",   " sparse",  "sparse ",  "Sparse",       "MALLOC",
         "ram",     ",",     "=",     ",zstd",    "sparse=1", "zstd level=3", "malloc;mlock=true",
         "sparse\n"};
-    for (size_t i = 0; i < COUNT(texts); i++)
+    for (size_t i = 0; i < COUNT_OF(texts); i++)
         refused(texts[i], accepted);
 }
 
@@ -146,7 +144,7 @@ static void unknown_settings(void **state)
         "zstd,l=3", "zstd,leve=3", "zstd,levels=3", "zstd,level", "zstd,3", "sparse,true",
         "sparse,sparse", "malloc,=true", "zstd,=", "malloc, mlock=true", "malloc,mlock =true",
         "zstd,level=3;level=4"};
-    for (size_t i = 0; i < COUNT(texts); i++)
+    for (size_t i = 0; i < COUNT_OF(texts); i++)
         refused(texts[i], nothing);
 }
 
@@ -157,7 +155,7 @@ static void bad_booleans(void **state)
     static const char *const values[] = {"",   "maybe",   "2",     "10",    "-1",    "01",
                                          "tr", "truex",   " true", "true ", "yess",  "o",
                                          "of", "enabled", "=true", "null",  "true\n"};
-    for (size_t i = 0; i < COUNT(values); i++) {
+    for (size_t i = 0; i < COUNT_OF(values); i++) {
         char text[64];
         snprintf(text, sizeof text, "malloc,mlock=%s", values[i]);
         refused(text, accepted);
@@ -188,7 +186,7 @@ static void bad_levels(void **state)
                                          "18446744073709551619",
                                          "-4294967293",
                                          "three"};
-    for (size_t i = 0; i < COUNT(values); i++) {
+    for (size_t i = 0; i < COUNT_OF(values); i++) {
         char text[64];
         snprintf(text, sizeof text, "zstd,level=%s", values[i]);
         refused(text, accepted);
@@ -237,7 +235,7 @@ static void long_text(void **state)
     (void)state;
     static char text[70000];
     static const char *const starts[] = {"", "sparse", "malloc,mlock=", "zstd,level=", "zstd,"};
-    for (size_t i = 0; i < COUNT(starts); i++) {
+    for (size_t i = 0; i < COUNT_OF(starts); i++) {
         memset(text, '1', sizeof text - 1);
         memcpy(text, starts[i], strlen(starts[i]));
         struct disk_options options = odd;

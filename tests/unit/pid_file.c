@@ -77,7 +77,7 @@ static void pid_file_of_others_stays(void **state)
     char text[64];
     snprintf(text, sizeof text, "%ld0\n", (long)getpid());
     const char *const texts[] = {text, "", "1\n", "no number\n"};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
         struct pidfile pidfile = written("pid");
         file_write_text("pid", texts[i]);
         pidfile_close(&pidfile);
@@ -127,7 +127,7 @@ static void pid_file_that_cannot_be_written_is_named(void **state)
 {
     (void)state;
     static const char *const paths[] = {"nofolder/pid", "", "."};
-    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+    for (size_t i = 0; i < COUNT_OF(paths); i++) {
         struct reason reason = {0};
         struct pidfile pidfile = opened(paths[i]);
         assert_true(pidfile_write(&pidfile, &reason) < 0);

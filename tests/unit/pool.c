@@ -44,7 +44,7 @@ static void a_cell_has_one_owner(void **state)
     static const size_t sizes[] = {16, 128, 4096, 32768};
     enum { HELD = 3000 };
     (void)state;
-    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
         struct bench bench;
         struct prng prng;
         static uint64_t held[HELD];

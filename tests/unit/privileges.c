@@ -40,7 +40,7 @@ static void user_and_group_are_changed_for_good(void **state)
     struct reason reason = {0};
     assert_int_equal(privileges_become(&(struct user_names){NULL, NULL}, &reason), 0);
     static const char *const users[] = {"no-such-user", "", "-1", "4294967295", "0x1"};
-    for (size_t i = 0; i < sizeof users / sizeof *users; i++) {
+    for (size_t i = 0; i < COUNT_OF(users); i++) {
         assert_int_equal(privileges_become(&(struct user_names){users[i], NULL}, &reason),
                          -EINVAL);
         assert_non_null(strstr(reason.text, "no such user: "));

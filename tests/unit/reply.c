@@ -16,8 +16,7 @@
 #define STRUCTURED_ERROR STRUCTURED DONE "8001" COOKIE "00000006"
 #define EXTENDED_ERROR EXTENDED DONE "8001" COOKIE OFFSET "0000000000000006"
 
-#define COUNT(array) (sizeof(array) / sizeof *(array))
-
+/* The fixture: what a test puts, until expect() has compared it. */
 static uint8_t out[2 * NBD_REPLY_SIZE_MAX];
 static struct wire_writer writer;
 
@@ -183,7 +182,7 @@ static void overflow(void **state)
 {
     (void)state;
     static const enum nbd_style styles[] = {NBD_SIMPLE, NBD_STRUCTURED, NBD_EXTENDED};
-    for (size_t s = 0; s < COUNT(styles); s++)
+    for (size_t s = 0; s < COUNT_OF(styles); s++)
         for (unsigned number = 0; number < PUTS; number++) {
             struct wire_writer large = wire_write(out, sizeof out);
             put_number(number, &large, styles[s]);
@@ -222,7 +221,7 @@ static void error_numbers(void **state)
         {EOPNOTSUPP, 95}, {ENOTSUP, 95},  {ESHUTDOWN, 108}, {EAGAIN, 22}, {ENOENT, 22},
         {EPROTO, 22},     {ENOTCONN, 22}, {133, 22},
     };
-    for (size_t i = 0; i < COUNT(rows); i++)
+    for (size_t i = 0; i < COUNT_OF(rows); i++)
         assert_int_equal(nbd_error_of(-rows[i].error), rows[i].number);
 }
 

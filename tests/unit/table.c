@@ -96,7 +96,7 @@ static const uint64_t tables[] = {1, 2, 16, 17, 256, 1 << 18, (uint64_t)1 << 51}
 static void first_and_last_page(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
+    for (size_t i = 0; i < COUNT_OF(tables); i++) {
         struct bench bench;
         uint64_t last = tables[i] - 1;
         bench_make(&bench, tables[i]);
@@ -119,7 +119,7 @@ static void first_and_last_page(void **state)
 static void spans_cover_holes_only(void **state)
 {
     static const uint64_t pages[] = {3, 4, 17, 4095, 4096, 70000, 999999999};
-    const size_t count = sizeof pages / sizeof pages[0];
+    const size_t count = COUNT_OF(pages);
     struct bench bench;
     size_t met = 0;
     (void)state;

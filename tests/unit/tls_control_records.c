@@ -83,7 +83,7 @@ static void an_alert_ends_it(void **state)
     } alerts[] = {{GNUTLS_AL_FATAL, GNUTLS_A_INTERNAL_ERROR},
                   {GNUTLS_AL_FATAL, GNUTLS_A_BAD_RECORD_MAC},
                   {GNUTLS_AL_WARNING, GNUTLS_A_USER_CANCELED}};
-    for (size_t i = 0; i < 2 * sizeof alerts / sizeof *alerts; i++) {
+    for (size_t i = 0; i < 2 * COUNT_OF(alerts); i++) {
         struct tls_pair pair;
         char buf[20];
         tls_pair_connect_default(&pair, both_versions[i % 2]);

@@ -48,7 +48,7 @@ static void what_cannot_be_loaded_is_named(void **state)
     assert_not_loaded(NULL, "empty", -EINVAL, "empty");
     static const char *const wrong[] = {"a:00\nb\n", "a:00\nb:\n", "a:00\n:00\n", "a:00\nb:0z\n",
                                         "a:00\n#0z:00\n"};
-    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+    for (size_t i = 0; i < COUNT_OF(wrong); i++) {
         file_write_text("wrong", wrong[i]);
         assert_not_loaded(NULL, "wrong", -EINVAL, "wrong:2: ");
     }

@@ -70,7 +70,7 @@ static void verify_peer_wants_the_right_certificate(void **state)
         {&all->not_a_client, "purpose"},
     };
     static const char *const priorities[] = {TLS_NORMAL, TLS_ONLY_1_2};
-    for (size_t i = 0; i < 2 * sizeof cases / sizeof cases[0]; i++) {
+    for (size_t i = 0; i < 2 * COUNT_OF(cases); i++) {
         struct tls_pair pair;
         const struct tls_client client = {
             .priority = priorities[i % 2], .identity = cases[i / 2].identity, .trusts = &all->ca};

@@ -142,7 +142,7 @@ static void big_transfers_are_exact(void **state)
         {.priority = TLS_ONLY_1_2, .record_size = 700},
         {.priority = TLS_KEYS, .user = "bob", .key = "00ff00fe"},
     };
-    for (size_t i = 0; i < sizeof clients / sizeof clients[0]; i++) {
+    for (size_t i = 0; i < COUNT_OF(clients); i++) {
         struct tls_pair pair;
         tls_pair_open_sockets(&pair,
                               clients[i].user != NULL ? tls_load(NULL, "keys", false)
