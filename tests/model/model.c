@@ -447,6 +447,15 @@ static void model_free(struct model *m)
     free(m->history);
 }
 
+/* Check the whole disk, before and after it settles, and free the model. */
+static void model_end(struct model *m)
+{
+    check_all(m);
+    do_settle(m);
+    check_all(m);
+    model_free(m);
+}
+
 static void small_disk(void **state)
 {
     struct model m;
@@ -459,10 +468,7 @@ static void small_disk(void **state)
         if (prng_one_in(&m.prng, 10000))
             do_settle(&m);
     }
-    check_all(&m);
-    do_settle(&m);
-    check_all(&m);
-    model_free(&m);
+    model_end(&m);
 }
 
 /* Windows around the places where a table of fan-out 2, 4, ... begins a new node of any level, at
@@ -520,10 +526,7 @@ static void scattered_disk(void **state)
         if (prng_one_in(&m.prng, 10000))
             do_settle(&m);
     }
-    check_all(&m);
-    do_settle(&m);
-    check_all(&m);
-    model_free(&m);
+    model_end(&m);
 }
 
 int main(void)

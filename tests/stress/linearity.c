@@ -21,6 +21,7 @@
 #include "support/linearity.h"
 #include "support/loan.h"
 #include "support/pause.h"
+#include "support/settling.h"
 #include "support/support.h"
 
 #include <pthread.h>
@@ -41,7 +42,6 @@ struct run {
     uint64_t base; /* offset of the window */
     uint32_t page; /* sectors */
     struct history history;
-    atomic_bool stop;  /* ends the settler */
     _Atomic int error; /* of any request that failed */
 };
 
@@ -126,17 +126,6 @@ static void *worker(void *opaque)
     return NULL;
 }
 
-static void *settler(void *opaque)
-{
-    struct run *run = opaque;
-    while (!atomic_load(&run->stop)) {
-        int err = disk_settle(run->disk);
-        if (err != 0)
-            atomic_store(&run->error, err);
-    }
-    return NULL;
-}
-
 /* Running. */
 
 static void run_round(struct run *run, struct worker *workers, struct verdict *verdict)
@@ -157,7 +146,6 @@ static void make_run(struct run *run, const struct shape *shape, uint64_t round_
     uint32_t page = disk_page_size(run->disk);
     run->page = page / SECTOR;
     run->base = (16 - shape->pages / 2) * (uint64_t)page;
-    atomic_init(&run->stop, false);
     atomic_init(&run->error, 0);
     history_make(&run->history, shape->pages * run->page, WORKERS, (size_t)round_each);
 }
@@ -168,7 +156,7 @@ static void run_shape(void **state)
     struct run run;
     struct worker workers[WORKERS];
     struct verdict verdict = {.is_legal = true};
-    pthread_t settling;
+    struct settling settling;
     uint64_t ops = test_ops(1000000) / shape->one_in / WORKERS;
     uint64_t each = ops < ROUND_EACH ? ops + 1 : ROUND_EACH;
     make_run(&run, shape, each);
@@ -177,11 +165,10 @@ static void run_shape(void **state)
         prng_init(&workers[i].prng, test_seed(), i);
         pause_make(&workers[i].pause);
     }
-    assert_int_equal(pthread_create(&settling, NULL, settler, &run), 0);
+    settling_start_repeated(&settling, run.disk);
     for (uint64_t done = 0; done < ops && verdict.is_legal; done += each)
         run_round(&run, workers, &verdict);
-    atomic_store(&run.stop, true);
-    pthread_join(settling, NULL);
+    settling_end(&settling);
     for (unsigned i = 0; i < WORKERS; i++)
         pause_free(&workers[i].pause);
     history_free(&run.history);

@@ -19,6 +19,7 @@
  */
 
 #include "support/linearity.h"
+#include "support/settling.h"
 #include "support/support.h"
 
 #include <err.h>
@@ -52,7 +53,6 @@ struct run {
     uint64_t base; /* offset of the window */
     uint32_t page; /* sectors */
     struct history history;
-    atomic_bool stop; /* ends the settler */
 };
 
 /* A request in flight.  The sender fills the slot and then sets busy; the receiver clears
@@ -250,15 +250,6 @@ static void *receiver(void *opaque)
 
 /* Running. */
 
-static void *settler(void *opaque)
-{
-    struct run *run = opaque;
-    while (!atomic_load(&run->stop))
-        if (disk_settle(run->disk) != 0)
-            errx(EXIT_FAILURE, "settle fails");
-    return NULL;
-}
-
 static void make_run(struct run *run, const struct shape *shape, uint64_t round_each)
 {
     *run = (struct run){.disk = disk_made(shape->allocator, 4 * MiB, 0)};
@@ -320,7 +311,7 @@ static void run_shape(void **state)
     static struct client clients[CLIENTS];
     struct run run;
     struct verdict verdict = {.is_legal = true};
-    pthread_t settling;
+    struct settling settling;
     uint64_t ops = test_ops(480000) / 6 / CLIENTS;
     uint64_t each = ops < ROUND_EACH ? ops + 1 : ROUND_EACH;
     memset(clients, 0, sizeof clients);
@@ -328,11 +319,10 @@ static void run_shape(void **state)
     make_run(&run, shape, each);
     for (unsigned i = 0; i < CLIENTS; i++)
         connect_client(&clients[i], &run, i);
-    assert_int_equal(pthread_create(&settling, NULL, settler, &run), 0);
+    settling_start_repeated(&settling, run.disk);
     for (uint64_t done = 0; done < ops && verdict.is_legal; done += each)
         run_round(&run, clients, &verdict);
-    atomic_store(&run.stop, true);
-    pthread_join(settling, NULL);
+    settling_end(&settling);
     for (unsigned i = 0; i < CLIENTS; i++) {
         close(clients[i].fd);
         sem_destroy(&clients[i].free);

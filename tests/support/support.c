@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "os/memory.h"
+#include "support/file.h"
 #include "text/reason.h"
 
 const struct allocator *allocator_of(void **state)
@@ -264,6 +265,15 @@ struct disk_stats stats_of(struct disk *disk)
     struct disk_stats stats;
     disk_stats(disk, &stats);
     return stats;
+}
+
+uint64_t locked_memory(void)
+{
+    static const char name[] = "VmLck:";
+    char text[8192];
+    file_read("/proc/self/status", text, sizeof text);
+    const char *line = strstr(text, name);
+    return line ? strtoull(line + strlen(name), NULL, 10) * KiB : 0;
 }
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

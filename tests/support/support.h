@@ -119,6 +119,9 @@ bool all_data(struct disk *disk, uint64_t offset, uint64_t count);
 
 struct disk_stats stats_of(struct disk *disk);
 
+/* How many bytes the process has locked in memory; 0: none, or not known. */
+uint64_t locked_memory(void);
+
 /* Does os_memory_resident say how much memory the disk has? Sanitizers keep freed memory and have
  * shadow memory, and emulators have memory of their own. */
 bool resident_size_is_meaningful(void);

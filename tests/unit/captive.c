@@ -98,10 +98,22 @@ static void status_is_the_status_of_the_command(void **state)
     assert_int_equal(run_alone("nosuchprogram 2>/dev/null", output, sizeof output), 127);
 }
 
+/* In a child: run a command, which has to write this into the file "out". */
+static void run_for_output(struct captive *captive, const char *command, const char *expected)
+{
+    struct captive_options options = {.command = command};
+    struct reason reason;
+    char output[256];
+    int status = -1;
+    MUST(captive_start(captive, &options, &reason) == 0);
+    MUST(waitpid(captive->child, &status, 0) == captive->child && status == 0);
+    file_read("out", output, sizeof output);
+    MUST(strcmp(output, expected) == 0);
+}
+
 static void run_clean(void *argument)
 {
     (void)argument;
-    char output[256];
     struct captive captive = {.child = 0};
     sigset_t all;
     sigfillset(&all);
@@ -114,16 +126,11 @@ static void run_clean(void *argument)
     /* Signals 32 and 33 belong to the C library, so that no program can set them; make leaves
      * them ignored.  The shell becomes sed by exec: it may give another mask to what it
      * starts. */
-    struct captive_options options = {
-        .command = "exec > out; [ -e /proc/self/fd/50 ] && echo inherited;"
-                   "exec sed -n -e 's/^SigBlk:[[:space:]]*0*$/no mask/p' -e "
-                   "'s/^SigIgn:[[:space:]]*0*[01][08]0000000$/no ignored/p' /proc/self/status"};
-    int status = -1;
-    struct reason reason;
-    MUST(captive_start(&captive, &options, &reason) == 0);
-    MUST(waitpid(captive.child, &status, 0) == captive.child && status == 0);
-    file_read("out", output, sizeof output);
-    MUST(strcmp(output, "inherited\nno mask\nno ignored\n") == 0);
+    static const char command[] =
+        "exec > out; [ -e /proc/self/fd/50 ] && echo inherited;"
+        "exec sed -n -e 's/^SigBlk:[[:space:]]*0*$/no mask/p' -e "
+        "'s/^SigIgn:[[:space:]]*0*[01][08]0000000$/no ignored/p' /proc/self/status";
+    run_for_output(&captive, command, "inherited\nno mask\nno ignored\n");
 }
 
 static void command_gets_default_signals_and_our_descriptors(void **state)
@@ -135,7 +142,6 @@ static void command_gets_default_signals_and_our_descriptors(void **state)
 static void raise_limit(void *argument)
 {
     (void)argument;
-    char output[64];
     struct captive captive = {.child = 0};
     struct rlimit limit;
     MUST(getrlimit(RLIMIT_NOFILE, &limit) == 0);
@@ -144,14 +150,7 @@ static void raise_limit(void *argument)
     captive_raise_descriptors(&captive);
     MUST(getrlimit(RLIMIT_NOFILE, &limit) == 0);
     MUST(limit.rlim_cur == limit.rlim_max);
-
-    struct captive_options options = {.command = "ulimit -n > out"};
-    int status = -1;
-    struct reason reason;
-    MUST(captive_start(&captive, &options, &reason) == 0);
-    MUST(waitpid(captive.child, &status, 0) == captive.child && status == 0);
-    file_read("out", output, sizeof output);
-    MUST(strcmp(output, "100\n") == 0);
+    run_for_output(&captive, "ulimit -n > out", "100\n");
 }
 
 static void command_gets_the_limit_of_descriptors_from_the_start(void **state)
