@@ -41,9 +41,13 @@ int disk_create(const struct disk_options *options, struct disk **made)
     disk->size = options->size;
     disk->allocator = allocator;
     int r = budget_init(&disk->budget, options->limit, allocator->packs, "");
-    if (r == 0)
-        r = disk->allocator->create(options, &disk->budget, &disk->state);
     if (r < 0) {
+        free(disk);
+        return r;
+    }
+    r = allocator->create(options, &disk->budget, &disk->state);
+    if (r < 0) {
+        budget_destroy(&disk->budget);
         free(disk);
         return r;
     }
@@ -53,7 +57,8 @@ int disk_create(const struct disk_options *options, struct disk **made)
 
 int disk_start(struct disk *disk)
 {
-    return disk->allocator->start(disk->state);
+    int r = disk->allocator->takes_all ? 0 : budget_start(&disk->budget);
+    return r < 0 ? r : disk->allocator->start(disk->state);
 }
 
 void disk_destroy(struct disk *disk)
@@ -64,6 +69,7 @@ void disk_destroy(struct disk *disk)
     if (OS_CHECK_ENABLED && disk_check(disk, &reason) == -EUCLEAN)
         os_check_failed(reason.text);
     disk->allocator->destroy(disk->state);
+    budget_destroy(&disk->budget);
     free(disk);
 }
 

@@ -62,7 +62,7 @@ static int create(const struct disk_options *options, struct budget *budget, voi
         return -ENOMEM;
     size_t page = os_page_size();
     size_t length = ((size_t)options->size + page - 1) / page * page;
-    int r = budget_take(budget, length, BUDGET_GROW);
+    int r = budget_take_at_once(budget, length, BUDGET_GROW);
     if (r < 0) {
         free(flat);
         return -ENOMEM;

@@ -8,6 +8,9 @@
 #include "support/support.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,23 +139,207 @@ static void keepback_is_for_those_who_make_room(void **state)
     assert_true(budget_allows(&budget, BUDGET_PACK));
 }
 
-/* Of 16 GiB, 8 GiB are available, and 1 GiB, a sixteenth, stays free.  The machine is asked again
- * after some memory was taken. */
-static void machine_is_asked_again(void **state)
+/* Take n bytes in pieces, until there is an error other than -EAGAIN, for which the machine is
+ * asked.  Returns how much was taken. */
+static uint64_t take_pieces(struct budget *budget, uint64_t n, uint64_t piece)
+{
+    uint64_t taken = 0;
+    int r = 0;
+    while (taken < n && r == 0) {
+        while ((r = budget_take(budget, piece, BUDGET_GROW)) == -EAGAIN)
+            budget_refresh(budget);
+        taken += r == 0 ? piece : 0;
+    }
+    assert_true(r == 0 || r == -ENOSPC);
+    return taken;
+}
+
+/* 16 GiB, 8 available: 1 GiB, a sixteenth, stays free. */
+static void reserve_stays_free(void **state)
 {
     struct budget budget;
     (void)state;
     machine_of_16_gib();
-    budget_init(&budget, 0, false, ROOT);
+    assert_int_equal(budget_init(&budget, 0, false, ROOT), 0);
+    assert_int_equal(budget_total(&budget), 7 * GiB);
     assert_int_equal(budget_take(&budget, 7 * GiB + 1, BUDGET_GROW), -ENOSPC);
-    assert_int_equal(budget_take(&budget, 3 * GiB, BUDGET_GROW), 0);
+    assert_int_equal(budget_take_at_once(&budget, 7 * GiB + 1, BUDGET_GROW), -ENOSPC);
+    assert_int_equal(budget_take_at_once(&budget, 7 * GiB, BUDGET_GROW), 0);
+    assert_int_equal(budget_take(&budget, 1, BUDGET_GROW), -ENOSPC);
+    budget_destroy(&budget);
+}
+
+/* One answer is good for a sixteenth of the room, and not for a byte more.  The next one counts
+ * at once: here another process has taken nearly all memory meanwhile. */
+static void credit_is_bounded(void **state)
+{
+    struct budget budget;
+    (void)state;
+    machine_of_16_gib();
+    assert_int_equal(budget_init(&budget, 0, false, ROOT), 0);
+    assert_int_equal(budget_take(&budget, 7 * GiB / 16, BUDGET_GROW), 0);
+    assert_int_equal(budget_take(&budget, 1, BUDGET_GROW), -EAGAIN);
+    assert_int_equal(atomic_load(&budget.used), 7 * GiB / 16);
     file("/proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 1048577 kB\n");
-    uint64_t taken = 0;
-    while (taken < 8 * GiB && budget_take(&budget, 2 * MiB, BUDGET_GROW) == 0)
-        taken += 2 * MiB;
-    assert_true(taken < 512 * MiB); /* a sixteenth of what was free when the machine was asked */
+    budget_refresh(&budget);
+    assert_int_equal(budget_take(&budget, 2 * KiB, BUDGET_GROW), -ENOSPC);
+    assert_int_equal(budget_take(&budget, 1 * KiB, BUDGET_GROW), 0);
     file("/proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n");
+    assert_int_equal(budget_take(&budget, 2 * MiB, BUDGET_GROW), -ENOSPC);
+    budget_refresh(&budget);
     assert_int_equal(budget_take(&budget, 2 * MiB, BUDGET_GROW), 0);
+    budget_destroy(&budget);
+}
+
+/* A pool takes 2 MiB at once: where there is room for that, there is credit for it.  Where there
+ * is less, all of the room is credit. */
+static void credit_near_the_end(void **state)
+{
+    struct budget budget;
+    (void)state;
+    file("/proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 1052672 kB\n");
+    assert_int_equal(budget_init(&budget, 0, false, ROOT), 0);
+    assert_int_equal(budget_take(&budget, 2 * MiB, BUDGET_GROW), 0);
+    assert_int_equal(budget_take(&budget, 2 * MiB, BUDGET_GROW), 0);
+    assert_int_equal(budget_take(&budget, 1, BUDGET_GROW), -ENOSPC);
+    budget_destroy(&budget);
+}
+
+/* The machine is asked by this function, which counts, and then does what the test wants to
+ * happen meanwhile. */
+static _Atomic unsigned asked;
+static void (*meanwhile)(void);
+
+int __real_os_memory_room(const char *files, struct os_memory_room *room);
+int __wrap_os_memory_room(const char *files, struct os_memory_room *room);
+int __wrap_os_memory_room(const char *files, struct os_memory_room *room)
+{
+    int r = __real_os_memory_room(files, room);
+    void (*now)(void) = meanwhile;
+    meanwhile = NULL;
+    if (now)
+        now();
+    atomic_fetch_add(&asked, 1);
+    return r;
+}
+
+static struct budget shared; /* for what happens meanwhile */
+
+/* Only budget_refresh asks. */
+static void nothing_else_asks_the_machine(void **state)
+{
+    (void)state;
+    machine_of_16_gib();
+    assert_int_equal(budget_init(&shared, 0, true, ROOT), 0);
+    atomic_store(&asked, 0);
+    file("/proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 1048577 kB\n");
+    assert_int_equal(budget_take(&shared, 1 * MiB, BUDGET_GROW), 0);
+    assert_int_equal(budget_take(&shared, 1 * GiB, BUDGET_GROW), -EAGAIN);
+    assert_int_equal(budget_take(&shared, 8 * GiB, BUDGET_GROW), -ENOSPC);
+    assert_true(budget_allows(&shared, BUDGET_GROW));
+    assert_int_equal(budget_total(&shared), 7 * GiB);
+    assert_int_equal(budget_ceiling(&shared), 16 * GiB);
+    budget_give(&shared, 1 * MiB);
+    assert_int_equal(asked, 0);
+    budget_refresh(&shared);
+    assert_int_equal(asked, 1);
+    assert_int_equal(budget_total(&shared), 1 * KiB);
+    assert_int_equal(budget_ceiling(&shared), 8 * GiB);
+    assert_int_equal(budget_take(&shared, 512, BUDGET_INFLATE), -ENOSPC);
+    assert_int_equal(budget_take(&shared, 512, BUDGET_PACK), 0);
+    assert_false(budget_allows(&shared, BUDGET_INFLATE));
+    assert_true(budget_allows(&shared, BUDGET_PACK));
+    budget_destroy(&shared);
+}
+
+static void limit_asks_nothing(void **state)
+{
+    (void)state;
+    machine_of_16_gib();
+    assert_int_equal(budget_init(&shared, 1 * MiB, false, ROOT), 0);
+    assert_int_equal(budget_start(&shared), 0);
+    atomic_store(&asked, 0);
+    assert_int_equal(budget_take(&shared, 1 * MiB + 1, BUDGET_GROW), -ENOSPC);
+    assert_int_equal(budget_take(&shared, 1 * MiB, BUDGET_GROW), 0);
+    budget_refresh(&shared);
+    assert_int_equal(budget_ceiling(&shared), 1 * MiB);
+    assert_int_equal(asked, 0);
+    budget_destroy(&shared);
+}
+
+/* What is taken while the machine is asked counts against the new answer, too. */
+static void take_quarter_of_a_gib(void)
+{
+    assert_int_equal(budget_take(&shared, 256 * MiB, BUDGET_GROW), 0);
+}
+
+static void credit_is_used_while_the_machine_is_asked(void **state)
+{
+    (void)state;
+    machine_of_16_gib();
+    assert_int_equal(budget_init(&shared, 0, false, ROOT), 0);
+    meanwhile = take_quarter_of_a_gib;
+    budget_refresh(&shared);
+    assert_null(meanwhile);
+    assert_int_equal(budget_take(&shared, 7 * GiB / 16 - 256 * MiB + 1, BUDGET_GROW), -EAGAIN);
+    assert_int_equal(budget_total(&shared), 7 * GiB);
+    budget_destroy(&shared);
+}
+
+/* Wait for the thread to ask, without calling it. */
+static void wait_for_total(uint64_t total)
+{
+    while (budget_total(&shared) != total)
+        sched_yield();
+}
+
+/* The thread asks when half of the credit is used, and after a rest as soon as any is. */
+static void thread_asks_in_time(void **state)
+{
+    (void)state;
+    machine_of_16_gib();
+    assert_int_equal(budget_init(&shared, 0, false, ROOT), 0);
+    assert_int_equal(budget_start(&shared), 0);
+    file("/proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 4194304 kB\n");
+    assert_int_equal(budget_take(&shared, 4 * KiB, BUDGET_GROW), 0); /* the first after a rest */
+    wait_for_total(3 * GiB + 4 * KiB);
+    file("/proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 2097152 kB\n");
+    assert_int_equal(budget_take(&shared, 128 * MiB, BUDGET_GROW), 0); /* more than half */
+    wait_for_total(1 * GiB + 128 * MiB + 4 * KiB);
+    budget_destroy(&shared);
+}
+
+/* An answer that the machine gave before budget_refresh was called is not good enough. */
+static pthread_t refresher;
+static uint64_t total_after_refresh;
+
+static void *refresh(void *opaque)
+{
+    (void)opaque;
+    budget_refresh(&shared);
+    total_after_refresh = budget_total(&shared);
+    return NULL;
+}
+
+static void machine_changes_and_is_asked_for(void)
+{
+    assert_int_equal(pthread_create(&refresher, NULL, refresh, NULL), 0);
+    while (!atomic_load(&shared.woken))
+        sched_yield();
+    file("/proc/meminfo", "MemTotal: 16777216 kB\nMemAvailable: 4194304 kB\n");
+}
+
+static void refresh_begins_after_the_call(void **state)
+{
+    (void)state;
+    machine_of_16_gib();
+    assert_int_equal(budget_init(&shared, 0, false, ROOT), 0);
+    assert_int_equal(budget_start(&shared), 0);
+    meanwhile = machine_changes_and_is_asked_for;
+    budget_refresh(&shared);
+    pthread_join(refresher, NULL);
+    assert_int_equal(total_after_refresh, 3 * GiB);
+    budget_destroy(&shared);
 }
 
 /* Make it impossible to open files.  Returns the old limit. */
@@ -166,8 +353,8 @@ static struct rlimit forbid_descriptors(void)
     return before;
 }
 
-/* The clients of a server have all its descriptors, so it cannot ask the machine: the last answer
- * remains valid. */
+/* A server whose clients have all descriptors: the machine cannot be asked, and its last answer
+ * is used again. */
 static void machine_that_cannot_be_asked(void **state)
 {
     struct budget budget, unborn;
@@ -175,21 +362,20 @@ static void machine_that_cannot_be_asked(void **state)
     (void)state;
     machine_of_16_gib();
     assert_int_equal(budget_init(&budget, 0, false, ROOT), 0);
-    assert_int_equal(budget_take(&budget, 3 * GiB, BUDGET_GROW), 0);
+    assert_int_equal(take_pieces(&budget, 3 * GiB, 2 * MiB), 3 * GiB);
     uint64_t ceiling = budget_ceiling(&budget), total = budget_total(&budget);
     struct rlimit before = forbid_descriptors();
-    int asked = os_memory_room(ROOT, &room), born = budget_init(&unborn, 0, false, ROOT);
-    int too_much = budget_take(&budget, total - 3 * GiB + 1, BUDGET_GROW);
-    int enough = budget_take(&budget, 3 * GiB, BUDGET_GROW);
-    int no_more = budget_take(&budget, total, BUDGET_GROW);
+    int answer = os_memory_room(ROOT, &room), born = budget_init(&unborn, 0, false, ROOT);
+    int too_much = budget_take_at_once(&budget, total - 3 * GiB + 1, BUDGET_GROW);
+    uint64_t enough = take_pieces(&budget, UINT64_MAX, 2 * MiB);
     uint64_t ceiling_then = budget_ceiling(&budget);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-    assert_int_equal(asked, -EMFILE);
+    assert_int_equal(answer, -EMFILE);
     assert_int_equal(born, -EMFILE);
     assert_int_equal(too_much, -ENOSPC);
-    assert_int_equal(enough, 0);
-    assert_int_equal(no_more, -ENOSPC);
+    assert_int_equal(enough, total - 3 * GiB);
     assert_int_equal(ceiling_then, ceiling);
+    budget_destroy(&budget);
 }
 
 /* The limit of a group must not be ignored because its file cannot be opened at the moment: with
@@ -209,9 +395,9 @@ static void group_that_cannot_be_asked(void **state)
     one = before;
     one.rlim_cur = (rlim_t)next + 1;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &one), 0);
-    int asked = os_memory_room(ROOT, &room);
+    int answer = os_memory_room(ROOT, &room);
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-    assert_int_equal(asked, -EMFILE);
+    assert_int_equal(answer, -EMFILE);
     assert_int_equal(room_now().total, 1 * GiB);
 }
 
@@ -241,7 +427,14 @@ int main(void)
         cmocka_unit_test(limit_is_kept),
         cmocka_unit_test(keepback_is_for_those_who_make_room),
         cmocka_unit_test(check_finds_wrong_sums),
-        TEST_ON_A_MACHINE(machine_is_asked_again),
+        TEST_ON_A_MACHINE(reserve_stays_free),
+        TEST_ON_A_MACHINE(credit_is_bounded),
+        TEST_ON_A_MACHINE(credit_near_the_end),
+        TEST_ON_A_MACHINE(nothing_else_asks_the_machine),
+        TEST_ON_A_MACHINE(limit_asks_nothing),
+        TEST_ON_A_MACHINE(credit_is_used_while_the_machine_is_asked),
+        TEST_ON_A_MACHINE(thread_asks_in_time),
+        TEST_ON_A_MACHINE(refresh_begins_after_the_call),
         TEST_ON_A_MACHINE(machine_that_cannot_be_asked),
         TEST_ON_A_MACHINE(group_that_cannot_be_asked),
     };

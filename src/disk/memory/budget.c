@@ -1,28 +1,51 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* To ask the machine, half a dozen files are read.  This takes some 50 microseconds, too long for
- * each chunk of 2 MiB.  So after an answer of R bytes the next R/16 are taken without asking
- * (credit): the closer the end, the more often the machine is asked.  Other processes may take
- * memory in between; the reserve is for that.
+/* The machine's answer is turned into two sums, which budget_take compares and changes without a
+ * lock:
+ *
+ *     total     what was taken when the machine was asked, and the room that it had beyond the
+ *               reserve.  It is used like a limit: `used` never grows beyond it.
+ *     credit    how much may be taken on the strength of that answer: 1/16 of the room.  Other
+ *               processes may take memory in between; the reserve is for that.  So the closer
+ *               the end, the more often the machine is asked.
+ *
+ *     THE THREAD ASKS                              BECAUSE
+ *     when half of the credit is used              so a steady writer never finds none left
+ *     100 ms later, if any was used                the answer gets old
+ *     when credit is used after a rest             the answer is as old as the rest
+ *     when budget_refresh is called                a request found too little
+ *
+ * Taking uses up credit while the machine is being asked.  So the thread adds the difference
+ * between the credit that the answer allows and the credit that there was when it began.
  *
  * Asking needs a descriptor, and clients of a server can use up all of them.  Then the machine's
- * last answer is used, less what the disk has taken since.
+ * last answer is used again: the total stays, and the room is what was not taken of it.
  */
 
 #include "disk/memory/budget.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <time.h>
 
 #include "os/machine.h"
+#include "os/thread.h"
 #include "text/reason.h"
 
 #define MIB ((uint64_t)1 << 20)
+#define STALE_NANOSECONDS (100L * 1000 * 1000)
 
 static uint64_t clamp(uint64_t n, uint64_t low, uint64_t high)
 {
     return n < low ? low : n > high ? high : n;
 }
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Asking. */
 
 /* Bytes that are available and not part of the reserve. */
 static uint64_t beyond_reserve(const struct budget *budget, const struct os_memory_room *room)
@@ -30,68 +53,199 @@ static uint64_t beyond_reserve(const struct budget *budget, const struct os_memo
     return room->available > budget->reserve ? room->available - budget->reserve : 0;
 }
 
-int budget_init(struct budget *budget, uint64_t limit, bool keepback, const char *root)
+/* Ask the machine, and note its answer as total and ceiling.  0, or an error of os_memory_room
+ * except -ENOENT: then they stay as they are. */
+static int note_answer(struct budget *budget)
 {
     struct os_memory_room room;
-    atomic_init(&budget->used, 0);
-    atomic_init(&budget->credit, 0);
-    budget->limit = limit;
-    budget->root = root;
-    budget->reserve = 0;
-    budget->ceiling = limit ? limit : INT64_MAX;
-    atomic_init(&budget->known, INT64_MAX);
-    int r = limit ? 0 : os_memory_room(root, &room);
-    if (limit == 0 && r == 0) {
-        budget->reserve = clamp(room.total / 16, 32 * MIB, 1024 * MIB);
-        budget->ceiling = room.total + room.swap;
-        atomic_init(&budget->known, beyond_reserve(budget, &room));
-    }
-    budget->keepback = !keepback ? 0 : limit ? limit / 8 : budget->reserve / 4;
-    return r == -ENOENT ? 0 : r;
+    uint64_t before = atomic_load_explicit(&budget->used, memory_order_relaxed);
+    int r = os_memory_room(budget->root, &room);
+    uint64_t after = atomic_load_explicit(&budget->used, memory_order_relaxed);
+    if (r == -ENOENT)
+        return 0;
+    if (r < 0)
+        return r;
+    uint64_t total = beyond_reserve(budget, &room) + least(before, after);
+    atomic_store_explicit(&budget->total, total, memory_order_relaxed);
+    atomic_store_explicit(&budget->ceiling, room.total + room.swap, memory_order_relaxed);
+    return 0;
 }
 
-/* Bytes that the machine can give beyond the reserve: without bound if it has no files to ask. */
-static uint64_t machine_room(struct budget *budget)
+/* The credit that goes with the last answer. */
+static int64_t credit_due(const struct budget *budget)
+{
+    uint64_t used = atomic_load_explicit(&budget->used, memory_order_relaxed);
+    uint64_t total = atomic_load_explicit(&budget->total, memory_order_relaxed);
+    uint64_t room = total > used ? total - used : 0;
+    return (int64_t)clamp(room / 16, least(room, BUDGET_PIECE_MAX), INT64_MAX);
+}
+
+static void ask(struct budget *budget)
+{
+    pthread_mutex_lock(&budget->asking);
+    int64_t before = atomic_load_explicit(&budget->credit, memory_order_relaxed);
+    note_answer(budget);
+    int64_t due = credit_due(budget);
+    atomic_fetch_add_explicit(&budget->credit, due - before, memory_order_relaxed);
+    atomic_store_explicit(&budget->low, due / 2, memory_order_relaxed);
+    pthread_mutex_unlock(&budget->asking);
+}
+
+/* The thread. */
+
+/* Called under the locks of whoever takes memory, so it must stay short. */
+static void wake_thread(struct budget *budget)
+{
+    if (atomic_exchange_explicit(&budget->woken, true, memory_order_relaxed))
+        return;
+    pthread_mutex_lock(&budget->lock);
+    pthread_cond_signal(&budget->wake);
+    pthread_mutex_unlock(&budget->lock);
+}
+
+/* Wait until the thread is woken, or the last answer has become old.  An answer of which nothing
+ * was used does not matter before some is: then `low` makes the first take wake the thread. */
+static void wait_for_reason_locked(struct budget *budget)
+{
+    struct timespec until;
+    int64_t credit = atomic_load_explicit(&budget->credit, memory_order_relaxed);
+    int r = 0;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += STALE_NANOSECONDS;
+    until.tv_sec += until.tv_nsec / (1000L * 1000 * 1000);
+    until.tv_nsec %= 1000L * 1000 * 1000;
+    while (r == 0 && !budget->stop && !atomic_load_explicit(&budget->woken, memory_order_relaxed))
+        r = pthread_cond_timedwait(&budget->wake, &budget->lock, &until);
+    if (r == 0 || credit != atomic_load_explicit(&budget->credit, memory_order_relaxed))
+        return;
+    atomic_store_explicit(&budget->low, INT64_MAX, memory_order_relaxed);
+    while (!budget->stop && !atomic_load_explicit(&budget->woken, memory_order_relaxed))
+        pthread_cond_wait(&budget->wake, &budget->lock);
+}
+
+static void *budget_thread(void *arg)
+{
+    struct budget *budget = arg;
+    pthread_mutex_lock(&budget->lock);
+    for (;;) {
+        wait_for_reason_locked(budget);
+        if (budget->stop)
+            break;
+        budget->begun++;
+        atomic_store_explicit(&budget->woken, false, memory_order_relaxed);
+        pthread_mutex_unlock(&budget->lock);
+        ask(budget);
+        pthread_mutex_lock(&budget->lock);
+        budget->ended++;
+        pthread_cond_broadcast(&budget->answered);
+    }
+    pthread_mutex_unlock(&budget->lock);
+    return NULL;
+}
+
+void budget_refresh(struct budget *budget)
+{
+    if (budget->limit)
+        return;
+    pthread_mutex_lock(&budget->lock);
+    bool started = budget->started;
+    if (started) {
+        uint64_t wanted = budget->begun + 1;
+        atomic_store_explicit(&budget->woken, true, memory_order_relaxed);
+        pthread_cond_signal(&budget->wake);
+        while (budget->ended < wanted)
+            pthread_cond_wait(&budget->answered, &budget->lock);
+    }
+    pthread_mutex_unlock(&budget->lock);
+    if (!started)
+        ask(budget);
+}
+
+/* Life. */
+
+static void init_locks(struct budget *budget)
+{
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&budget->asking, NULL);
+    pthread_mutex_init(&budget->lock, NULL);
+    pthread_cond_init(&budget->wake, &monotonic);
+    pthread_cond_init(&budget->answered, NULL);
+    pthread_condattr_destroy(&monotonic);
+}
+
+/* The reserve depends on the answer, which depends on the reserve: so the machine is asked for
+ * its size first. */
+static int init_from_machine(struct budget *budget)
 {
     struct os_memory_room room;
-    uint64_t used = atomic_load_explicit(&budget->used, memory_order_relaxed);
     int r = os_memory_room(budget->root, &room);
     if (r == -ENOENT)
-        return INT64_MAX;
-    if (r < 0) {
-        uint64_t known = atomic_load_explicit(&budget->known, memory_order_relaxed);
-        return known > used ? known - used : 0;
-    }
-    uint64_t left = beyond_reserve(budget, &room);
-    atomic_store_explicit(&budget->known, left + used, memory_order_relaxed);
-    return left;
-}
-
-static int take_from_limit(struct budget *budget, uint64_t n, uint64_t keepback)
-{
-    uint64_t used = atomic_load_explicit(&budget->used, memory_order_relaxed);
-    do {
-        if (used > budget->limit - keepback || n > budget->limit - keepback - used)
-            return -ENOSPC;
-    } while (!atomic_compare_exchange_weak_explicit(&budget->used, &used, used + n,
-                                                    memory_order_relaxed, memory_order_relaxed));
+        return 0;
+    if (r < 0)
+        return r;
+    budget->reserve = clamp(room.total / 16, 32 * MIB, 1024 * MIB);
+    atomic_init(&budget->total, beyond_reserve(budget, &room));
+    atomic_init(&budget->ceiling, room.total + room.swap);
     return 0;
 }
 
-static int take_from_machine(struct budget *budget, uint64_t n, uint64_t keepback)
+/* A limit may be higher than what the machine has. */
+static void init_with_limit(struct budget *budget)
 {
-    int64_t wanted = (int64_t)n;
-    if (atomic_fetch_sub_explicit(&budget->credit, wanted, memory_order_relaxed) <= wanted) {
-        uint64_t room = machine_room(budget);
-        bool fits = room >= keepback && room - keepback >= n;
-        int64_t credit = fits ? (int64_t)((room - keepback - n) / 16) : 0;
-        atomic_store_explicit(&budget->credit, credit, memory_order_relaxed);
-        if (!fits)
-            return -ENOSPC;
-    }
-    atomic_fetch_add_explicit(&budget->used, n, memory_order_relaxed);
+    struct os_memory_room room;
+    atomic_init(&budget->total, budget->limit);
+    if (os_memory_room(budget->root, &room) == 0)
+        atomic_init(&budget->ceiling, least(budget->limit, room.total + room.swap));
+    else
+        atomic_init(&budget->ceiling, budget->limit);
+}
+
+int budget_init(struct budget *budget, uint64_t limit, bool keepback, const char *root)
+{
+    int r = 0;
+    *budget = (struct budget){.limit = limit, .root = root};
+    atomic_init(&budget->total, INT64_MAX);
+    atomic_init(&budget->ceiling, INT64_MAX);
+    if (limit)
+        init_with_limit(budget);
+    else
+        r = init_from_machine(budget);
+    if (r < 0)
+        return r;
+    atomic_init(&budget->credit, credit_due(budget));
+    atomic_init(&budget->low, INT64_MAX); /* the answer may be old when the first page comes */
+    budget->keepback = !keepback ? 0 : limit ? limit / 8 : budget->reserve / 4;
+    init_locks(budget);
     return 0;
 }
+
+int budget_start(struct budget *budget)
+{
+    if (budget->limit)
+        return 0;
+    int r = os_thread_start(&budget->thread, budget_thread, budget);
+    budget->started = r == 0;
+    return r;
+}
+
+void budget_destroy(struct budget *budget)
+{
+    if (budget->started) {
+        pthread_mutex_lock(&budget->lock);
+        budget->stop = true;
+        pthread_cond_signal(&budget->wake);
+        pthread_mutex_unlock(&budget->lock);
+        pthread_join(budget->thread, NULL);
+    }
+    pthread_cond_destroy(&budget->wake);
+    pthread_cond_destroy(&budget->answered);
+    pthread_mutex_destroy(&budget->lock);
+    pthread_mutex_destroy(&budget->asking);
+}
+
+/* Taking and giving. */
 
 /* Bytes of the keepback that are not for this purpose. */
 static uint64_t keepback_from(const struct budget *budget, enum budget_purpose purpose)
@@ -101,17 +255,55 @@ static uint64_t keepback_from(const struct budget *budget, enum budget_purpose p
     return budget->keepback / 4 * quarters[purpose];
 }
 
-int budget_take(struct budget *budget, uint64_t n, enum budget_purpose purpose)
+/* The most that may be taken in all for this purpose. */
+static uint64_t total_for(const struct budget *budget, enum budget_purpose purpose)
 {
-    uint64_t keepback = keepback_from(budget, purpose);
-    return budget->limit ? take_from_limit(budget, n, keepback)
-                         : take_from_machine(budget, n, keepback);
+    uint64_t total = budget_total(budget), keepback = keepback_from(budget, purpose);
+    return total > keepback ? total - keepback : 0;
 }
 
-/* Taking 0 bytes fails if bytes that are kept back from this purpose are in use. */
-bool budget_allows(struct budget *budget, enum budget_purpose purpose)
+static int take_from_total(struct budget *budget, uint64_t n, enum budget_purpose purpose)
 {
-    return budget->keepback == 0 || budget_take(budget, 0, purpose) == 0;
+    uint64_t total = total_for(budget, purpose);
+    uint64_t used = atomic_load_explicit(&budget->used, memory_order_relaxed);
+    do {
+        if (used > total || n > total - used)
+            return -ENOSPC;
+    } while (!atomic_compare_exchange_weak_explicit(&budget->used, &used, used + n,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return 0;
+}
+
+static int take_from_credit(struct budget *budget, uint64_t n)
+{
+    int64_t wanted = (int64_t)least(n, INT64_MAX);
+    int64_t credit = atomic_load_explicit(&budget->credit, memory_order_relaxed);
+    bool enough;
+    do
+        enough = credit >= wanted;
+    while (enough &&
+           !atomic_compare_exchange_weak_explicit(&budget->credit, &credit, credit - wanted,
+                                                  memory_order_relaxed, memory_order_relaxed));
+    if (!enough || credit - wanted < atomic_load_explicit(&budget->low, memory_order_relaxed))
+        wake_thread(budget);
+    return enough ? 0 : -EAGAIN;
+}
+
+int budget_take(struct budget *budget, uint64_t n, enum budget_purpose purpose)
+{
+    int r = take_from_total(budget, n, purpose);
+    if (r < 0 || budget->limit)
+        return r;
+    r = take_from_credit(budget, n);
+    if (r < 0)
+        budget_give(budget, n);
+    return r;
+}
+
+int budget_take_at_once(struct budget *budget, uint64_t n, enum budget_purpose purpose)
+{
+    budget_refresh(budget);
+    return take_from_total(budget, n, purpose);
 }
 
 void budget_give(struct budget *budget, uint64_t n)
@@ -119,22 +311,20 @@ void budget_give(struct budget *budget, uint64_t n)
     atomic_fetch_sub_explicit(&budget->used, n, memory_order_relaxed);
 }
 
-uint64_t budget_total(struct budget *budget)
+bool budget_allows(const struct budget *budget, enum budget_purpose purpose)
 {
-    if (budget->limit)
-        return budget->limit;
-    uint64_t room = machine_room(budget);
-    uint64_t used = atomic_load_explicit(&budget->used, memory_order_relaxed);
-    return room < UINT64_MAX - used ? room + used : UINT64_MAX;
+    return budget->keepback == 0 || atomic_load_explicit(&budget->used, memory_order_relaxed) <=
+                                        total_for(budget, purpose);
+}
+
+uint64_t budget_total(const struct budget *budget)
+{
+    return atomic_load_explicit(&budget->total, memory_order_relaxed);
 }
 
 uint64_t budget_ceiling(const struct budget *budget)
 {
-    struct os_memory_room room;
-    uint64_t limit = budget->limit ? budget->limit : INT64_MAX;
-    if (os_memory_room(budget->root, &room) < 0)
-        return budget->ceiling;
-    return room.total + room.swap < limit ? room.total + room.swap : limit;
+    return atomic_load_explicit(&budget->ceiling, memory_order_relaxed);
 }
 
 int budget_check(const struct budget *budget, uint64_t charged, struct reason *reason)

@@ -66,6 +66,7 @@ int pool_may_lock(const struct pool *pool, uint64_t bytes);
  *
  * 0
  * -ENOSPC   the budget or the address space is used up
+ * -EAGAIN   the machine has to be asked first: budget_refresh
  * -ENOMEM   the system refuses memory, or to lock it */
 int pool_take(struct pool *pool, enum budget_purpose purpose, uint64_t *cell);
 

@@ -10,6 +10,8 @@
 #ifndef NBDRAM_DISK_PAGED_HOUSEKEEPING_H
 #define NBDRAM_DISK_PAGED_HOUSEKEEPING_H
 
+#include <errno.h>
+
 #include "disk/paged/deferred.h"
 #include "disk/paged/paged.h"
 
@@ -36,9 +38,18 @@ struct room_search {
     uint64_t released; /* what reclaim_released said before the last try */
 };
 
-/* After a try to take memory has failed: find some, with more effort at each attempt.  True: try
- * again.  False: there is none, and none has become free since the try. */
-bool paged_make_room(struct paged *paged, struct room_search *search);
+/* Whether an error of pool_take, or of a function that passes it on, means that there was too
+ * little memory: then paged_make_room may help. */
+static inline bool paged_lacks_memory(int error)
+{
+    return error == -ENOSPC || error == -ENOMEM || error == -EAGAIN;
+}
+
+/* After a try to take memory has failed with that error: find some, with more effort at each
+ * attempt.  True: try again.  False: there is none, and none has become free since the try.  The
+ * caller must hold no lock: this waits for grace periods, for the cold store, and for the machine
+ * to be asked. */
+bool paged_make_room(struct paged *paged, struct room_search *search, int error);
 
 /* Whether writers have outrun the cold store. */
 static inline bool paged_is_cold_store_outrun(const struct paged *paged)

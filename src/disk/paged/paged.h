@@ -111,7 +111,7 @@ static inline void *paged_frame(const struct paged *paged, uint64_t word)
 }
 
 /* Take a frame for a page.  Even a free frame, which is charged already, may be needed more for
- * another purpose.  -ENOSPC, -ENOMEM: as pool_take. */
+ * another purpose.  0, or an error of pool_take. */
 int paged_take_frame(struct paged *paged, enum budget_purpose purpose, uint64_t *cell);
 
 /* The number of hot frames.  relaxed: it guards nothing but itself. */

@@ -129,7 +129,8 @@ static inline uint64_t paged_holes_in_a_row(slot_t *slot, uint64_t span)
  * 1         done; *word is the new word
  * 0         another thread was first; *word is what is in slot now
  * -ENOSPC, -ENOMEM: there was no memory, and nothing has changed
- * -EAGAIN: the request must not wait, and would have to */
+ * -EAGAIN: the machine has to be asked first (budget_refresh); or the request must not wait, and
+ *          would have to.  Nothing has changed. */
 int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct request *request);
 
 /* Inside a section: go on with a write, or with providing memory, until it is done or the section

@@ -46,7 +46,7 @@ slot_t *table_find(struct table *table, uint64_t page, uint64_t *span);
 
 /* As table_find, but make the slot if there is none.  Pass the slots through
  * table_resolve_thawed.  `pages` is the number of pages, from this one on, for which the caller is
- * going to ask.  -ENOSPC, -ENOMEM: as pool_take. */
+ * going to ask.  0, or an error of pool_take. */
 int table_make(struct table *table, uint64_t page, uint64_t pages, slot_t **slot, uint64_t *span);
 
 /* The slot that holds a page's word: the given slot, or the slot inside the lone to which it

@@ -192,8 +192,8 @@ int request_put(struct paged *paged, struct request *request)
         deferred_flush(&request->deferred, &paged->reclaim);
         if (request->count < before)
             search.attempts = 0;
-        if (r == -ENOSPC || r == -ENOMEM) {
-            if (!paged_make_room(paged, &search))
+        if (paged_lacks_memory(r)) {
+            if (!paged_make_room(paged, &search, r))
                 return -ENOSPC;
         } else if (r < 0) {
             return r;

@@ -63,10 +63,10 @@ static int zero_edge(struct paged *paged, uint64_t offset, uint64_t count)
         r = zero_part(paged, &request);
         rcu_leave();
         deferred_flush(&request.deferred, &paged->reclaim);
-        if ((r != -ENOSPC && r != -ENOMEM) || !paged_make_room(paged, &search))
+        if (!paged_lacks_memory(r) || !paged_make_room(paged, &search, r))
             break;
     }
-    return r == -ENOMEM ? -ENOSPC : r;
+    return paged_lacks_memory(r) ? -ENOSPC : r;
 }
 
 /* Rule 2: unlink the pages [first, end). */

@@ -43,8 +43,8 @@ struct blob_log {
 int blob_log_create(struct blob_log *blobs, const struct pool_options *options);
 void blob_log_destroy(struct blob_log *blobs); /* one of all zeroes is accepted */
 
-/* Copy size bytes, the compressed form of a page, into the log.  0 and the blob's number, or
- * -ENOSPC or -ENOMEM as pool_take. */
+/* Copy size bytes, the compressed form of a page, into the log.  0 and the blob's number, or an
+ * error of pool_take. */
 int blob_log_store(struct blob_log *blobs, uint64_t page, const void *bytes, size_t size,
                    uint64_t *number);
 

@@ -20,9 +20,10 @@
 
 /* What has become of a ripe page. */
 enum outcome {
-    STAYS,   /* it did not shrink, or was written or trimmed meanwhile */
-    PACKED,  /* it does not take a frame any more */
-    NO_ROOM, /* there was no memory for its blob, or to pack it */
+    STAYS,     /* it did not shrink, or was written or trimmed meanwhile */
+    PACKED,    /* it does not take a frame any more */
+    ASK_FIRST, /* there is no memory for its blob before the budget has asked the machine */
+    NO_ROOM,   /* there was no memory for its blob, or to pack it */
     OUTCOMES,
 };
 
@@ -32,9 +33,10 @@ static enum outcome swap_in_blob(struct compressor *compressor, slot_t *slot,
                                  struct deferred *deferred)
 {
     uint64_t number, expected = ripe->word;
-    if (blob_log_store(&compressor->blobs, ripe->page, packed, size, &number) < 0) {
+    int r = blob_log_store(&compressor->blobs, ripe->page, packed, size, &number);
+    if (r < 0) {
         paged_swap(compressor->paged, slot, &expected, entry_thawed(ripe->word));
-        return NO_ROOM;
+        return r == -EAGAIN ? ASK_FIRST : NO_ROOM;
     }
     if (!slot_swap(slot, &expected, entry_make(ENTRY_BLOB, number))) {
         blob_log_drop(&compressor->blobs, number);
@@ -96,6 +98,8 @@ void compressor_pack_locked(struct compressor *compressor)
         outcomes[pack_ripe(compressor, &ripe[i])]++;
     if (outcomes[NO_ROOM]) /* for the next pages: free frames are no room for blobs */
         paged_collect(compressor->paged);
+    if (outcomes[NO_ROOM] || outcomes[ASK_FIRST])
+        budget_refresh(compressor->paged->budget);
     pthread_mutex_lock(&compressor->lock);
     compressor->packing -= count;
     compressor->packed += outcomes[PACKED];

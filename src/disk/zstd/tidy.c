@@ -4,6 +4,8 @@
  * and then the segment is given back.  A blob never changes, so moving one is a copy and a swap,
  * without a freeze. */
 
+#include <errno.h>
+
 #include "disk/memory/rcu.h"
 #include "disk/paged/deferred.h"
 #include "disk/zstd/compressor.h"
@@ -32,6 +34,15 @@ static int move_blob(struct compressor *compressor, uint64_t number)
     return r;
 }
 
+/* As move_blob, but wait for the machine where that has to be asked. */
+static int move_blob_waiting(struct compressor *compressor, uint64_t number)
+{
+    int r;
+    while ((r = move_blob(compressor, number)) == -EAGAIN)
+        budget_refresh(compressor->paged->budget);
+    return r;
+}
+
 /* Empty the worst segment.  False if there is none, or no room to move its blobs to.  It is given
  * back only after a grace period, and must be before the next one is chosen. */
 static bool empty_segment(struct compressor *compressor, enum blob_log_need need)
@@ -41,7 +52,7 @@ static bool empty_segment(struct compressor *compressor, enum blob_log_need need
     if (!blob_log_worst(&compressor->blobs, need, &number))
         return false;
     do
-        r = r < 0 ? r : move_blob(compressor, number);
+        r = r < 0 ? r : move_blob_waiting(compressor, number);
     while (blob_log_next(&compressor->blobs, &number));
     reclaim_run(&compressor->paged->reclaim);
     return r == 0;
