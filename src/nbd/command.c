@@ -20,7 +20,7 @@ struct command {
     [NBD_CMD_##NAME] = {for_people, flags, properties, -(outside)},
 static const struct command commands[NBD_COMMANDS] = {NBD_COMMAND_LIST(ROW)};
 
-static bool has(uint16_t type, unsigned property)
+static bool has_property(uint16_t type, unsigned property)
 {
     return commands[type].properties & property;
 }
@@ -40,23 +40,24 @@ int nbd_request_parse(enum nbd_style style, const uint8_t *header, struct nbd_re
     memcpy(&request->cookie, wire_get(&reader, sizeof request->cookie), sizeof request->cookie);
     request->offset = wire_get64(&reader);
     request->length = extended ? wire_get64(&reader) : wire_get32(&reader);
-    /* Extended writes must say so by a flag: qemu's clients (10.0) do not, and send it all the
-     * same.  To take their data for requests would be worse than to overlook that. */
+    /* A write with an extended header MUST announce its payload by a flag.  qemu's client (10.0)
+     * sends the payload without the flag, and to take its data for requests would be worse than
+     * to overlook that. */
     bool carries =
         request->type == NBD_CMD_WRITE || (extended && request->flags & NBD_CMD_FLAG_PAYLOAD_LEN);
     if (request->type == NBD_CMD_DISC)
-        carries = false; /* nothing is looked at behind it */
+        carries = false; /* nothing after it is looked at */
     request->payload = carries ? request->length : 0;
     return magic == (extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC) ? 0 : -EPROTO;
 }
 
-/* Which flags this client may set on this command. */
+/* The flags that this client may set on this command. */
 static uint16_t legal_flags(const struct nbd_session *session, uint16_t type)
 {
     uint16_t flags = commands[type].flags | NBD_CMD_FLAG_FUA;
     if (session->style == NBD_SIMPLE)
-        flags &= (uint16_t)~NBD_CMD_FLAG_DF; /* not offered */
-    if (session->style == NBD_EXTENDED && has(type, PAYLOAD))
+        flags &= (uint16_t)~NBD_CMD_FLAG_DF; /* offered with structured replies only */
+    if (session->style == NBD_EXTENDED && has_property(type, PAYLOAD))
         flags |= NBD_CMD_FLAG_PAYLOAD_LEN;
     return flags;
 }
@@ -67,13 +68,13 @@ static bool is_well_formed(const struct nbd_session *session, const struct nbd_r
         return false;
     if (request->flags & ~legal_flags(session, request->type))
         return false;
-    if (!has(request->type, RANGED) && (request->offset || request->length))
+    if (!has_property(request->type, RANGED) && (request->offset || request->length))
         return false;
     return request->type != NBD_CMD_BLOCK_STATUS || session->has_context;
 }
 
-/* Not offset + length: that can wrap. */
-static bool is_outside(const struct nbd_export *export, const struct nbd_request *request)
+/* The sum of offset and length is not computed, because it can wrap around. */
+static bool is_outside_export(const struct nbd_export *export, const struct nbd_request *request)
 {
     return request->offset > export->size || request->length > export->size - request->offset;
 }
@@ -82,17 +83,17 @@ int nbd_request_check(const struct nbd_export *export, const struct nbd_session 
                       const struct nbd_request *request)
 {
     if (request->type == NBD_CMD_DISC)
-        return 0; /* there is no answer to it, not even to a malformed one */
+        return 0; /* no answer exists for it, not even if it is malformed */
     if (session->shutting_down)
         return -ESHUTDOWN;
     if (!is_well_formed(session, request))
         return -EINVAL;
-    if (has(request->type, CHANGES) && export->read_only)
+    if (has_property(request->type, CHANGES) && export->read_only)
         return -EPERM;
-    /* What a payload of a block status asks about is not known yet. */
-    if (has(request->type, RANGED) &&
+    /* The payload of a block status holds its length, so the range is not known yet. */
+    if (has_property(request->type, RANGED) &&
         !(request->type == NBD_CMD_BLOCK_STATUS && request->payload) &&
-        is_outside(export, request))
+        is_outside_export(export, request))
         return commands[request->type].outside;
     if (request->type == NBD_CMD_BLOCK_STATUS && request->payload > NBD_STATUS_PAYLOAD_MAX)
         return -EINVAL;

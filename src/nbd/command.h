@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* command - requests: parsed, looked up in one table, and checked by one validator
+/* command - requests are parsed, looked up in one table, and checked by one function
  *
- * NBD specification, "Request message", "Request types", "Command flags".
+ * Pure: nothing is carried out here, and no function keeps anything between calls.
+ *
+ * NBD specification, "Request message", "Request types", "Command flags", "Error values".
  */
 
 #ifndef NBDRAM_NBD_COMMAND_H
@@ -48,16 +50,15 @@
 #define NBD_COUNT_COMMAND(...) +1
 _Static_assert(0 NBD_COMMAND_LIST(NBD_COUNT_COMMAND) == NBD_COMMANDS, "a command has no row");
 
-#define NBD_REQUEST_SIZE_MAX 32u
-/* Bytes, of a block status that names contexts: longer payloads are refused. */
-#define NBD_STATUS_PAYLOAD_MAX 4096u
+#define NBD_REQUEST_SIZE_MAX 32u     /* bytes of the longest header */
+#define NBD_STATUS_PAYLOAD_MAX 4096u /* bytes; a block status with more of them is refused */
 
 struct nbd_request {
     uint16_t flags;
     uint16_t type;
-    uint64_t cookie;  /* 64 bits of the client's, in our memory as they were on the wire */
-    uint64_t offset;  /* bytes */
-    uint64_t length;  /* bytes of the disk that it is about */
+    uint64_t cookie;  /* the client's: 8 bytes in the order in which they were on the wire */
+    uint64_t offset;  /* of the range, bytes */
+    uint64_t length;  /* of the range, bytes */
     uint64_t payload; /* bytes that follow the header */
 };
 
@@ -67,32 +68,36 @@ static inline size_t nbd_request_size(enum nbd_style style)
     return style == NBD_EXTENDED ? 32 : 28;
 }
 
-/* Take in a header of nbd_request_size bytes.  -EPROTO if its magic number is wrong: the stream
- * is out of step, and nothing can be answered. */
+/* Parse a header of nbd_request_size bytes.  -EPROTO if its magic number is wrong: the stream is
+ * out of step, and no answer is possible. */
 int nbd_request_parse(enum nbd_style style, const uint8_t *header, struct nbd_request *request);
 
-/* Whether a request may be carried out: 0, or the error to answer it with, a negative errno.  Its
- * payload is to be consumed either way.
+/* Whether a request may be carried out: 0, or the -errno to answer it with.  The caller has to
+ * consume its payload in both cases.
  *
- * -EINVAL     unknown command or flag, flag on the wrong command, payload where there is none,
- *             block status with no context, range not within the disk (of what does not write)
- * -EPERM      changes a read-only disk
- * -ENOSPC     write or write zeroes not within the disk
- * -EOVERFLOW  a read longer than may be asked for
- * -ESHUTDOWN  the session is shutting down */
+ * -EINVAL     an unknown command or flag; a flag or a payload on a command that takes none; a
+ *             block status without a negotiated context; a range outside the disk, unless the
+ *             command writes data or zeroes
+ * -EPERM      a change of a read-only disk
+ * -ENOSPC     a write or write zeroes outside the disk
+ * -EOVERFLOW  a read of more than export->payload_max bytes
+ * -ESHUTDOWN  the session is shutting down
+ *
+ * A DISC is never refused: nothing answers it. */
 int nbd_request_check(const struct nbd_export *export, const struct nbd_session *session,
                       const struct nbd_request *request);
 
-/* A payload that is too long to be drained: the connection is to be dropped. */
+/* Whether a payload is too long even to be skipped: the connection has to be closed. */
 bool nbd_request_is_absurd(const struct nbd_export *export, const struct nbd_request *request);
 
-/* The payload of a block status (extended headers): how much of the disk is asked about, and
- * whether about our context.  Puts the range's length into request->length.  -EINVAL: malformed,
- * a context not chosen, or one twice. */
+/* Parse the payload of a block status (extended headers), request->payload bytes: the length of
+ * the range, which goes into request->length, and the contexts that the client asks about.
+ * *wanted: ours is one of them.  -EINVAL if it is malformed, or names a context that was not
+ * negotiated, or one twice. */
 int nbd_request_parse_status(const struct nbd_session *session, const uint8_t *payload,
                              struct nbd_request *request, bool *wanted);
 
-/* The name of a command for log lines: "read", ..., "unknown". */
+/* The name of a command for people: "read", ..., "unknown". */
 const char *nbd_command_name(uint16_t type);
 
 #endif

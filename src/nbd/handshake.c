@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* An option is looked up in a table, which says whether it may carry data and when it may be
- * used.  What the table cannot know is up to the option's function.  The data of an option are consumed
- * whatever the answer is: an option is only looked at once all of it has arrived, and a longer
- * one is skipped. */
+/* Each option has a row in a table, which says when it is legal and names the function that
+ * answers it.  An option is looked at once all of it has arrived, and all of it is taken,
+ * whatever the answer is; one that is too long is answered at once, and skipped as it arrives. */
 
 #include "nbd/handshake.h"
 
@@ -36,7 +35,7 @@ static void reply_ack(struct option *option)
     put_reply(option, NBD_REP_ACK, 0);
 }
 
-static enum nbd_progress refuse(struct option *option, uint32_t error, const char *message)
+static enum nbd_progress refuse_option(struct option *option, uint32_t error, const char *message)
 {
     size_t length = strlen(message);
     put_reply(option, error, length);
@@ -93,7 +92,7 @@ static void reply_info_block_size(struct option *option)
     wire_put32(option->out, export->payload_max);
 }
 
-/* Strings: of at most 4096 bytes, without a NUL. */
+/* Take a string: at most NBD_STRING_MAX bytes, none of them NUL. */
 static bool get_string(struct wire_reader *data, uint32_t length, const char **string)
 {
     if (length > NBD_STRING_MAX)
@@ -102,8 +101,8 @@ static bool get_string(struct wire_reader *data, uint32_t length, const char **s
     return *string && !memchr(*string, 0, length);
 }
 
-/* Rule: contexts are good for the export that they were asked for. */
-static void settle_context(struct nbd_handshake *handshake, const char *name, uint32_t size)
+/* A chosen context is valid only for the export that it was chosen for. */
+static void drop_foreign_context(struct nbd_handshake *handshake, const char *name, uint32_t size)
 {
     if (handshake->name_size != size || memcmp(handshake->name, name, size) != 0)
         handshake->session->has_context = false;
@@ -127,10 +126,11 @@ static enum nbd_progress info_or_go(struct option *option)
     unsigned asked = 0;
     uint32_t size = wire_get32(&option->data);
     if (!get_string(&option->data, size, &name))
-        return refuse(option, NBD_REP_ERR_INVALID, "the name does not fit, or holds a NUL");
+        return refuse_option(option, NBD_REP_ERR_INVALID,
+                             "the length of the name is wrong, or it contains a NUL");
     uint16_t count = wire_get16(&option->data);
     if (option->data.failed || option->data.left != 2 * (size_t)count)
-        return refuse(option, NBD_REP_ERR_INVALID, "the list of information does not fit");
+        return refuse_option(option, NBD_REP_ERR_INVALID, "the length of the list is wrong");
     while (count--) {
         uint16_t info = wire_get16(&option->data);
         if (info <= NBD_INFO_BLOCK_SIZE)
@@ -140,11 +140,11 @@ static enum nbd_progress info_or_go(struct option *option)
     reply_ack(option);
     if (option->type == NBD_OPT_INFO)
         return NBD_AGAIN;
-    settle_context(option->handshake, name, size);
+    drop_foreign_context(option->handshake, name, size);
     return NBD_TRANSMISSION;
 }
 
-/* Cannot report an error: whatever is wrong, the connection ends. */
+/* EXPORT_NAME has no reply that could report an error, so every error ends the connection. */
 static enum nbd_progress export_name(struct option *option)
 {
     static const uint8_t zeroes[124];
@@ -153,7 +153,7 @@ static enum nbd_progress export_name(struct option *option)
     const char *name;
     if (handshake->session->style == NBD_EXTENDED || !get_string(&option->data, size, &name))
         return NBD_CLOSE;
-    settle_context(handshake, name, size);
+    drop_foreign_context(handshake, name, size);
     wire_put64(option->out, handshake->export->size);
     wire_put16(option->out, transmission_flags(handshake));
     if (!handshake->no_zeroes)
@@ -175,8 +175,8 @@ static enum nbd_progress list_exports(struct option *option)
 
 /* Contexts. */
 
-/* "base:" stands for all of its contexts, but only when they are listed. */
-static bool is_ours(uint32_t option, const char *query, uint32_t size)
+/* In LIST_META_CONTEXT the query "base:" stands for all contexts of that name space. */
+static bool is_our_context(uint32_t option, const char *query, uint32_t size)
 {
     if (option == NBD_OPT_LIST_META_CONTEXT && size == 5)
         return memcmp(query, context_name, size) == 0;
@@ -190,7 +190,7 @@ static bool get_queries(struct option *option, uint32_t count, bool *found)
         uint32_t size = wire_get32(&option->data);
         if (option->data.failed || !get_string(&option->data, size, &query))
             return false;
-        *found = *found || is_ours(option->type, query, size);
+        *found = *found || is_our_context(option->type, query, size);
     }
     return option->data.left == 0;
 }
@@ -209,15 +209,17 @@ static enum nbd_progress meta_context(struct option *option)
     bool set = option->type == NBD_OPT_SET_META_CONTEXT, found = false;
     const char *name;
     if (set)
-        handshake->session->has_context = false; /* of earlier ones, even if this one fails */
+        handshake->session->has_context = false; /* the earlier choice, even if this one fails */
     if (handshake->session->style == NBD_SIMPLE)
-        return refuse(option, NBD_REP_ERR_INVALID, "ask for structured replies first");
+        return refuse_option(option, NBD_REP_ERR_INVALID,
+                             "structured replies have to be negotiated first");
     uint32_t size = wire_get32(&option->data);
     if (!get_string(&option->data, size, &name))
-        return refuse(option, NBD_REP_ERR_INVALID, "the name does not fit, or holds a NUL");
+        return refuse_option(option, NBD_REP_ERR_INVALID,
+                             "the length of the name is wrong, or it contains a NUL");
     uint32_t count = wire_get32(&option->data);
     if (option->data.failed || !get_queries(option, count, &found))
-        return refuse(option, NBD_REP_ERR_INVALID, "the list of queries does not fit");
+        return refuse_option(option, NBD_REP_ERR_INVALID, "the list of queries is malformed");
     if (found || (!set && count == 0))
         reply_context(option, set ? NBD_CONTEXT_ALLOCATION : 0);
     if (set) {
@@ -234,9 +236,10 @@ static enum nbd_progress structured_reply(struct option *option)
 {
     struct nbd_session *session = option->handshake->session;
     if (!option->handshake->policy->structured)
-        return refuse(option, NBD_REP_ERR_POLICY, "structured replies are switched off");
+        return refuse_option(option, NBD_REP_ERR_POLICY, "structured replies are disabled");
     if (session->style == NBD_EXTENDED)
-        return refuse(option, NBD_REP_ERR_EXT_HEADER_REQD, "extended headers are on already");
+        return refuse_option(option, NBD_REP_ERR_EXT_HEADER_REQD,
+                             "extended headers are already in use");
     session->style = NBD_STRUCTURED;
     return acknowledge(option);
 }
@@ -244,7 +247,7 @@ static enum nbd_progress structured_reply(struct option *option)
 static enum nbd_progress extended_headers(struct option *option)
 {
     if (!option->handshake->policy->structured)
-        return refuse(option, NBD_REP_ERR_POLICY, "structured replies are switched off");
+        return refuse_option(option, NBD_REP_ERR_POLICY, "structured replies are disabled");
     option->handshake->session->style = NBD_EXTENDED;
     return acknowledge(option);
 }
@@ -253,9 +256,9 @@ static enum nbd_progress start_tls(struct option *option)
 {
     struct nbd_handshake *handshake = option->handshake;
     if (handshake->session->secure)
-        return refuse(option, NBD_REP_ERR_INVALID, "this is inside TLS already");
+        return refuse_option(option, NBD_REP_ERR_INVALID, "TLS is already in use");
     if (!handshake->policy->tls_offered)
-        return refuse(option, NBD_REP_ERR_POLICY, "TLS is switched off");
+        return refuse_option(option, NBD_REP_ERR_POLICY, "TLS is disabled");
     *handshake->session = (struct nbd_session){.secure = true};
     reply_ack(option);
     return NBD_TLS;
@@ -298,8 +301,8 @@ static const struct rule *rule_of(uint32_t type)
     return known ? &rules[type] : NULL;
 }
 
-/* Refuse what the table refuses.  Returns what to say to a human, and the number in *error; NULL: it
- * is accepted so far. */
+/* Returns NULL if the table allows the option here, else a message for people, and the reply's
+ * number in *error. */
 static const char *reason_to_refuse(const struct option *option, uint32_t *error)
 {
     struct nbd_handshake *handshake = option->handshake;
@@ -308,11 +311,11 @@ static const char *reason_to_refuse(const struct option *option, uint32_t *error
         !(rule && rule->properties & WITHOUT_TLS)) {
         *error = NBD_REP_ERR_TLS_REQD;
         handshake->wanted_tls = true;
-        return "this server wants TLS first";
+        return "this server requires TLS";
     }
     if (!rule) {
         *error = NBD_REP_ERR_UNSUP;
-        return "this option is not known here";
+        return "unknown option";
     }
     if (handshake->session->shutting_down && !(rule->properties & WHEN_CLOSING)) {
         *error = NBD_REP_ERR_SHUTDOWN;
@@ -320,22 +323,21 @@ static const char *reason_to_refuse(const struct option *option, uint32_t *error
     }
     if (!(rule->properties & HAS_DATA) && option->data.left) {
         *error = NBD_REP_ERR_INVALID;
-        return "this option has no data";
+        return "this option takes no data";
     }
     return NULL;
 }
 
-/* A refused EXPORT_NAME ends the connection: it has no reply that could say why. */
 static enum nbd_progress answer_option(struct option *option)
 {
     uint32_t error;
     const char *reason = reason_to_refuse(option, &error);
     if (!reason)
         return rules[option->type].answer(option);
-    return option->type == NBD_OPT_EXPORT_NAME ? NBD_CLOSE : refuse(option, error, reason);
+    return option->type == NBD_OPT_EXPORT_NAME ? NBD_CLOSE : refuse_option(option, error, reason);
 }
 
-/* An option that is too long to be looked at: it is answered now, and skipped as it arrives. */
+/* The option is too long to be looked at. */
 static enum nbd_progress answer_too_big(struct option *option, uint32_t length)
 {
     struct nbd_handshake *handshake = option->handshake;
@@ -348,7 +350,7 @@ static enum nbd_progress answer_too_big(struct option *option, uint32_t length)
         handshake->closing = true;
         return acknowledge(option);
     }
-    return refuse(option, NBD_REP_ERR_TOO_BIG, "the option is too long");
+    return refuse_option(option, NBD_REP_ERR_TOO_BIG, "the option is too long");
 }
 
 static enum nbd_progress take_option(struct nbd_handshake *handshake, struct wire_reader *in,
@@ -372,8 +374,8 @@ static enum nbd_progress take_option(struct nbd_handshake *handshake, struct wir
     return answer_option(&option);
 }
 
-/* Flags that were not offered end the connection.  A client without fixed newstyle is accepted:
- * it will send nothing but EXPORT_NAME. */
+/* Flags that were not offered end the connection.  A client that does not know fixed newstyle is
+ * accepted: it sends nothing but EXPORT_NAME. */
 static enum nbd_progress take_flags(struct nbd_handshake *handshake, struct wire_reader *in)
 {
     if (in->left < sizeof(uint32_t))

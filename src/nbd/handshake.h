@@ -2,14 +2,16 @@
 
 /* handshake - fixed newstyle negotiation, one option at a time
  *
- * NBD specification, "Fixed newstyle negotiation", "Option types".  Pure: bytes come in, bytes go
- * out, and the caller is told how to go on.
- *
  *     greeting ---> client flags ---> option ---> ... ---> GO, EXPORT_NAME ---> transmission
  *                        |              |  ^
- *                        |              |  '-- STARTTLS: all that was agreed on is forgotten
+ *                        |              |  '-- STARTTLS: everything negotiated is forgotten
  *                        v              v
- *                      close          close: ABORT, or what cannot be answered
+ *                      close          close: ABORT, or something that has no answer
+ *
+ * Pure: bytes are taken from a reader and put into a writer, and the result says how to go on.
+ * Threads: a handshake belongs to one thread.
+ *
+ * NBD specification, "Fixed newstyle negotiation", "Option types".
  */
 
 #ifndef NBDRAM_NBD_HANDSHAKE_H
@@ -21,34 +23,37 @@
 #include "nbd/session.h"
 #include "nbd/wire.h"
 
-#define NBD_OPTION_HEADER 16u
-#define NBD_OPTION_MAX (64u << 10)   /* an option's data, bytes; longer ones are "too big" */
-#define NBD_OPTION_ABSURD (1u << 20) /* longer ones end the connection */
+/* All in bytes. */
 #define NBD_GREETING_SIZE 18u
-#define NBD_HANDSHAKE_IN (NBD_OPTION_HEADER + NBD_OPTION_MAX) /* what a step may have to see */
-#define NBD_HANDSHAKE_OUT (2 * NBD_STRING_MAX + 256u)         /* what a step may put out */
+#define NBD_OPTION_HEADER 16u
+#define NBD_OPTION_MAX (64u << 10) /* of an option's data; a longer option is "too big" */
+#define NBD_OPTION_ABSURD                                                                        \
+    (1u << 20) /* of an option's data; a longer option ends the connection */
+#define NBD_HANDSHAKE_IN (NBD_OPTION_HEADER + NBD_OPTION_MAX) /* that a step may need to see */
+#define NBD_HANDSHAKE_OUT (2 * NBD_STRING_MAX + 256u)         /* that a step may put */
 
-/* A handshake in progress.  The caller owns it, and frees it when it is over. */
+/* A handshake in progress.  The caller owns it; export, policy and session have to outlive it. */
 struct nbd_handshake {
     const struct nbd_export *export;
     const struct nbd_policy *policy;
     struct nbd_session *session;
-    bool has_flags;  /* the client's flags have come */
-    bool no_zeroes;  /* it wants none after EXPORT_NAME */
-    uint32_t skip;   /* bytes still to come of an option that was answered already */
-    bool closing;    /* when they have come, it is over */
-    bool wanted_tls; /* something was refused that came in the clear */
+    bool has_flags;  /* the client's flags have arrived */
+    bool no_zeroes;  /* the client wants no padding after EXPORT_NAME */
+    uint32_t skip;   /* bytes of an answered option that have not arrived yet */
+    bool closing;    /* once they have arrived, the handshake is over */
+    bool wanted_tls; /* an option was refused because TLS is required */
+    /* The export for which SET_META_CONTEXT was sent last. */
     uint32_t name_size;
     char name[NBD_STRING_MAX];
 };
 
-/* How to go on. */
+/* How the caller goes on. */
 enum nbd_progress {
-    NBD_MORE,         /* nothing happened: it takes more bytes */
-    NBD_AGAIN,        /* a step was made; there may be another in what is left */
-    NBD_TLS,          /* send what was put out, throw away what else came in, start TLS */
-    NBD_TRANSMISSION, /* the session is complete; what else came in are requests */
-    NBD_CLOSE,        /* send what was put out, and close */
+    NBD_MORE,         /* nothing was done: receive more bytes */
+    NBD_AGAIN,        /* a step was made, and another may be possible with what is left */
+    NBD_TLS,          /* send the answer, throw away what is left, and start TLS */
+    NBD_TRANSMISSION, /* send the answer; the session is complete, and requests follow */
+    NBD_CLOSE,        /* send the answer, and close */
 };
 
 /* Begin a handshake with an empty session, and put the greeting, NBD_GREETING_SIZE bytes. */
@@ -56,9 +61,10 @@ void nbd_handshake_begin(struct nbd_handshake *handshake, const struct nbd_expor
                          const struct nbd_policy *policy, struct nbd_session *session,
                          struct wire_writer *out);
 
-/* Make one step with the bytes that have arrived: consume some of `in`, and put the answer, at most
- * NBD_HANDSHAKE_OUT bytes.  Any number of bytes is accepted; with NBD_HANDSHAKE_IN of them a step is
- * always made.  If the writer has failed, because there was less room, the result is NBD_CLOSE. */
+/* Make one step with the bytes that have arrived: take some of `in`, and put the answer, at most
+ * NBD_HANDSHAKE_OUT bytes.  Any number of bytes may have arrived; with NBD_HANDSHAKE_IN of them
+ * the result is never NBD_MORE.  A writer with less room than the answer takes fails, and the
+ * result is NBD_CLOSE. */
 enum nbd_progress nbd_handshake_step(struct nbd_handshake *handshake, struct wire_reader *in,
                                      struct wire_writer *out);
 

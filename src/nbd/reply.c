@@ -33,7 +33,7 @@ uint32_t nbd_error_of(int error)
     }
 }
 
-/* The cookie goes back as it came. */
+/* The cookie goes back as it arrived. */
 static uint8_t *set_cookie(uint8_t *at, const struct nbd_request *request)
 {
     return wire_set(at, &request->cookie, sizeof request->cookie);
@@ -56,9 +56,9 @@ struct chunk_header {
     uint32_t length; /* bytes of payload that follow */
 };
 
-/* Put the header of a chunk, and claim the first `more` bytes of its payload.  Returns where those
- * are; NULL: there is no room.  Left alone, the compiler does not inline it, and a small structured
- * read takes 1 % more instructions. */
+/* Put the header of a chunk, and claim the first `more` bytes of its payload.  Returns where they
+ * are, or NULL if there is no room.  The compiler would not inline this of its own accord, and
+ * then a small structured read takes 1 % more instructions. */
 __attribute__((always_inline)) static inline uint8_t *
 put_chunk(struct wire_writer *writer, enum nbd_style style, const struct nbd_request *request,
           struct chunk_header header, size_t more)

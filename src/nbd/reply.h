@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* reply - what the answers to requests look like on the wire
+/* reply - the answers to requests, as they are on the wire
  *
- * Each function puts one header or descriptor into a writer (wire.h): all of it, or, if there is no
- * room, nothing, and then the writer has failed.  None takes more than NBD_REPLY_SIZE_MAX bytes.  Data
- * follow a header, and are put by the caller.
+ * Each function puts one header or descriptor, of at most NBD_REPLY_SIZE_MAX bytes, into a writer
+ * (wire.h).  If there is not enough room it puts nothing, and the writer has failed.  The caller
+ * puts the data that follow a header.
  *
  * NBD specification, "Simple reply message", "Structured reply chunk message", "Extended reply
  * chunk message", "Structured reply types", "Error values".
@@ -69,7 +69,7 @@ static inline size_t nbd_descriptor_size(enum nbd_style style)
     return style == NBD_EXTENDED ? 16 : 8;
 }
 
-/* The number that stands on the wire for an error: 0 or -errno. */
+/* The number that an error, 0 or -errno, has on the wire. */
 uint32_t nbd_error_of(int error);
 
 #endif

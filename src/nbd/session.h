@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* session - what is served, and what was agreed on with one client
+/* session - what is served, and what one client has negotiated
  *
- * The export and the policy are made once and shared by all, read-only.  A session is filled in
- * by the handshake (handshake.h) and is constant in transmission.
+ * The caller makes the export and the policy once, and all clients share them, read-only.  The
+ * handshake (handshake.h) fills in a session for each client.  After that it is constant, except
+ * that the caller may set shutting_down at any time.
  */
 
 #ifndef NBDRAM_NBD_SESSION_H
@@ -12,36 +13,36 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How requests and replies look. */
+/* The format of requests and replies. */
 enum nbd_style {
     NBD_SIMPLE,     /* 28-byte requests, simple replies */
-    NBD_STRUCTURED, /* 28-byte requests, reads and status answered in chunks */
+    NBD_STRUCTURED, /* 28-byte requests, reads and block status answered in chunks */
     NBD_EXTENDED,   /* 32-byte requests, everything answered in chunks with 32-byte headers */
 };
 
 struct nbd_export {
-    uint64_t size; /* bytes */
-    bool read_only;
-    uint32_t preferred;   /* block size: what the disk is allocated in */
-    uint32_t payload_max; /* bytes that one read or write may move */
-    const char *name;     /* the one that is listed; any is accepted */
-    const char *description;
+    uint64_t size;           /* bytes */
+    bool read_only;          /* commands that change the disk are refused */
+    uint32_t preferred;      /* preferred block size, bytes: the unit of the disk's allocation */
+    uint32_t payload_max;    /* maximum block size: bytes that one read or write may move */
+    const char *name;        /* as listed, at most NBD_STRING_MAX bytes; any name is accepted */
+    const char *description; /* for people, at most NBD_STRING_MAX bytes */
 };
 
 struct nbd_policy {
-    uint16_t handshake_flags; /* NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES: as far as offered */
-    bool structured;          /* structured replies and extended headers may be had */
-    bool tls_offered;
-    bool tls_required;
+    uint16_t handshake_flags; /* offered: NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES */
+    bool structured;          /* structured replies and extended headers are offered */
+    bool tls_offered;         /* STARTTLS is accepted */
+    bool tls_required;        /* only STARTTLS and ABORT are accepted in the clear */
 };
 
-#define NBD_CONTEXT_ALLOCATION 1u /* our number for base:allocation */
+#define NBD_CONTEXT_ALLOCATION 1u /* the context id that we chose for base:allocation */
 
 struct nbd_session {
     enum nbd_style style;
-    bool secure;        /* inside TLS */
-    bool has_context;   /* base:allocation was chosen for this export */
-    bool shutting_down; /* everything is answered with "shutting down" */
+    bool secure;        /* everything goes through TLS */
+    bool has_context;   /* the client has chosen base:allocation for this export */
+    bool shutting_down; /* every request is answered with ESHUTDOWN */
 };
 
 #endif

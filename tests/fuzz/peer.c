@@ -81,7 +81,7 @@ bool peer_run(struct peer *peer)
         DEMAND(events, "it waits for nothing");
         DEMAND(steps < STEPS_MAX, "it does not come to rest");
         if (!(events & EPOLLOUT) && !(events & EPOLLIN && is_readable(peer))) {
-            DEMAND(!replies_wait(peer->connection), "replies wait and nobody looks after them");
+            DEMAND(!replies_are_waiting(peer->connection), "replies wait and nobody looks after them");
             DEMAND(peer->pulled <= peer->at, "bytes wait inside TLS");
             return true;
         }

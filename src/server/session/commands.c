@@ -202,8 +202,8 @@ static void carry_out_block_status(struct connection *connection, struct nbd_req
         replies_add_status(connection, request);
 }
 
-/* A case for every row of NBD_COMMAND_LIST, so a command without a handler does not compile.  As a
- * table of functions this would take 8 instructions more, of 1,000 for a small request, because
+/* A case for every row of NBD_COMMAND_LIST, so a command without a handler does not compile.  As
+ * a table of functions this would take 8 instructions more, of 1,000 for a small request, because
  * the compiler could not put reads and writes in line. */
 void commands_carry_out(struct connection *connection, struct nbd_request *request,
                         struct input *payload)

@@ -3,7 +3,8 @@
 /* commands - legal requests are carried out here
  *
  * nbd/command.h says which requests are legal.  Each command has a handler (commands.c), which
- * carries it out at once and adds its answer to the replies, or turns it into a job that goes on later:
+ * carries it out at once and adds its answer to the replies, or turns it into a job that goes on
+ * later:
  *
  *     read_job      a read: planned and sent by replies.h, at the end of the batch
  *     payload_job   a write whose payload is still arriving: fed by commands_feed_payload and
@@ -32,15 +33,17 @@
 #define COMMANDS_ZERO_SLICE ((uint64_t)8 << 20)
 
 /* Carry out a request that nbd_request_check accepts.  Its payload, if it has one, is at the
- * front of payload as a whole, and is consumed.  The request must be the one of replies_next. */
+ * front of payload as a whole, and is consumed.  The request must be the one of
+ * replies_request_slot. */
 void commands_carry_out(struct connection *connection, struct nbd_request *request,
                         struct input *payload);
 
 /* Answer a request without a payload with an error (-errno), and log that (-v). */
 void commands_refuse(struct connection *connection, const struct nbd_request *request, int error);
 
-/* Begin a payload job: a legal write of which only a part has arrived (error 0), or any request with a payload
- * that is refused with error.  Consumes as much of input as belongs to the payload. */
+/* Begin a payload job: a legal write of which only a part has arrived (error 0), or any request
+ * with a payload that is refused with error.  Consumes as much of input as belongs to the
+ * payload. */
 void commands_begin_payload(struct connection *connection, const struct nbd_request *request,
                             int error, struct input *input);
 

@@ -7,10 +7,12 @@
 #include <string.h>
 #include <sys/epoll.h>
 
+#include "os/check.h"
 #include "server/host/log.h"
 #include "server/session/inbox.h"
 #include "server/session/negotiation.h"
 #include "server/session/replies.h"
+#include "text/reason.h"
 
 #define TLS_MEMORY (32u << 10) /* of a TLS session, about: GnuTLS does not say */
 
@@ -41,8 +43,17 @@ int connection_create(const struct service *service, int in, int out, struct con
     return 0;
 }
 
+/* In builds that verify themselves (os/check.h): after each step, and at the end. */
+static void check_invariants(const struct connection *connection)
+{
+    struct reason reason;
+    if (OS_CHECK_ENABLED && connection_check(connection, &reason) < 0)
+        os_check_failed(reason.text);
+}
+
 void connection_destroy(struct connection *connection)
 {
+    check_invariants(connection);
     transport_close(&connection->transport);
     buffer_drop(&connection->unread);
     buffer_drop(&connection->unsent);
@@ -160,7 +171,7 @@ static int step_once(struct connection *connection)
     return -ENOTCONN;
 }
 
-void connection_step(struct connection *connection)
+static void make_turn(struct connection *connection)
 {
     int r = replies_resume(connection);
     connection->turn_over = false;
@@ -178,10 +189,16 @@ void connection_step(struct connection *connection)
     connection_close(connection);
 }
 
+void connection_step(struct connection *connection)
+{
+    make_turn(connection);
+    check_invariants(connection);
+}
+
 static bool is_in_flight(const struct connection *connection)
 {
     return connection->turn_over || connection->payload.active || connection->zeroing.active ||
-           replies_wait(connection) || !buffer_is_empty(&connection->unread);
+           replies_are_waiting(connection) || !buffer_is_empty(&connection->unread);
 }
 
 void connection_stop(struct connection *connection)
@@ -203,7 +220,7 @@ void connection_stop(struct connection *connection)
 
 uint32_t connection_events(const struct connection *connection)
 {
-    if (replies_wait(connection))
+    if (replies_are_waiting(connection))
         return EPOLLOUT;
     if (connection->state == CONNECTION_TLS)
         return transport_events(&connection->transport);

@@ -38,8 +38,8 @@
  *
  *     connection - inbox - negotiation, requests - commands - replies - plan - state, worker
  *
- * Threads: connection_create is called by the main thread.  From connection_attach on the connection
- * belongs to the thread of its loop.
+ * Threads: connection_create is called by the main thread.  From connection_attach on the
+ * connection belongs to the thread of its loop.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_CONNECTION_H
@@ -50,6 +50,8 @@
 #include <stdint.h>
 
 #include "server/session/state.h"
+
+struct reason; /* text/reason.h */
 
 /* Make a connection over two descriptors (of a socket, the same one twice).  Its greeting goes
  * out with the first step.  Afterwards the connection owns the descriptors; on an error (-errno)
@@ -84,6 +86,9 @@ void connection_close(struct connection *connection);
 
 /* Log that the handshake took longer than the service allows, and close. */
 void connection_expire(struct connection *connection);
+
+/* Verify the invariants that state.h lists.  0, or -EUCLEAN and the broken one in reason. */
+int connection_check(const struct connection *connection, struct reason *reason);
 
 /* The bytes of memory that it takes, about, including what it needed for its handshake. */
 size_t connection_memory(const struct connection *connection);

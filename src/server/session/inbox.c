@@ -25,17 +25,20 @@ static int process_by_state(struct connection *connection, struct input *input)
 }
 
 /* Process the first bytes of scratch->in, and keep what is left of them. */
-static int process(struct connection *connection, size_t size)
+static int process_input(struct connection *connection, size_t size)
 {
     struct input input = {connection->worker->scratch->in, size};
     int r = process_by_state(connection, &input);
     if (connection->state == CONNECTION_TLS || connection->state == CONNECTION_DRAINING)
         input.left = 0; /* nothing that came in after a STARTTLS, ABORT or DISC is honoured */
-    connection->unread_ready = r == -EAGAIN && input.left;
+    connection->unread_ready = false;
     if (input.left == 0 || (r < 0 && r != -EAGAIN))
         return r;
     int stored = buffer_store(&connection->unread, input.at, input.left);
-    return stored < 0 ? stored : r;
+    if (stored < 0)
+        return stored;
+    connection->unread_ready = r == -EAGAIN;
+    return r;
 }
 
 /* Large payloads. */
@@ -90,7 +93,7 @@ static int receive_payload(struct connection *connection)
     if (n < 0 && receive.received == 0)
         return (int)n;
     commands_payload_filled(connection, receive.received, n < 0 ? (int)n : 0);
-    int r = process(connection, receive.header);
+    int r = process_input(connection, receive.header);
     return r < 0 ? r : receive.was_full;
 }
 
@@ -106,9 +109,10 @@ static size_t bytes_wanted(const struct connection *connection)
     return SCRATCH_IN - unread;
 }
 
-/* Receive up to want bytes, unless there is something to process first, and put the unread bytes before
- * them, at the front of scratch->in.  Returns how many there are together, *received of them new; -ENOTCONN
- * at the end of the stream, or what transport_receive returns, and the unread bytes stay. */
+/* Receive up to want bytes, unless there is something to process first, and put the unread bytes
+ * before them, at the front of scratch->in.  Returns how many there are together, *received of
+ * them new; -ENOTCONN at the end of the stream, or what transport_receive returns, and the unread
+ * bytes stay. */
 static ssize_t receive_after_unread(struct connection *connection, size_t want, size_t *received)
 {
     struct buffer *unread = &connection->unread;
@@ -139,6 +143,6 @@ int inbox_receive(struct connection *connection)
     ssize_t size = receive_after_unread(connection, want, &received);
     if (size < 0)
         return (int)size;
-    int r = process(connection, (size_t)size);
+    int r = process_input(connection, (size_t)size);
     return r < 0 ? r : connection->bulk || received == want;
 }

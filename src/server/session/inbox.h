@@ -23,8 +23,9 @@
 
 #include "server/session/state.h"
 
-/* Receive once, in CONNECTION_HANDSHAKE or CONNECTION_TRANSMISSION, and process what came; or only
- * process, if inbox_is_ready.  The answers are gathered in the scratch (replies.h), and are still to be flushed.
+/* Receive once, in CONNECTION_HANDSHAKE or CONNECTION_TRANSMISSION, and process what came; or
+ * only process, if inbox_is_ready.  The answers are gathered in the scratch (replies.h), and are
+ * still to be flushed.
  *
  * Returns 1 if there is likely to be more, else 0; -EAGAIN when nothing came, replies wait for
  * the client, or the turn is over; -ENOTCONN at the end of the stream; another -errno when the

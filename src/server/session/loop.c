@@ -19,8 +19,8 @@
 #define STOP_MILLISECONDS 700
 
 /* After this many bytes of connections that ended, malloc is asked to give free memory back.  Of
- * its own accord it does so only where nothing above that memory is in use: after 4,000 connections
- * at once some MiB would stay. */
+ * its own accord it does so only where nothing above that memory is in use: after 4,000
+ * connections at once some MiB would stay. */
 #define TIDY_AFTER (512u << 10)
 
 /* What epoll watches. */

@@ -2,9 +2,9 @@
 
 /* loop - a thread that waits for its connections, and serves those that can go on
  *
- * Each loop has an epoll instance, level-triggered, and a worker (worker.h), which it lends to the
- * connection whose step it is making.  A connection belongs to one loop, and only that loop's thread touches it.
- * The loop knows a connection by the functions of connection.h.
+ * Each loop has an epoll instance, level-triggered, and a worker (worker.h), which it lends to
+ * the connection whose step it is making.  A connection belongs to one loop, and only that loop's
+ * thread touches it.  The loop knows a connection by the functions of connection.h.
  *
  * Other threads post to a loop under its lock, and wake it through an eventfd; handle_wakeup
  * (loop.c) is the one place where that is read.  Posted are connections, and the request to stop.
@@ -49,14 +49,16 @@ struct loop {
     int64_t deadline;                     /* of stopping, milliseconds of os_clock_ms */
 };
 
-/* Start a loop's thread.  service and open must outlive it.  -errno, and nothing is left behind. */
+/* Start a loop's thread.  service and open must outlive it.  -errno, and nothing is left
+ * behind. */
 int loop_start(struct loop *loop, const struct service *service, struct open_connections *open);
 
 /* Called by the main thread: give a connection to the loop, which owns it from here on, and
  * subtracts it from `open` when it has ended. */
 void loop_hand_over(struct loop *loop, struct connection *connection);
 
-/* Called by the main thread: ask the loop to stop; and wait until it has, and free what it has. */
+/* Called by the main thread: ask the loop to stop; and wait until it has, and free what it
+ * has. */
 void loop_ask_to_stop(struct loop *loop);
 void loop_join(struct loop *loop);
 

@@ -13,7 +13,7 @@
 
 static const uint8_t zeroes[64 << 10];
 
-static bool is_full(const struct plan *plan)
+static bool plan_is_full(const struct plan *plan)
 {
     return plan->count + 2 > SCRATCH_VECTORS || plan->bytes >= SCRATCH_LENT ||
            wire_room(&plan->scratch->replies) < NBD_REPLY_SIZE_MAX;
@@ -30,7 +30,7 @@ static void plan_bytes(struct plan *plan, const void *bytes, size_t size)
     plan->bytes += size;
 }
 
-/* A header has just been put, from start up to the end of the replies. */
+/* Add a header, which was put at start and is the last of the replies. */
 static void plan_header(struct plan *plan, const uint8_t *start)
 {
     plan_bytes(plan, start, (size_t)(plan->scratch->replies.at - start));
@@ -59,7 +59,7 @@ static bool has_room_for(const struct plan *plan, size_t size)
     return wire_room(&plan->scratch->replies) >= size + 2 * (size_t)NBD_REPLY_SIZE_MAX;
 }
 
-/* Compressed: into scratch->out, if there is room. */
+/* Decompress a piece into scratch->out, if there is room. */
 static int plan_packed(struct plan *plan, struct read_job *job, size_t size)
 {
     if (!has_room_for(plan, size))
@@ -72,26 +72,26 @@ static int plan_packed(struct plan *plan, struct read_job *job, size_t size)
     return 0;
 }
 
-static size_t least(uint64_t a, uint64_t b)
+static size_t min_size(uint64_t a, uint64_t b)
 {
     return (size_t)(a < b ? a : b);
 }
 
-/* What stands next in a read.  Compressed pages come one by one: that is how they are unpacked,
- * and there is room for one, if there is room. */
-static int lend(struct plan *plan, const struct read_job *job, uint64_t count,
-                struct disk_piece *piece)
+/* Ask the disk for the next piece of a read, of at most count bytes.  Compressed pages come one
+ * by one, because they are decompressed one by one. */
+static int lend_next(struct plan *plan, const struct read_job *job, uint64_t count,
+                     struct disk_piece *piece)
 {
     struct disk *disk = plan->connection->service->disk;
-    int r = disk_lend(disk, job->offset, least(count, SCRATCH_LENT), piece);
+    int r = disk_lend(disk, job->offset, min_size(count, SCRATCH_LENT), piece);
     if (r == 0 && piece->kind == DISK_PIECE_PACKED) {
         uint32_t page = disk_page_size(disk);
-        piece->count = least(piece->count, page - job->offset % page);
+        piece->count = min_size(piece->count, page - job->offset % page);
     }
     return r;
 }
 
-/* Add a piece to the data of a read, if there is room. */
+/* Add a piece to the data of a read, as far as there is room. */
 static int plan_piece(struct plan *plan, struct read_job *job, const struct disk_piece *piece)
 {
     if (piece->kind == DISK_PIECE_PACKED)
@@ -103,20 +103,20 @@ static int plan_piece(struct plan *plan, struct read_job *job, const struct disk
     return 0;
 }
 
-/* One piece of what was promised, if there is room. */
+/* Add one piece of the data that a header has promised, as far as there is room. */
 static int plan_promised(struct plan *plan, struct read_job *job)
 {
     struct disk_piece piece;
     uint64_t before = job->left;
-    int r = lend(plan, job, job->promised, &piece);
+    int r = lend_next(plan, job, job->promised, &piece);
     if (r == 0)
         r = plan_piece(plan, job, &piece);
     job->promised -= before - job->left;
     return r;
 }
 
-/* A chunk of its own for data, from *piece on up to the next hole, as far as one send goes: its
- * header is put when its length is known. */
+/* Add a chunk of data, from *piece up to the next hole or the end of the plan.  Its header is put
+ * once its length is known. */
 static int plan_chunk_of_data(struct plan *plan, struct read_job *job, struct disk_piece *piece)
 {
     enum nbd_style style = plan->connection->session.style;
@@ -131,10 +131,11 @@ static int plan_chunk_of_data(struct plan *plan, struct read_job *job, struct di
         left = job->left;
         int r = plan_piece(plan, job, piece);
         if (r == 0 && job->left)
-            r = lend(plan, job, job->left, piece);
+            r = lend_next(plan, job, job->left, piece);
         if (r < 0)
             return r;
-    } while (job->left && job->left < left && !is_full(plan) && piece->kind != DISK_PIECE_HOLE);
+    } while (job->left && job->left < left && !plan_is_full(plan) &&
+             piece->kind != DISK_PIECE_HOLE);
     chunk.count = (uint32_t)(job->offset - chunk.offset);
     chunk.done = job->left == 0;
     struct wire_writer header = wire_write(start, size);
@@ -154,7 +155,7 @@ static void plan_chunk_of_hole(struct plan *plan, struct read_job *job, size_t c
     job->left -= count;
 }
 
-/* The header of a read that is to be in one piece: all that is left is promised. */
+/* Add the header of a read that is answered in one piece: it promises all data that are left. */
 static void plan_whole(struct plan *plan, struct read_job *job)
 {
     enum nbd_style style = plan->connection->session.style;
@@ -169,7 +170,7 @@ static void plan_whole(struct plan *plan, struct read_job *job)
     job->promised = job->left;
 }
 
-/* How long the hole is that begins with a piece of `known` bytes. */
+/* The length of the hole at job->offset, of which the first `known` bytes are known. */
 static size_t hole_size(struct plan *plan, const struct read_job *job, size_t known)
 {
     struct disk *disk = plan->connection->service->disk;
@@ -181,7 +182,7 @@ static size_t hole_size(struct plan *plan, const struct read_job *job, size_t kn
     return known;
 }
 
-/* Start what comes next of a read: a chunk, or all of it, if there is room. */
+/* Add the next chunk of a read, or all of it, if there is room. */
 static int plan_start(struct plan *plan, struct read_job *job)
 {
     struct disk_piece piece;
@@ -190,7 +191,7 @@ static int plan_start(struct plan *plan, struct read_job *job)
         plan_whole(plan, job);
         return 0;
     }
-    int r = lend(plan, job, job->left, &piece);
+    int r = lend_next(plan, job, job->left, &piece);
     if (r < 0)
         return r;
     if (piece.kind == DISK_PIECE_HOLE)
@@ -199,14 +200,13 @@ static int plan_start(struct plan *plan, struct read_job *job)
         plan_chunk_of_hole(plan, job, piece.count);
     else if (whole)
         plan_whole(plan, job);
-    else if (piece.kind != DISK_PIECE_PACKED || /* a chunk must not be empty */
+    else if (piece.kind != DISK_PIECE_PACKED || /* else the chunk would be empty */
              has_room_for(plan, piece.count + NBD_REPLY_SIZE_MAX))
         return plan_chunk_of_data(plan, job, &piece);
     return 0;
 }
 
-/* As much of a read as there is room for.  An error is the end of the connection: bytes were
- * promised that cannot be had. */
+/* Add as much of a read as there is room for. */
 static int plan_read(struct plan *plan, struct read_job *job)
 {
     size_t before;
@@ -216,7 +216,7 @@ static int plan_read(struct plan *plan, struct read_job *job)
     do {
         before = plan->bytes;
         r = job->promised ? plan_promised(plan, job) : plan_start(plan, job);
-    } while (r == 0 && job->left && plan->bytes > before && !is_full(plan));
+    } while (r == 0 && job->left && plan->bytes > before && !plan_is_full(plan));
     return r;
 }
 
@@ -234,18 +234,18 @@ int plan_reads(struct plan *plan, unsigned from)
 {
     struct scratch *scratch = plan->scratch;
     int r = 0;
-    for (unsigned i = from; r == 0 && i < scratch->read_count && !is_full(plan); i++) {
+    for (unsigned i = from; r == 0 && i < scratch->read_count && !plan_is_full(plan); i++) {
         r = plan_read(plan, &scratch->reads[i]);
         if (scratch->reads[i].left)
-            break; /* the next one must not come in between */
+            break; /* the data of the next read must not come between this one's */
     }
     return r;
 }
 
-int plan_keep(struct plan *plan, size_t sent)
+int plan_keep_rest(struct plan *plan, size_t sent)
 {
     struct connection *connection = plan->connection;
-    size_t rest = plan->bytes - sent, again = least(rest, plan->tail), at = 0;
+    size_t rest = plan->bytes - sent, again = min_size(rest, plan->tail), at = 0;
     if (again) {
         plan->last->offset -= again;
         plan->last->left += again;
@@ -260,8 +260,8 @@ int plan_keep(struct plan *plan, size_t sent)
     connection->unsent = (struct buffer){.bytes = bytes, .size = rest - again};
     for (unsigned i = 0; i < plan->count && at < rest - again; i++) {
         const struct iovec *vector = &plan->scratch->vectors[i];
-        size_t skip = least(sent, vector->iov_len);
-        size_t n = least(vector->iov_len - skip, rest - again - at);
+        size_t skip = min_size(sent, vector->iov_len);
+        size_t n = min_size(vector->iov_len - skip, rest - again - at);
         bytes_load(bytes + at, (const uint8_t *)vector->iov_base + skip, n);
         at += n;
         sent -= skip;

@@ -11,8 +11,9 @@
 #include "nbd/reply.h"
 #include "server/session/plan.h"
 
-#define ROOM (NBD_HANDSHAKE_OUT + NBD_REPLY_SIZE_MAX) /* for any one reply */
-#define STATUS_BYTES (NBD_HANDSHAKE_OUT)
+/* Bytes of scratch->out that any one reply fits into: an option's answer, or a block status. */
+#define REPLY_ROOM (NBD_HANDSHAKE_OUT + NBD_REPLY_SIZE_MAX)
+#define STATUS_MAX NBD_HANDSHAKE_OUT /* bytes of descriptors in one reply */
 
 /* Answers. */
 
@@ -24,7 +25,7 @@ static struct scratch *scratch_of(const struct connection *connection)
 bool replies_are_full(const struct connection *connection)
 {
     const struct scratch *scratch = scratch_of(connection);
-    return scratch->read_count == SCRATCH_READS || wire_room(&scratch->replies) < ROOM;
+    return scratch->read_count == SCRATCH_READS || wire_room(&scratch->replies) < REPLY_ROOM;
 }
 
 void replies_add_answer(struct connection *connection, const struct nbd_request *request,
@@ -36,7 +37,7 @@ void replies_add_answer(struct connection *connection, const struct nbd_request 
         counter_add(&connection->worker->counters.failed, 1);
 }
 
-struct nbd_request *replies_next(struct connection *connection)
+struct nbd_request *replies_request_slot(struct connection *connection)
 {
     struct scratch *scratch = scratch_of(connection);
     return &scratch->reads[scratch->read_count].request;
@@ -64,8 +65,9 @@ struct status {
     uint32_t count, max; /* descriptors */
 };
 
-/* Lengths are 32 bits without extended headers; so was the request's. */
-static int add_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
+/* Without extended headers a length has 32 bits: it is at most the request's, which had so
+ * many. */
+static int put_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
 {
     struct status *status = opaque;
     (void)offset;
@@ -83,8 +85,8 @@ void replies_add_status(struct connection *connection, const struct nbd_request 
     struct status status = {.style = style, .writer = writer};
     status.max = request->flags & NBD_CMD_FLAG_REQ_ONE
                      ? 1
-                     : (uint32_t)(STATUS_BYTES / nbd_descriptor_size(style));
-    int r = disk_extents(connection->service->disk, request->offset, request->length, add_extent,
+                     : (uint32_t)(STATUS_MAX / nbd_descriptor_size(style));
+    int r = disk_extents(connection->service->disk, request->offset, request->length, put_extent,
                          &status);
     if (!start || r < 0 || status.count == 0) {
         *writer = before;
@@ -97,7 +99,9 @@ void replies_add_status(struct connection *connection, const struct nbd_request 
 
 /* Sending. */
 
-/* One piece.  *next: the first read that is not done; what the others took is counted. */
+/* Plan and send once.  *next is the number of the first read that is not done, before and after.
+ * Returns the number of bytes sent, if that was all; else -EAGAIN, and the rest is kept; or
+ * another -errno. */
 static ssize_t send_some(struct connection *connection, unsigned *next)
 {
     struct scratch *scratch = scratch_of(connection);
@@ -116,7 +120,7 @@ static ssize_t send_some(struct connection *connection, unsigned *next)
     sent = sent < 0 ? 0 : sent;
     bool blocked = r == 0 && (size_t)sent < plan.bytes;
     if (blocked)
-        r = plan_keep(&plan, (size_t)sent);
+        r = plan_keep_rest(&plan, (size_t)sent);
     disk_lend_end(disk);
     scratch_clear_out(scratch);
     while (*next < scratch->read_count && scratch->reads[*next].left == 0)
@@ -124,8 +128,8 @@ static ssize_t send_some(struct connection *connection, unsigned *next)
     return r < 0 ? r : blocked ? -EAGAIN : sent;
 }
 
-/* Keep the reads from `next` on. */
-static int keep_reads(struct connection *connection, unsigned next)
+/* Move the reads that are not done, beginning with number `next`, to the connection. */
+static int store_waiting_reads(struct connection *connection, unsigned next)
 {
     struct scratch *scratch = scratch_of(connection);
     unsigned count = scratch->read_count - next;
@@ -155,8 +159,8 @@ int replies_flush(struct connection *connection)
         scratch->read_count = 0;
         return (int)n;
     }
-    int r = keep_reads(connection, next);
-    return r < 0 ? r : replies_wait(connection) ? -EAGAIN : 0;
+    int r = store_waiting_reads(connection, next);
+    return r < 0 ? r : replies_are_waiting(connection) ? -EAGAIN : 0;
 }
 
 static int send_unsent(struct connection *connection)
@@ -196,7 +200,7 @@ int replies_resume(struct connection *connection)
     return replies_flush(connection);
 }
 
-bool replies_wait(const struct connection *connection)
+bool replies_are_waiting(const struct connection *connection)
 {
     return !buffer_is_empty(&connection->unsent) || connection->waiting_count ||
            transport_wants_flush(&connection->transport);

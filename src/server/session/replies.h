@@ -2,12 +2,15 @@
 
 /* replies - what goes out to a client
  *
- * Replies gather in the loop's scratch while requests are worked on, and go out in as few pieces
- * as can be, reads straight from the disk's own memory (loans, disk.h).  NBD leaves their order
- * to the server: those without data come first.
+ * While requests are processed, their replies gather in the loop's scratch: reads in
+ * scratch->reads, all others in scratch->out.  Then everything goes out in as few calls as
+ * possible, the data of reads straight from the disk's memory (plan.h).  NBD leaves the order of
+ * replies to the server: those without data go first.
  *
- * A call of replies_flush leaves the scratch empty, whatever comes of it: what could not be sent
- * is kept by the connection.
+ * replies_flush leaves the scratch empty, whatever its result is: the connection keeps what could
+ * not be sent (unsent, waiting).
+ *
+ * Threads: the connection's loop.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_REPLIES_H
@@ -15,26 +18,30 @@
 
 #include "server/session/state.h"
 
-/* No room for the reply to one more request, whichever: flush first. */
+/* Whether there is no room for the reply to one more request, of any kind: then flush first.  The
+ * functions below may only be called while there is room. */
 bool replies_are_full(const struct connection *connection);
 
-/* To be called with room. */
+/* Add an answer without data: 0 or -errno. */
 void replies_add_answer(struct connection *connection, const struct nbd_request *request,
                         int error);
-/* Where a request is to be parsed: replies_add_read then adds it, if it is a read. */
-struct nbd_request *replies_next(struct connection *connection);
+/* The place where the next request is to be parsed, so that a read need not be copied. */
+struct nbd_request *replies_request_slot(struct connection *connection);
+/* Add the read that is at replies_request_slot: its reply is planned when the replies are
+ * flushed. */
 void replies_add_read(struct connection *connection);
-/* Carries out a block status.  Errors become its answer. */
+/* Carry out a block status, and add its reply, which may be an error. */
 void replies_add_status(struct connection *connection, const struct nbd_request *request);
 
-/* Send: 0 when all is gone, -EAGAIN when something waits for the client (or for others to have
- * their turn), another -errno when the connection is to be closed. */
+/* Send.  0 when everything has gone out; -EAGAIN when something is kept, because the client does
+ * not take it now or TURN_SENT bytes went out; another -errno when the connection has to be
+ * closed. */
 int replies_flush(struct connection *connection);
 
-/* Go on with what was kept.  As replies_flush. */
+/* Go on with what is kept, while the scratch is empty.  Returns the same as replies_flush. */
 int replies_resume(struct connection *connection);
 
-/* Whether something is kept. */
-bool replies_wait(const struct connection *connection);
+/* Whether something is kept, or waits in the transport. */
+bool replies_are_waiting(const struct connection *connection);
 
 #endif

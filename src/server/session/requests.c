@@ -33,7 +33,7 @@ enum outcome {
 static enum outcome take_request(struct connection *connection, struct input *input)
 {
     const struct nbd_export *export = &connection->service->export;
-    struct nbd_request *request = replies_next(connection);
+    struct nbd_request *request = replies_request_slot(connection);
     size_t size = nbd_request_size(connection->session.style);
     if (input->left < size)
         return INCOMPLETE;

@@ -3,8 +3,8 @@
 /* requests - bytes of a client in transmission, taken apart into requests
  *
  * Requests are parsed and checked by nbd/command.h, one after the other, and handed to
- * commands.h.  They are carried out in the order in which they came, except that reads come last (replies.h):
- * NBD leaves the order of requests in flight to the server.
+ * commands.h.  They are carried out in the order in which they came, except that reads come last
+ * (replies.h): NBD leaves the order of requests in flight to the server.
  *
  * Where a payload goes:
  *
@@ -27,8 +27,8 @@
  * state is CONNECTION_DRAINING, and nobody may look at what is left.
  *
  * Returns 0; -EAGAIN when replies wait for the client (replies.h) or the turn is over; another
- * -errno when the connection is to be closed: -EPROTO after a wrong magic number, or a payload too
- * long to be skipped. */
+ * -errno when the connection is to be closed: -EPROTO after a wrong magic number, or a payload
+ * too long to be skipped. */
 int requests_take(struct connection *connection, struct input *input);
 
 #endif

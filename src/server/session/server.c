@@ -64,8 +64,8 @@ unsigned server_connections(const struct server *server)
     return atomic_load_explicit(&server->open.count, memory_order_relaxed);
 }
 
-/* What went wrong belongs to the client that was to be accepted, not to us. */
-static bool is_the_clients(int error)
+/* Whether accept failed because of the connection, which is gone, and not because of us. */
+static bool is_fault_of_connection(int error)
 {
     return error == ECONNABORTED || error == EINTR || error == EPROTO || error == EPERM;
 }
@@ -78,7 +78,7 @@ int server_accept(struct server *server, int listener)
             return -EAGAIN;
         /* cppcheck-suppress nullPointer ; nobody needs the address */
         int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd < 0 && is_the_clients(errno))
+        if (fd < 0 && is_fault_of_connection(errno))
             continue;
         if (fd < 0)
             return errno == EAGAIN ? 0 : -errno;

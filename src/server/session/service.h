@@ -2,8 +2,8 @@
 
 /* service - what is served, to whom, and how: the same for every connection
  *
- * Filled in by main before the first loop starts, and constant from then on, so every thread reads it
- * without a lock.  The disk and the credentials belong to main, and outlive the service.
+ * Filled in by main before the first loop starts, and constant from then on, so every thread
+ * reads it without a lock.  The disk and the credentials belong to main, and outlive the service.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_SERVICE_H

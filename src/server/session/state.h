@@ -2,10 +2,23 @@
 
 /* state - what the server knows of one client
  *
- * Passive: data that inbox, negotiation, requests, commands, replies and plan work on, and no function that acts.
- * connection.h says how the states follow each other.
+ * Passive: data that inbox, negotiation, requests, commands, replies and plan work on, and no
+ * function that acts.  connection.h says how the states follow each other.
  *
- * Everything here belongs to the thread of the connection's loop, once connection_attach was called.
+ * Between two steps (connection_check verifies it):
+ *
+ *     1  In HANDSHAKE and TLS there is a handshake, and in TRANSMISSION there is none.
+ *     2  A buffer that has memory has bytes left.
+ *     3  unread_ready means that there are unread bytes.
+ *     4  While a payload job is active, nothing is unread, and no zero job is active.
+ *     5  An active payload job is not complete; unless it was refused, it is a write.
+ *     6  An active zero job is not complete.
+ *     7  There are waiting reads if waiting_count says so, at most SCRATCH_READS.
+ *     8  What is left of a waiting read is the end of its range.  Only the first one has promised
+ *        bytes, and not more than are left.
+ *
+ * Everything here belongs to the thread of the connection's loop, once connection_attach was
+ * called.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_STATE_H
@@ -61,8 +74,7 @@ struct connection {
     struct buffer unread; /* received, and not processed yet */
     bool unread_ready;    /* it waits for replies to go out, not for more bytes */
     bool bulk;            /* the last request had a large payload: so may the next */
-    struct payload_job
-        payload; /* while it is active, nothing is unread, and no zeroing is active */
+    struct payload_job payload;
     struct zero_job zeroing;
 
     bool answered_late; /* something was answered while the server is stopping */

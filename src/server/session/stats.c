@@ -17,19 +17,22 @@
 #include "text/reason.h"
 #include "text/string_builder.h"
 
-/* Everything at one moment. */
+/* All numbers, at about one moment. */
 struct snapshot {
     unsigned connections;
     uint64_t accepted;
     uint64_t requests[NBD_COMMANDS];
-    uint64_t failed, received, sent; /* bytes */
+    uint64_t failed;   /* requests */
+    uint64_t received; /* bytes */
+    uint64_t sent;     /* bytes */
     struct disk_stats disk;
-    uint64_t size, stored,
-        packed;        /* bytes: virtual; of pages that hold data; of these, compressed */
-    uint64_t resident; /* bytes: of the whole process */
+    uint64_t size;     /* bytes of the virtual disk */
+    uint64_t stored;   /* bytes in pages that hold data */
+    uint64_t packed;   /* of these, bytes in compressed pages, before their compression */
+    uint64_t resident; /* bytes of memory that the whole process has */
 };
 
-static uint64_t load(const _Atomic uint64_t *counter)
+static uint64_t counter_read(const _Atomic uint64_t *counter)
 {
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
@@ -37,10 +40,10 @@ static uint64_t load(const _Atomic uint64_t *counter)
 static void add_loop(struct snapshot *snapshot, const struct counters *counters)
 {
     for (unsigned i = 0; i < NBD_COMMANDS; i++)
-        snapshot->requests[i] += load(&counters->requests[i]);
-    snapshot->failed += load(&counters->failed);
-    snapshot->received += load(&counters->received);
-    snapshot->sent += load(&counters->sent);
+        snapshot->requests[i] += counter_read(&counters->requests[i]);
+    snapshot->failed += counter_read(&counters->failed);
+    snapshot->received += counter_read(&counters->received);
+    snapshot->sent += counter_read(&counters->sent);
 }
 
 static struct snapshot snapshot_of(const struct server *server)
@@ -59,8 +62,9 @@ static struct snapshot snapshot_of(const struct server *server)
     return snapshot;
 }
 
-/* What the compressed pages would take, by what they do take; 1 if there are none. */
-static double ratio(const struct snapshot *snapshot)
+/* The size of the compressed pages before their compression, divided by that after it; 1 if there
+ * are none. */
+static double compression_ratio(const struct snapshot *snapshot)
 {
     uint64_t blobs = snapshot->disk.blob_bytes;
     return blobs ? (double)snapshot->packed / (double)blobs : 1.0;
@@ -88,7 +92,7 @@ void stats_print(const struct server *server, FILE *to)
     if (s.disk.limit)
         fprintf(to, " of %.1f MiB", mebibytes(s.disk.limit));
     fprintf(to, "\n  compressed      %.1f MiB into %.1f MiB (%.2f : 1)\n", mebibytes(s.packed),
-            mebibytes(s.disk.blob_bytes), ratio(&s));
+            mebibytes(s.disk.blob_bytes), compression_ratio(&s));
     fprintf(to, "  resident        %.1f MiB\n", mebibytes(s.resident));
     fflush(to);
 }
@@ -127,7 +131,7 @@ static void print_json(const struct server *server, FILE *to)
     print_requests(&s, to);
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
         fprintf(to, "  \"%s\": %llu,\n", numbers[i].name, (unsigned long long)numbers[i].value);
-    fprintf(to, "  \"compression_ratio\": %.3f\n}\n", ratio(&s));
+    fprintf(to, "  \"compression_ratio\": %.3f\n}\n", compression_ratio(&s));
 }
 
 /* Not a device, nor a link: writing would replace it. */

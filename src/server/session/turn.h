@@ -11,11 +11,11 @@
  *       compressed page, waiting for room, zeroing
  *
  * Looking at the clock takes some 30 nanoseconds, so TURN_UNTIMED_MAX requests go by between two
- * looks.  Without the clock, 5,800 block states of 2 GiB in one piece once kept another client waiting for
- * 10.7 s.
+ * looks.  Without the clock, 5,800 block states of 2 GiB in one piece once kept another client
+ * waiting for 10.7 s.
  *
- * Every bound on a turn is in this file.  Who counts: requests.c (requests), commands.c (slices of
- * a long zeroing); who stops: connection.c, requests.c, replies.c, server.c (accepting).
+ * Every bound on a turn is in this file.  Who counts: requests.c (requests), commands.c (slices
+ * of a long zeroing); who stops: connection.c, requests.c, replies.c, server.c (accepting).
  *
  * A turn belongs to its loop's thread.
  */
