@@ -26,6 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct disk_cache; /* disk/disk.h */
 struct disk_stats; /* disk/disk.h */
 struct reason;     /* text/reason.h */
 
@@ -50,9 +51,19 @@ struct cold_store {
 
     /* Pages. */
 
+    /* Make and free a cache of the pages that were read last, as disk_cache_create and
+     * disk_cache_destroy. */
+    int (*cache_create)(void *state, struct disk_cache **cache);
+    void (*cache_destroy)(void *state, struct disk_cache *cache);
+
     /* Write the page that a blob's word leads to, all of it, to `page`.  Called inside the read
-     * section in which the word was found in the table.  0 or -ENOMEM. */
-    int (*read)(void *state, uint64_t word, void *page);
+     * section in which the word was found in the table.  cache is NULL, or belongs to the caller.
+     * 0; or -ENOMEM, and nothing was written. */
+    int (*read)(void *state, struct disk_cache *cache, uint64_t word, void *page);
+
+    /* As read, but into the cache: *page is the whole page, and is good until the cache is used
+     * again.  -ENOMEM: *page is not to be used. */
+    int (*peek)(void *state, struct disk_cache *cache, uint64_t word, const void **page);
 
     /* Free a blob whose word was taken out of the table a grace period ago.  Must not wait for a
      * grace period or for reclaim, which calls this. */

@@ -13,12 +13,16 @@
 static int read_blob(struct paged *paged, uint64_t word, const struct request *request)
 {
     const struct cold *cold = &paged->cold;
+    struct disk_cache *cache = request->cache;
     size_t at, n = request_part(paged, request, &at);
+    char copy[PAGE_SIZE_MAX];
+    const void *page = copy;
     if (n == paged_page_size(paged))
-        return cold->store->read(cold->state, word, request->to);
-    char page[PAGE_SIZE_MAX];
-    int r = cold->store->read(cold->state, word, page);
-    memcpy(request->to, page + at, n);
+        return cold->store->read(cold->state, cache, word, request->to);
+    int r = cache ? cold->store->peek(cold->state, cache, word, &page)
+                  : cold->store->read(cold->state, NULL, word, copy);
+    if (r == 0)
+        memcpy(request->to, (const char *)page + at, n);
     return r;
 }
 
@@ -69,25 +73,25 @@ static int read_some(struct paged *paged, struct request *request)
 
 int paged_cache_create(void *state, struct disk_cache **cache)
 {
-    (void)state;
+    const struct cold *cold = &((struct paged *)state)->cold;
     *cache = NULL;
-    return 0;
+    return cold->store ? cold->store->cache_create(cold->state, cache) : 0;
 }
 
 void paged_cache_destroy(void *state, struct disk_cache *cache)
 {
-    (void)state;
-    (void)cache;
+    const struct cold *cold = &((struct paged *)state)->cold;
+    cold->store->cache_destroy(cold->state, cache);
 }
 
 int paged_read(void *state, struct disk_cache *cache, uint64_t offset, size_t count, void *buf)
 {
-    (void)cache;
     struct paged *paged = state;
     struct request request;
     int r = 0;
     request_init(&request, offset, count);
     request.to = buf;
+    request.cache = cache;
     while (r == 0 && request.count) {
         rcu_enter();
         r = read_some(paged, &request);

@@ -19,9 +19,10 @@
 struct request {
     uint64_t offset; /* the range that is not processed yet */
     uint64_t count;
-    char *to;         /* of a read: where the rest goes */
-    const char *from; /* of a write: where the rest comes from; NULL for zeroes */
-    bool provide;     /* DISK_NO_HOLE: zeroes, in pinned frames */
+    char *to;                 /* of a read: where the rest goes */
+    struct disk_cache *cache; /* of a read: the caller's, or NULL; otherwise undefined */
+    const char *from;         /* of a write: where the rest comes from; NULL for zeroes */
+    bool provide;             /* DISK_NO_HOLE: zeroes, in pinned frames */
     bool must_not_wait;
 
     /* A write of one page may bring a frame of its own, which holds the bytes of `from` in their

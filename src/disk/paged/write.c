@@ -20,7 +20,7 @@ static int prepare_frame(struct paged *paged, void *frame, uint64_t word, size_t
 {
     size_t size = paged_page_size(paged);
     if (entry_kind(word) == ENTRY_BLOB && n < size) {
-        int r = paged->cold.store->read(paged->cold.state, word, frame);
+        int r = paged->cold.store->read(paged->cold.state, NULL, word, frame);
         if (r < 0)
             return r;
     } else {

@@ -84,6 +84,7 @@ static void release_if_dead_locked(struct blob_log *blobs, uint64_t number)
     segment->in_use = false;
     blobs->used -= segment->used;
     blobs->segment_count--;
+    atomic_fetch_add_explicit(&blobs->recycled, 1, memory_order_relaxed);
     pool_give(&blobs->segments, number);
 }
 

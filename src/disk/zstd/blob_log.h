@@ -16,6 +16,7 @@
 #define NBDRAM_DISK_ZSTD_BLOB_LOG_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,8 +29,9 @@ struct reason; /* text/reason.h */
 struct blob_log {
     struct pool segments;
     size_t segment_size;
-    pthread_mutex_t lock;  /* guards what follows */
-    struct segment *table; /* by number */
+    _Atomic uint64_t recycled; /* segments that were given back, so far; changes under the lock */
+    pthread_mutex_t lock;      /* guards what follows */
+    struct segment *table;     /* by number */
     uint64_t table_size;
     bool any_open;          /* there is a segment that is being filled */
     uint64_t open;          /* its number */
@@ -49,6 +51,13 @@ int blob_log_store(struct blob_log *blobs, uint64_t page, const void *bytes, siz
                    uint64_t *number);
 
 const struct blob *blob_log_at(const struct blob_log *blobs, uint64_t number);
+
+/* How many segments were given back so far.  Two blobs had the same number only if this has grown
+ * between the two (cache.c).  relaxed: the swap that publishes the later one's word orders it. */
+static inline uint64_t blob_log_recycled(const struct blob_log *blobs)
+{
+    return atomic_load_explicit(&blobs->recycled, memory_order_relaxed);
+}
 
 /* Free a blob.  True if so much of the log is dead now (1/16 of it, and two segments) that some
  * segments should be emptied. */

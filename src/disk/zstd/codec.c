@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <zstd.h>
@@ -17,11 +18,52 @@ struct contexts {
     _Atomic(ZSTD_DCtx *) unpack;
 };
 
+struct codec_unpacker {
+    ZSTD_DCtx *context;
+};
+
 struct codec {
     int level;
     unsigned count;            /* of processors */
     struct contexts *contexts; /* by processor */
+
+    pthread_mutex_t last_lock;   /* guards what follows */
+    struct codec_unpacker *last; /* for a thread that cannot make a context */
 };
+
+int codec_unpacker_create(struct codec_unpacker **made)
+{
+    struct codec_unpacker *unpacker = malloc(sizeof *unpacker);
+    if (!unpacker)
+        return -ENOMEM;
+    unpacker->context = ZSTD_createDCtx();
+    if (!unpacker->context) {
+        free(unpacker);
+        return -ENOMEM;
+    }
+    *made = unpacker;
+    return 0;
+}
+
+void codec_unpacker_destroy(struct codec_unpacker *unpacker)
+{
+    if (unpacker)
+        ZSTD_freeDCtx(unpacker->context);
+    free(unpacker);
+}
+
+static int make_contexts(struct codec *codec)
+{
+    codec->contexts =
+        aligned_alloc(_Alignof(struct contexts), codec->count * sizeof *codec->contexts);
+    if (!codec->contexts)
+        return -ENOMEM;
+    for (unsigned i = 0; i < codec->count; i++) {
+        atomic_init(&codec->contexts[i].pack, NULL);
+        atomic_init(&codec->contexts[i].unpack, NULL);
+    }
+    return 0;
+}
 
 int codec_create(int level, struct codec **made)
 {
@@ -30,29 +72,35 @@ int codec_create(int level, struct codec **made)
         return -ENOMEM;
     codec->level = level;
     codec->count = os_cpu_count();
-    codec->contexts =
-        aligned_alloc(_Alignof(struct contexts), codec->count * sizeof *codec->contexts);
-    if (!codec->contexts) {
-        free(codec);
-        return -ENOMEM;
-    }
-    for (unsigned i = 0; i < codec->count; i++) {
-        atomic_init(&codec->contexts[i].pack, NULL);
-        atomic_init(&codec->contexts[i].unpack, NULL);
+    pthread_mutex_init(&codec->last_lock, NULL);
+    int r = codec_unpacker_create(&codec->last);
+    if (r == 0)
+        r = make_contexts(codec);
+    if (r < 0) {
+        codec_destroy(codec);
+        return r;
     }
     *made = codec;
     return 0;
+}
+
+static void free_contexts(struct codec *codec)
+{
+    for (unsigned i = 0; i < codec->count; i++) {
+        ZSTD_freeCCtx(atomic_load(&codec->contexts[i].pack));
+        ZSTD_freeDCtx(atomic_load(&codec->contexts[i].unpack));
+    }
+    free(codec->contexts);
 }
 
 void codec_destroy(struct codec *codec)
 {
     if (!codec)
         return;
-    for (unsigned i = 0; i < codec->count; i++) {
-        ZSTD_freeCCtx(atomic_load(&codec->contexts[i].pack));
-        ZSTD_freeDCtx(atomic_load(&codec->contexts[i].unpack));
-    }
-    free(codec->contexts);
+    if (codec->contexts)
+        free_contexts(codec);
+    codec_unpacker_destroy(codec->last);
+    pthread_mutex_destroy(&codec->last_lock);
     free(codec);
 }
 
@@ -87,16 +135,34 @@ long codec_pack(struct codec *codec, const void *page, size_t size, void *out, s
     return ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation ? -ENOMEM : 0;
 }
 
-int codec_unpack(struct codec *codec, const void *packed, size_t packed_size, void *page,
-                 size_t size)
+static int unpack(ZSTD_DCtx *context, const void *packed, size_t packed_size, void *page,
+                  size_t size)
 {
+    size_t n = ZSTD_decompressDCtx(context, page, size, packed, packed_size);
+    assert(n == size); /* codec_pack made it, and a blob never changes */
+    return n == size ? 0 : -EIO;
+}
+
+static int unpack_with_last(struct codec *codec, const void *packed, size_t packed_size,
+                            void *page, size_t size)
+{
+    pthread_mutex_lock(&codec->last_lock);
+    int r = unpack(codec->last->context, packed, packed_size, page, size);
+    pthread_mutex_unlock(&codec->last_lock);
+    return r;
+}
+
+int codec_unpack(struct codec *codec, struct codec_unpacker *unpacker, const void *packed,
+                 size_t packed_size, void *page, size_t size)
+{
+    if (unpacker)
+        return unpack(unpacker->context, packed, packed_size, page, size);
     ZSTD_DCtx *context = atomic_exchange(&contexts_here(codec)->unpack, NULL);
     if (!context)
         context = ZSTD_createDCtx();
     if (!context)
-        return -ENOMEM;
-    size_t n = ZSTD_decompressDCtx(context, page, size, packed, packed_size);
+        return unpack_with_last(codec, packed, packed_size, page, size);
+    int r = unpack(context, packed, packed_size, page, size);
     ZSTD_freeDCtx(atomic_exchange(&contexts_here(codec)->unpack, context));
-    assert(n == size); /* codec_pack made it, and a blob never changes */
-    return n == size ? 0 : -EIO;
+    return r;
 }

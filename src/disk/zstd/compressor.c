@@ -6,20 +6,59 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "disk/disk.h"
+#include "disk/zstd/cache.h"
 #include "os/thread.h"
 
 #define HOT_SHARE_LEAST 8 /* frames that may be hot, however little memory there is */
 
 /* Pages. */
 
-static int compressor_read(void *state, uint64_t word, void *page)
+static int compressor_cache_create(void *state, struct disk_cache **cache)
+{
+    const struct compressor *compressor = state;
+    return cache_create(paged_page_size(compressor->paged), cache);
+}
+
+static void compressor_cache_destroy(void *state, struct disk_cache *cache)
+{
+    (void)state;
+    cache_destroy(cache);
+}
+
+static int inflate(struct compressor *compressor, struct disk_cache *cache, uint64_t word,
+                   void *page)
+{
+    const struct blob *blob = blob_log_at(&compressor->blobs, entry_number(word));
+    return codec_unpack(compressor->codec, cache ? cache_unpacker(cache) : NULL, blob->bytes,
+                        blob->size, page, paged_page_size(compressor->paged));
+}
+
+static int compressor_read(void *state, struct disk_cache *cache, uint64_t word, void *page)
 {
     struct compressor *compressor = state;
-    const struct blob *blob = blob_log_at(&compressor->blobs, entry_number(word));
-    return codec_unpack(compressor->codec, blob->bytes, blob->size, page,
-                        paged_page_size(compressor->paged));
+    const void *found = cache ? cache_find(cache, &compressor->blobs, word) : NULL;
+    if (!found)
+        return inflate(compressor, cache, word, page);
+    memcpy(page, found, paged_page_size(compressor->paged));
+    return 0;
+}
+
+static int compressor_peek(void *state, struct disk_cache *cache, uint64_t word,
+                           const void **page)
+{
+    struct compressor *compressor = state;
+    *page = cache_find(cache, &compressor->blobs, word);
+    if (*page)
+        return 0;
+    void *place = cache_take(cache);
+    int r = inflate(compressor, cache, word, place);
+    if (r == 0)
+        cache_keep(cache, &compressor->blobs, word);
+    *page = place;
+    return r;
 }
 
 /* The threads look at paged->hot under the lock before they sleep, so they are woken under it. */
@@ -272,7 +311,10 @@ static const struct cold_store compressor_store = {
     .start = compressor_start,
     .stop = compressor_stop,
     .destroy = compressor_destroy,
+    .cache_create = compressor_cache_create,
+    .cache_destroy = compressor_cache_destroy,
     .read = compressor_read,
+    .peek = compressor_peek,
     .drop = compressor_drop,
     .wake = compressor_wake,
     .help = compressor_help,
