@@ -38,9 +38,8 @@ static void attach(struct peer *peer)
 
 static void step(struct peer *peer)
 {
-    turn_begin(&peer->worker.turn);
-    if (peer->size % 2 == 0)
-        peer->worker.turn.began = 0; /* the turn is over when the clock is read */
+    /* Half of the inputs: the turn is over as soon as somebody looks at the clock. */
+    turn_begin(&peer->worker.turn, peer->size % 2 == 0 ? 0 : TURN_LONG_NS);
     peer->worker.requests_taken = 0;
     if (peer->worker.stopping)
         connection_stop(peer->connection);
@@ -80,8 +79,10 @@ bool peer_run(struct peer *peer)
         uint32_t events = connection_events(peer->connection);
         DEMAND(events, "it waits for nothing");
         DEMAND(steps < STEPS_MAX, "it does not come to rest");
-        if (!(events & EPOLLOUT) && !(events & EPOLLIN && is_readable(peer))) {
-            DEMAND(!replies_are_waiting(peer->connection), "replies wait and nobody looks after them");
+        if (!connection_wants_turn(peer->connection) && !(events & EPOLLOUT) &&
+            !(events & EPOLLIN && is_readable(peer))) {
+            DEMAND(!replies_are_waiting(peer->connection),
+                   "replies wait and nobody looks after them");
             DEMAND(peer->pulled <= peer->at, "bytes wait inside TLS");
             return true;
         }
@@ -95,7 +96,7 @@ void peer_stop(struct peer *peer)
     peer->worker.stopping = true;
     while (!peer_is_closed(peer)) {
         step(peer);
-        if (!peer->connection->turn_over)
+        if (!connection_wants_turn(peer->connection))
             return;
     }
 }

@@ -24,6 +24,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "os/bytes.h"
 #include "server/net/tls_peer.h"
 #include "text/reason.h"
 
@@ -32,6 +33,10 @@
 /* How often the handshake is called again because GnuTLS asks for it although there is more to
  * read.  The limit keeps a client that can cause this from occupying the thread. */
 #define TURNS_MAX 8
+
+/* Records that one receive takes.  A record costs a microsecond or more even if it holds a single
+ * byte, and 160,000 of them fit into one receive of an inbox: others waited for 6 s. */
+#define RECORDS_MAX 16
 
 struct tls_session {
     gnutls_session_t gnutls;
@@ -280,9 +285,14 @@ ssize_t tls_session_receive(struct tls_session *session, const struct iovec *iov
     if (session->failed < 0 || session->has_ended)
         return session->failed;
     ssize_t total = 0;
+    unsigned records = 0;
     session->is_drained = session->is_half_done = false;
     for (int i = 0; i < count; i++) {
         for (size_t filled = 0; filled < iov[i].iov_len;) {
+            if (records++ == RECORDS_MAX) {
+                session->is_half_done = true;
+                return total;
+            }
             ssize_t got = gnutls_record_recv(session->gnutls, (uint8_t *)iov[i].iov_base + filled,
                                              iov[i].iov_len - filled);
             if (got <= 0) {
@@ -322,7 +332,7 @@ static size_t gather_record(struct cursor at, uint8_t *record)
         size_t left = at.iov->iov_len - at.done, room = RECORD_SIZE - size;
         size_t piece = left < room ? left : room;
         if (piece > 0)
-            memcpy(record + size, (const uint8_t *)at.iov->iov_base + at.done, piece);
+            bytes_load(record + size, (const uint8_t *)at.iov->iov_base + at.done, piece);
         size += piece;
         move_cursor(&at, piece);
     }

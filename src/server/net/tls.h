@@ -35,7 +35,8 @@ int tls_session_handshake(struct tls_session *session, struct reason *reason);
 bool tls_session_wants_write(const struct tls_session *session);
 
 /* Receive into the vectors.  Returns fewer bytes than asked for if there are no more now, or
- * ever.  Returns 0 at the client's goodbye; a stream that ends without one was cut off
+ * ever, or after 16 records, so that a client that sends tiny ones cannot occupy the thread
+ * (then tls_session_has_pending).  Returns 0 at the client's goodbye; a stream that ends without one was cut off
  * (-EPIPE). */
 ssize_t tls_session_receive(struct tls_session *session, const struct iovec *iov, int count);
 

@@ -9,8 +9,6 @@
 #include "server/host/log.h"
 #include "server/session/replies.h"
 
-#define QUICK_SLICE_NANOSECONDS 500000 /* slices that take less than this are doubled */
-
 /* Answers. */
 
 static void log_refusal(const struct connection *connection, const struct nbd_request *request,
@@ -29,8 +27,10 @@ static void log_refusal(const struct connection *connection, const struct nbd_re
 static void answer_request(struct connection *connection, const struct nbd_request *request,
                            int error)
 {
-    if (error)
+    if (error) {
         log_refusal(connection, request, error);
+        turn_look(&connection->worker->turn);
+    }
     replies_add_answer(connection, request, error);
 }
 
@@ -62,11 +62,8 @@ void commands_zero_slice(struct connection *connection)
     uint64_t n = left < to_end ? left : to_end;
     int64_t start = os_clock_ns();
     int error = zero_or_trim(connection, &job->request, job->at, n);
-    int64_t took = os_clock_ns() - start;
+    job->slice = turn_next_slice(&connection->worker->turn, job->slice, start);
     job->at += n;
-    turn_count_nanoseconds(&connection->worker->turn, took);
-    if (took < QUICK_SLICE_NANOSECONDS && job->slice < UINT64_MAX / 4)
-        job->slice *= 2;
     if (error == 0 && job->at < job->request.length)
         return;
     job->active = false;
@@ -95,6 +92,7 @@ void commands_feed_payload(struct connection *connection, struct input *input)
     if (job->error == 0)
         job->error =
             disk_write(connection->service->disk, job->request.offset + job->at, n, bytes);
+    turn_spend(&connection->worker->turn, n);
     job->at += n;
     end_payload_if_whole(connection);
 }
@@ -113,6 +111,7 @@ void commands_payload_filled(struct connection *connection, size_t n, int error)
     if (error)
         job->error = error;
     job->at += n;
+    turn_spend(&connection->worker->turn, n);
     end_payload_if_whole(connection);
 }
 
@@ -132,6 +131,7 @@ static void carry_out_write(struct connection *connection, struct nbd_request *r
     size_t n = (size_t)request->payload;
     int error =
         disk_write(connection->service->disk, request->offset, n, input_consume(payload, n));
+    turn_spend(&connection->worker->turn, n);
     if (error == 0)
         counter_add(&connection->worker->counters.received, n);
     answer_request(connection, request, error);
@@ -167,14 +167,16 @@ static void carry_out_write_zeroes(struct connection *connection, struct nbd_req
     struct disk *disk = connection->service->disk;
     bool provide = request->flags & NBD_CMD_FLAG_NO_HOLE;
     (void)payload;
-    if (request->length <= COMMANDS_ZERO_SLICE)
-        answer_request(connection, request,
-                       zero_or_trim(connection, request, 0, request->length));
-    else if (provide && !disk_could_provide(disk, request->length))
+    if (request->length <= COMMANDS_ZERO_SLICE) {
+        int error = zero_or_trim(connection, request, 0, request->length);
+        turn_spend(&connection->worker->turn, (size_t)request->length);
+        answer_request(connection, request, error);
+    } else if (provide && !disk_could_provide(disk, request->length)) {
         answer_request(connection, request, -ENOSPC);
-    else
+    } else {
         connection->zeroing =
             (struct zero_job){.request = *request, .slice = COMMANDS_ZERO_SLICE, .active = true};
+    }
 }
 
 static void carry_out_trim(struct connection *connection, struct nbd_request *request,

@@ -30,7 +30,7 @@
 #include "server/session/state.h"
 
 /* Bytes of a long range that are zeroed or trimmed in one go at first. */
-#define COMMANDS_ZERO_SLICE ((uint64_t)8 << 20)
+#define COMMANDS_ZERO_SLICE ((uint64_t)1 << 20)
 
 /* Carry out a request that nbd_request_check accepts.  Its payload, if it has one, is at the
  * front of payload as a whole, and is consumed.  The request must be the one of

@@ -148,8 +148,6 @@ static int receive_and_reply(struct connection *connection)
         return -ENOTCONN;
     if (r == 0 && connection->worker->stopping)
         return 1; /* a short receive is likely the last one; when stopping it has to be certain */
-    if (turn_is_over(&connection->worker->turn))
-        return 1; /* it ended early, and there may be more to receive */
     return r > 0 || connection->state == CONNECTION_TLS || inbox_is_ready(connection) ||
            transport_has_pending(&connection->transport);
 }
@@ -173,16 +171,15 @@ static int step_once(struct connection *connection)
 
 static void make_turn(struct connection *connection)
 {
+    struct turn *turn = &connection->worker->turn;
     int r = replies_resume(connection);
-    connection->turn_over = false;
-    for (unsigned i = 0; r >= 0 && i < TURN_RECEIVES; i++) {
+    while (r >= 0 && !turn_is_over(turn)) {
         r = step_once(connection);
+        turn_spend(turn, TURN_CALL_BYTES);
         if (r == 0)
-            return;
-        if (turn_is_over(&connection->worker->turn))
             break;
     }
-    connection->turn_over = r >= 0;
+    connection->wants_turn = turn_is_over(turn) && (r >= 0 || r == -EAGAIN);
     if (r >= 0 || r == -EAGAIN)
         return;
     log_end(connection, r);
@@ -197,7 +194,7 @@ void connection_step(struct connection *connection)
 
 static bool is_in_flight(const struct connection *connection)
 {
-    return connection->turn_over || connection->payload.active || connection->zeroing.active ||
+    return connection->wants_turn || connection->payload.active || connection->zeroing.active ||
            replies_are_waiting(connection) || !buffer_is_empty(&connection->unread);
 }
 
@@ -218,13 +215,21 @@ void connection_stop(struct connection *connection)
         connection->state = CONNECTION_LINGERING;
 }
 
+bool connection_wants_turn(const struct connection *connection)
+{
+    return connection->wants_turn;
+}
+
+bool connection_is_securing(const struct connection *connection)
+{
+    return connection->state == CONNECTION_TLS;
+}
+
 uint32_t connection_events(const struct connection *connection)
 {
     if (replies_are_waiting(connection))
         return EPOLLOUT;
     if (connection->state == CONNECTION_TLS)
         return transport_events(&connection->transport);
-    if (connection->turn_over)
-        return EPOLLIN | EPOLLOUT; /* one of them is ready at once */
     return EPOLLIN;
 }

@@ -65,14 +65,22 @@ void connection_destroy(struct connection *connection);
 /* Lend it the worker of the loop that it belongs to from now on. */
 void connection_attach(struct connection *connection, struct worker *worker);
 
-/* Go as far as possible without waiting, but no further than one turn (turn.h). */
+/* Go as far as possible without waiting, until the turn that the caller began is over (turn.h).
+ * If there is more to do then, connection_wants_turn is true afterwards. */
 void connection_step(struct connection *connection);
 
 /* As connection_step, while the server is stopping: answer what has come in already, let what is
  * in flight come to its end, and close. */
 void connection_stop(struct connection *connection);
 
-/* What to wait for until the next step: EPOLLIN on transport.in, EPOLLOUT on transport.out. */
+/* Whether it needs another turn, even if no descriptor becomes ready. */
+bool connection_wants_turn(const struct connection *connection);
+
+/* Whether the next step is one of a TLS handshake, which takes a millisecond or more and cannot be
+ * interrupted. */
+bool connection_is_securing(const struct connection *connection);
+
+/* What to wait for until the next step, unless it wants a turn: EPOLLIN on transport.in, EPOLLOUT on transport.out. */
 uint32_t connection_events(const struct connection *connection);
 
 /* Whether the handshake, TLS included, is not over. */

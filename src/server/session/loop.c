@@ -60,11 +60,25 @@ static void drop_deadline(struct loop *loop, struct connection *connection)
     connection->has_deadline = false;
 }
 
+static void join_line(struct loop *loop, struct connection *connection)
+{
+    TAILQ_INSERT_TAIL(&loop->line, connection, in_line);
+    connection->is_in_line = true;
+}
+
+static void leave_line(struct loop *loop, struct connection *connection)
+{
+    TAILQ_REMOVE(&loop->line, connection, in_line);
+    connection->is_in_line = false;
+}
+
 /* The connection is destroyed later: this round may have another event for it. */
 static void retire_connection(struct loop *loop, struct connection *connection)
 {
     if (connection->has_deadline)
         drop_deadline(loop, connection);
+    if (connection->is_in_line)
+        leave_line(loop, connection);
     TAILQ_REMOVE(&loop->connections, connection, link);
     TAILQ_INSERT_TAIL(&loop->ended, connection, link);
 }
@@ -73,7 +87,9 @@ static void after_step(struct loop *loop, struct connection *connection)
 {
     if (connection->has_deadline && !connection_is_handshaking(connection))
         drop_deadline(loop, connection);
-    if (!connection_is_closed(connection)) {
+    if (connection_wants_turn(connection)) {
+        join_line(loop, connection);
+    } else if (!connection_is_closed(connection)) {
         int r = watch_connection(loop, connection);
         if (r < 0) {
             log_error(loop->service->log, "watching a connection: %s", strerror(-r));
@@ -84,16 +100,40 @@ static void after_step(struct loop *loop, struct connection *connection)
         retire_connection(loop, connection);
 }
 
-static void step_connection(struct loop *loop, struct connection *connection)
+static void give_turn(struct loop *loop, struct connection *connection, int64_t nanoseconds)
 {
-    if (connection_is_closed(connection))
-        return;
-    turn_begin(&loop->worker.turn);
+    struct turn *turn = &loop->worker.turn;
+    turn_begin(turn, nanoseconds);
     if (loop->worker.stopping)
         connection_stop(connection);
     else
         connection_step(connection);
+    connection->was_cheap = os_clock_ns() - turn->began <= TURN_CHEAP_NS;
     after_step(loop, connection);
+}
+
+/* A descriptor of the connection is ready. */
+static void handle_event(struct loop *loop, struct connection *connection)
+{
+    if (connection_is_closed(connection) || connection->is_in_line)
+        return;
+    if (connection->was_cheap && !connection_is_securing(connection))
+        give_turn(loop, connection, TURN_SHORT_NS);
+    else
+        join_line(loop, connection);
+}
+
+/* Serve those in line, at least one, for as long as one long turn. */
+static void serve_line(struct loop *loop)
+{
+    struct connection *connection;
+    int64_t end = os_clock_ns() + TURN_LONG_NS;
+    while ((connection = TAILQ_FIRST(&loop->line))) {
+        leave_line(loop, connection);
+        give_turn(loop, connection, TURN_LONG_NS);
+        if (os_clock_ns() >= end)
+            return;
+    }
 }
 
 static void destroy_ended(struct loop *loop)
@@ -123,18 +163,17 @@ static void add_connection(struct loop *loop, struct connection *connection)
     connection->has_deadline = true;
     TAILQ_INSERT_TAIL(&loop->connections, connection, link);
     TAILQ_INSERT_TAIL(&loop->handshaking, connection, handshaking);
-    step_connection(loop, connection);
+    join_line(loop, connection);
 }
 
 static void stop_connections(struct loop *loop)
 {
-    struct connection *connection, *next;
+    struct connection *connection;
     loop->worker.stopping = true;
     loop->deadline = os_clock_ms() + STOP_MILLISECONDS;
-    for (connection = TAILQ_FIRST(&loop->connections); connection; connection = next) {
-        next = TAILQ_NEXT(connection, link);
-        step_connection(loop, connection);
-    }
+    TAILQ_FOREACH(connection, &loop->connections, link)
+    if (!connection->is_in_line)
+        join_line(loop, connection);
 }
 
 static void handle_wakeup(struct loop *loop)
@@ -177,6 +216,8 @@ static int milliseconds_until(int64_t deadline)
 static int milliseconds_to_wait(const struct loop *loop)
 {
     const struct connection *oldest = TAILQ_FIRST(&loop->handshaking);
+    if (!TAILQ_EMPTY(&loop->line))
+        return 0;
     if (loop->worker.stopping)
         return milliseconds_until(loop->deadline);
     return oldest && loop->service->timeout_seconds ? milliseconds_until(oldest->deadline) : -1;
@@ -191,7 +232,7 @@ static int milliseconds_to_wait(const struct loop *loop)
 
 static bool should_spin(struct loop *loop)
 {
-    if (!loop->may_spin || loop->worker.requests_taken != 1 ||
+    if (!loop->may_spin || loop->worker.requests_taken != 1 || !TAILQ_EMPTY(&loop->line) ||
         atomic_load_explicit(&loop->open->count, memory_order_relaxed) != 1)
         return false;
     if (loop->spins_to_skip == 0)
@@ -241,8 +282,10 @@ static void *loop_main(void *arg)
             if (events[i].data.ptr == loop)
                 handle_wakeup(loop);
             else
-                step_connection(loop, events[i].data.ptr);
+                handle_event(loop, events[i].data.ptr);
         }
+        if (!TAILQ_EMPTY(&loop->line))
+            serve_line(loop);
         expire_handshakes(loop);
         destroy_ended(loop);
     }
@@ -273,6 +316,7 @@ int loop_start(struct loop *loop, const struct service *service, struct open_con
     pthread_mutex_init(&loop->lock, NULL);
     TAILQ_INIT(&loop->arrived);
     TAILQ_INIT(&loop->connections);
+    TAILQ_INIT(&loop->line);
     TAILQ_INIT(&loop->handshaking);
     TAILQ_INIT(&loop->ended);
     loop->epoll = epoll_create1(EPOLL_CLOEXEC);

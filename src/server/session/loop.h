@@ -41,7 +41,8 @@ struct loop {
 
     /* the thread's own */
     struct worker worker;
-    struct connection_list connections;   /* all that are live */
+    struct connection_list connections; /* all that are live */
+    struct connection_list line; /* those that wait for a long turn: first come, first served */
     struct connection_list handshaking;   /* those in the handshake, by deadline: oldest first */
     struct connection_list ended;         /* to be destroyed after the current round of events */
     unsigned spins_to_skip, spin_penalty; /* see wait_for_events */

@@ -9,6 +9,8 @@
 #include "server/session/replies.h"
 #include "text/reason.h"
 
+#define OPTION_BYTES 4096u /* what an option costs, as bytes copied (turn.h) */
+
 static void enter_transmission(struct connection *connection)
 {
     char peer[64];
@@ -24,9 +26,13 @@ static void enter_transmission(struct connection *connection)
 int negotiation_take(struct connection *connection, struct input *input)
 {
     struct wire_writer *replies = &connection->worker->scratch->replies;
+    struct turn *turn = &connection->worker->turn;
     enum nbd_progress progress = NBD_AGAIN;
     int r = 0;
     while (progress == NBD_AGAIN && r == 0) {
+        if (turn_is_over(turn))
+            return -EAGAIN;
+        turn_spend(turn, OPTION_BYTES);
         struct wire_reader reader = wire_read(input->at, input->left);
         progress = nbd_handshake_step(connection->handshake, &reader, replies);
         input_consume(input, input->left - reader.left);

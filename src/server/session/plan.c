@@ -16,7 +16,8 @@ static const uint8_t zeroes[64 << 10];
 static bool plan_is_full(const struct plan *plan)
 {
     return plan->count + 2 > SCRATCH_VECTORS || plan->bytes >= SCRATCH_LENT ||
-           wire_room(&plan->scratch->replies) < NBD_REPLY_SIZE_MAX;
+           wire_room(&plan->scratch->replies) < NBD_REPLY_SIZE_MAX ||
+           turn_is_over(&plan->connection->worker->turn);
 }
 
 static void plan_bytes(struct plan *plan, const void *bytes, size_t size)
@@ -66,6 +67,7 @@ static int plan_packed(struct plan *plan, struct read_job *job, size_t size)
         return 0;
     uint8_t *bytes = wire_claim(&plan->scratch->replies, size);
     int r = disk_read(plan->connection->service->disk, job->offset, size, bytes);
+    turn_look(&plan->connection->worker->turn);
     if (r < 0)
         return r;
     plan_data(plan, job, bytes, size);

@@ -13,7 +13,8 @@
 
 /* Bytes of scratch->out that any one reply fits into: an option's answer, or a block status. */
 #define REPLY_ROOM (NBD_HANDSHAKE_OUT + NBD_REPLY_SIZE_MAX)
-#define STATUS_MAX NBD_HANDSHAKE_OUT /* bytes of descriptors in one reply */
+#define STATUS_MAX NBD_HANDSHAKE_OUT      /* bytes of descriptors in one reply */
+#define STATUS_SLICE ((uint64_t)64 << 20) /* bytes of a long range in its first slice */
 
 /* Answers. */
 
@@ -63,16 +64,50 @@ struct status {
     enum nbd_style style;
     struct wire_writer *writer;
     uint32_t count, max; /* descriptors */
+    uint64_t length;     /* of the extent that the next descriptor is for; 0: none yet */
+    bool is_hole;        /* whether that is a hole */
 };
+
+static void put_extent(struct status *status)
+{
+    if (status->length)
+        nbd_put_descriptor(status->writer, status->style, status->length, status->is_hole);
+    status->count += status->length > 0;
+    status->length = 0;
+}
 
 /* Without extended headers a length has 32 bits: it is at most the request's, which had so
  * many. */
-static int put_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
+static int add_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
 {
     struct status *status = opaque;
     (void)offset;
-    nbd_put_descriptor(status->writer, status->style, count, hole);
-    return ++status->count == status->max;
+    if (status->is_hole != hole)
+        put_extent(status);
+    if (status->count == status->max)
+        return 1;
+    status->is_hole = hole;
+    status->length += count;
+    return 0;
+}
+
+/* Fill in the status slice by slice, while the turn lasts.  A status may cover less than what was
+ * asked about (NBD specification, "NBD_CMD_BLOCK_STATUS"); the client then asks again. */
+static int collect_extents(struct connection *connection, const struct nbd_request *request,
+                           struct status *status)
+{
+    struct turn *turn = &connection->worker->turn;
+    uint64_t slice = STATUS_SLICE, at = 0;
+    int r = 0;
+    while (r == 0 && at < request->length && (at == 0 || !turn_is_over(turn))) {
+        uint64_t n = request->length - at < slice ? request->length - at : slice;
+        int64_t start = os_clock_ns();
+        r = disk_extents(connection->service->disk, request->offset + at, n, add_extent, status);
+        slice = turn_next_slice(turn, slice, start);
+        at += n;
+    }
+    put_extent(status);
+    return r;
 }
 
 void replies_add_status(struct connection *connection, const struct nbd_request *request)
@@ -86,8 +121,7 @@ void replies_add_status(struct connection *connection, const struct nbd_request 
     status.max = request->flags & NBD_CMD_FLAG_REQ_ONE
                      ? 1
                      : (uint32_t)(STATUS_MAX / nbd_descriptor_size(style));
-    int r = disk_extents(connection->service->disk, request->offset, request->length, put_extent,
-                         &status);
+    int r = collect_extents(connection, request, &status);
     if (!start || r < 0 || status.count == 0) {
         *writer = before;
         replies_add_answer(connection, request, r < 0 ? r : -EINVAL);
@@ -147,13 +181,13 @@ static int store_waiting_reads(struct connection *connection, unsigned next)
 int replies_flush(struct connection *connection)
 {
     struct scratch *scratch = scratch_of(connection);
+    struct turn *turn = &connection->worker->turn;
     unsigned next = 0;
-    size_t turn = 0;
     ssize_t n = 0;
-    while (n >= 0 && turn < TURN_SENT &&
-           (scratch->replies.at > scratch->out || next < scratch->read_count)) {
+    while (n >= 0 && (scratch->replies.at > scratch->out ||
+                      (next < scratch->read_count && !turn_is_over(turn)))) {
         n = send_some(connection, &next);
-        turn += n > 0 ? (size_t)n : 0;
+        turn_spend(turn, TURN_CALL_BYTES + (n > 0 ? (size_t)n : 0));
     }
     if (n < 0 && n != -EAGAIN) {
         scratch->read_count = 0;

@@ -65,7 +65,8 @@ struct connection {
     struct worker *worker; /* its loop's */
     struct transport transport;
     enum connection_state state;
-    bool turn_over; /* the last step ended so that others have their turn: go on at once */
+    bool
+        wants_turn; /* the last turn ended before its work did: it has to go on without being woken */
 
     struct nbd_session session;
     struct nbd_handshake *handshake; /* owned; NULL from transmission on */
@@ -85,7 +86,10 @@ struct connection {
     unsigned waiting_count;
 
     /* the loop's own: no other file touches it */
-    TAILQ_ENTRY(connection) link; /* in its list of connections that arrived, live or ended */
+    TAILQ_ENTRY(connection) link;    /* in its list of connections that arrived, live or ended */
+    TAILQ_ENTRY(connection) in_line; /* in its line, while is_in_line */
+    bool is_in_line;
+    bool was_cheap;                      /* the last turn took no longer than TURN_CHEAP_NS */
     TAILQ_ENTRY(connection) handshaking; /* in its list of handshakes, while has_deadline */
     bool has_deadline;
     int64_t deadline;                 /* of the handshake, milliseconds of os_clock_ms */

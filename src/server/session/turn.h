@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* turn - how long a connection may go on before the next one is served
+/* turn - how long a connection has the loop before the next one is served
  *
- * The connections of a loop take turns.  A turn is over after TURN_RECEIVES receives, TURN_SENT
- * bytes sent by one flush, or TURN_EFFORT.  Effort stands for time: a nanosecond counts as four
- * bytes, so that TURN_EFFORT is 4 ms.  It is counted
+ * One rule: a connection has the loop for one turn, and a turn is a span of time.  Receives,
+ * requests, refusals, sends, TLS records and handshakes all spend the same turn, because all are
+ * measured by the same clock.  loop.h says in which order the connections get their turns.
  *
- *     - by length, where the length says what a request costs: bytes copied into the disk
- *     - by the clock, where it does not: walking a long range for a block status, inflating a
- *       compressed page, waiting for room, zeroing
+ * Looking at the clock takes some 30 nanoseconds, a small request less than a microsecond.  So
+ * work whose cost is known by its length is counted in bytes (turn_spend), and the clock is looked
+ * at after every TURN_LOOK_BYTES of it.  Work whose length says nothing of its cost is followed by
+ * a look at once (turn_look): inflating a page, walking a range for a block status, zeroing,
+ * refusing a request, a batch of TLS records.
  *
- * Looking at the clock takes some 30 nanoseconds, so TURN_UNTIMED_MAX requests go by between two
- * looks.  Without the clock, 5,800 block states of 2 GiB in one piece once kept another client
- * waiting for 10.7 s.
- *
- * Every bound on a turn is in this file.  Who counts: requests.c (requests), commands.c (slices
- * of a long zeroing); who stops: connection.c, requests.c, replies.c, server.c (accepting).
+ * What cannot be interrupted has to be short, since nobody else is served meanwhile: a send of
+ * 512 KiB, a slice of a zeroing, one inflated page, one step of a TLS handshake.
  *
  * A turn belongs to its loop's thread.
  */
@@ -24,53 +22,62 @@
 #define NBDRAM_SERVER_SESSION_TURN_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "os/thread.h"
 
-#define TURN_RECEIVES 16        /* receives in one step of a connection */
-#define TURN_SENT (2u << 20)    /* bytes sent by one flush of replies */
-#define TURN_ACCEPTS 64         /* connections accepted at one listener in a row */
-#define TURN_EFFORT (16u << 20) /* see above */
-#define TURN_EFFORT_A_NANOSECOND 4
-#define TURN_UNTIMED_MAX 4
+#define TURN_SHORT_NS 50000        /* of a connection that was cheap the last time */
+#define TURN_LONG_NS 1000000       /* of any other one, after it has waited in line */
+#define TURN_CHEAP_NS 20000        /* a turn that took no longer was cheap */
+#define TURN_ACCEPTS 64            /* connections accepted at one listener in a row */
+#define TURN_QUICK_SLICE_NS 100000 /* a slice that took less is followed by one twice as long */
+#define TURN_LOOK_BYTES (64 << 10)
+#define TURN_CALL_BYTES (8 << 10) /* a system call costs about as much as copying this */
 
 struct turn {
-    uint64_t effort;
-    int64_t began;    /* nanoseconds of os_clock_ns */
-    unsigned untimed; /* requests since the last look at the clock; goes on from turn to turn */
+    int64_t began;   /* nanoseconds of os_clock_ns */
+    int64_t ends;    /* the same */
+    size_t unlooked; /* bytes of work since the last look at the clock */
+    bool is_over;    /* as the last look found it */
 };
 
-static inline void turn_begin(struct turn *turn)
+static inline void turn_begin(struct turn *turn, int64_t nanoseconds)
 {
-    turn->effort = 0;
     turn->began = os_clock_ns();
+    turn->ends = turn->began + nanoseconds;
+    turn->unlooked = 0;
+    turn->is_over = false;
 }
 
 static inline bool turn_is_over(const struct turn *turn)
 {
-    return turn->effort >= TURN_EFFORT;
+    return turn->is_over;
 }
 
-/* Bytes were copied. */
-static inline void turn_count_bytes(struct turn *turn, uint64_t bytes)
+static inline void turn_look(struct turn *turn)
 {
-    turn->effort += bytes;
+    turn->unlooked = 0;
+    turn->is_over = os_clock_ns() >= turn->ends;
 }
 
-/* Something took so long. */
-static inline void turn_count_nanoseconds(struct turn *turn, int64_t nanoseconds)
+/* A long range is worked on in slices.  How long a slice takes depends on what is there, not on
+ * its length, so quick ones get longer: returns the size of the slice after one of `slice` bytes
+ * that began at `start` (os_clock_ns).  Looks at the clock. */
+static inline uint64_t turn_next_slice(struct turn *turn, uint64_t slice, int64_t start)
 {
-    turn->effort += (uint64_t)nanoseconds * TURN_EFFORT_A_NANOSECOND;
+    int64_t now = os_clock_ns();
+    turn->unlooked = 0;
+    turn->is_over = now >= turn->ends;
+    return now - start < TURN_QUICK_SLICE_NS && slice < UINT64_MAX / 4 ? 2 * slice : slice;
 }
 
-/* Look at the clock: the effort is at least the time since the turn began. */
-static inline void turn_look_at_clock(struct turn *turn)
+/* Work that costs what copying so many bytes costs was done. */
+static inline void turn_spend(struct turn *turn, size_t bytes)
 {
-    uint64_t passed = (uint64_t)(os_clock_ns() - turn->began) * TURN_EFFORT_A_NANOSECOND;
-    turn->untimed = 0;
-    if (turn->effort < passed)
-        turn->effort = passed;
+    turn->unlooked += bytes;
+    if (turn->unlooked >= TURN_LOOK_BYTES)
+        turn_look(turn);
 }
 
 #endif
