@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* disk_lend: what is lent, and that it stays there while it is lent. */
+/* disk_lend: what is lent, and that it stays there while it is lent.  Seen to catch: no grace
+ * period (-DNBDRAM_BREAK_GRACE). */
 
 #include "support/loan.h"
 #include "support/loan_stage.h"
