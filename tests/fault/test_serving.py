@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import ALLOCATORS, until
+from harness import ALLOCATORS, MIB, all_allocators, until
 from trial import Trial
 from victim import FOREVER, Client, Style
 
@@ -109,6 +109,28 @@ def test_heap(tmp_path, rng, allocator, times):
         words += ("limit=2M",)  # zstd begins to compress at once
     trial = Trial(tmp_path / "one", words, rng, calls="heap", allocator=allocator)
     trial.step_through(Client.go_through, times=times)
+
+
+# Files.
+
+
+@all_allocators
+@pytest.mark.parametrize("place", ("unix", "tls"), indirect=True)
+def test_no_request_opens_a_file(tmp_path, rng, place, allocator):
+    """Without a limit the budget asks the machine, but in a thread of its own: unit/asking.c."""
+    words, tls = place
+    words += (f"allocator={allocator}", f"limit={16 * MIB}")
+    calls = "open64,openat64,fopen64,open,openat,fopen"
+    trial = Trial(tmp_path / "one", words, rng, calls=calls, allocator=allocator, tls=tls)
+    with trial.running():
+        assert trial.victim.await_ready()
+        assert trial.shim.calls > 0, "the shim sees no call"
+        trial.visit()
+        trial.shim.arm(FOREVER)  # counts, and lets none fail
+        for style in Style:
+            trial.visit(style=style)
+        assert trial.shim.calls == 0, f"{trial.shim.calls} files were opened"
+        trial.victim.stop()
 
 
 # Accepting.
