@@ -75,7 +75,7 @@ def test_run_ends_with_the_server(kind):
     finally:
         process.kill()
         process.wait()
-    assert sorted(os.listdir(".")) == ["never", "fifo"]
+    assert sorted(os.listdir(".")) == ["fifo", "never"]
 
 
 def test_run_with_sigchld_ignored():
