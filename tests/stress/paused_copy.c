@@ -12,12 +12,12 @@
  *
  * Seen to catch, each time in two runs or more, an engine with one of these faults:
  *
- *   - no grace period (-DNBDRAM_BREAK_GRACE): page_emptied_beside_a_writer, page_compressed_...,
+ *   - no grace period (-DNBDRAM_BREAK_GRACE): page_emptied_during_a_write, page_compressed_...,
  *     page_trimmed_..., frozen_thawed_and_frozen_again;
  *   - no generations (-DNBDRAM_BREAK_GENERATION): frozen_thawed_and_frozen_again;
  *   - a writer that does not thaw the page: frozen_page_in_a_long_write, frozen_thawed_...;
  *   - a writer that does not thaw the node that leads to the page, or a node that is removed
- *     without a second look at it: index_emptied_beside_a_writer;
+ *     without a second look at it: index_emptied_during_a_write;
  *   - a frame that is swapped in before it is filled: readers_see_no_partial_page;
  *   - a writer that does not notice that it lost a swap: an assertion of the engine.
  */
@@ -141,7 +141,7 @@ static void assert_either(const uint8_t *buf, size_t count, uint8_t a, uint8_t b
 
 /* Rule 3.  A writer is in the middle of a page of which everything but its bytes becomes zero:
  * the page is frozen and found all zero, and must not go before the writer is done. */
-static void page_emptied_beside_a_writer(void **state)
+static void page_emptied_during_a_write(void **state)
 {
     struct stage stage;
     stage_make(&stage, allocator_of(state));
@@ -166,7 +166,7 @@ static void page_emptied_beside_a_writer(void **state)
 }
 
 /* Rule 3.  The same for a page that is to be compressed. */
-static void page_compressed_beside_a_writer(void **state)
+static void page_compressed_during_a_write(void **state)
 {
     struct stage stage;
     stage_make(&stage, allocator_of(state));
@@ -296,8 +296,8 @@ enum company {
     COMPANIES
 };
 
-static void empty_index_beside_a_writer(struct stage *stage, uint64_t victim, bool piecemeal,
-                                        enum company company, unsigned sets_out, unsigned steps)
+static void empty_index_during_a_write(struct stage *stage, uint64_t victim, bool piecemeal,
+                                       enum company company, unsigned sets_out, unsigned steps)
 {
     static struct relay relay;
     static struct copy writer;
@@ -330,7 +330,7 @@ static void empty_index_beside_a_writer(struct stage *stage, uint64_t victim, bo
     pause_free(&writer.pause);
 }
 
-static void index_emptied_beside_a_writer(void **state)
+static void index_emptied_during_a_write(void **state)
 {
     enum { STEPS = 3, CASES = 2 * COMPANIES * (STEPS + 1) };
     struct stage stage;
@@ -339,16 +339,16 @@ static void index_emptied_beside_a_writer(void **state)
     uint64_t cases = rounds() < ROUNDS ? rounds() : CASES;
     for (uint64_t n = 0; n < cases; n++) {
         uint64_t pick = cases < CASES ? prng_below(&stage.prng, CASES) : n;
-        empty_index_beside_a_writer(&stage, (VICTIM + 16 * n) * stage.page, pick % 2,
-                                    (enum company)(pick / 2 % COMPANIES),
-                                    (unsigned)(pick / 2 / COMPANIES), STEPS);
+        empty_index_during_a_write(&stage, (VICTIM + 16 * n) * stage.page, pick % 2,
+                                   (enum company)(pick / 2 % COMPANIES),
+                                   (unsigned)(pick / 2 / COMPANIES), STEPS);
     }
     stage_free(&stage);
 }
 
 /* Rule 1.  A writer is about to turn a hole into a page, or has just done so, when another writer
  * writes there, and its write is acknowledged. */
-static void hole_filled_beside_a_writer(void **state)
+static void hole_filled_by_two_writers(void **state)
 {
     struct stage stage;
     stage_make(&stage, allocator_of(state));
@@ -402,7 +402,7 @@ static void compressed_page_written_by_two(void **state)
 /* Rule 2, and what follows from it.  The page is trimmed under a writer and under a reader, and
  * its memory is needed for other pages.  Late bytes of the writer must not get into those, and
  * the reader must not see bytes of those. */
-static void page_trimmed_beside_a_writer(void **state)
+static void page_trimmed_under_a_writer(void **state)
 {
     enum { OTHERS = 64 };
     struct stage stage;
@@ -431,7 +431,7 @@ static void page_trimmed_beside_a_writer(void **state)
     stage_free(&stage);
 }
 
-static void page_trimmed_beside_a_reader(void **state)
+static void page_trimmed_under_a_reader(void **state)
 {
     enum { OTHERS = 64 };
     struct stage stage;
@@ -491,15 +491,15 @@ static void readers_see_no_partial_page(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST_OF_PAGED(page_emptied_beside_a_writer),
-        TEST_OF(page_compressed_beside_a_writer, zstd),
+        TEST_OF_PAGED(page_emptied_during_a_write),
+        TEST_OF(page_compressed_during_a_write, zstd),
         TEST_OF_PAGED(frozen_page_in_a_long_write),
         TEST_OF_PAGED(frozen_thawed_and_frozen_again),
-        TEST_OF_PAGED(index_emptied_beside_a_writer),
-        TEST_OF_PAGED(hole_filled_beside_a_writer),
+        TEST_OF_PAGED(index_emptied_during_a_write),
+        TEST_OF_PAGED(hole_filled_by_two_writers),
         TEST_OF(compressed_page_written_by_two, zstd),
-        TEST_OF_PAGED(page_trimmed_beside_a_writer),
-        TEST_OF_PAGED(page_trimmed_beside_a_reader),
+        TEST_OF_PAGED(page_trimmed_under_a_writer),
+        TEST_OF_PAGED(page_trimmed_under_a_reader),
         TEST_OF_PAGED(readers_see_no_partial_page),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* tls_parties - who takes part in a test of TLS, and the server's files of certificates and keys
+/* tls_parties - the parties of a test of TLS, and the server's files of certificates and keys
  *
  * tls_parties_make and tls_parties_free are the setup and the teardown of a group of tests: each
  * test gets a struct tls_parties in *state.  Certificates and keys are made once for the group.

@@ -63,7 +63,7 @@ static void patient_make(struct patient *patient, const struct allocator *alloca
         put_page(patient, page);
     put_page(patient, FAR);
     assert_int_equal(allocator->settle(state), 0);
-    if (allocator->packs) /* the threads may not touch what is hot from here on */
+    if (allocator->packs) /* from here on the threads must not touch hot pages */
         patient->paged->cold.store->stop(patient->paged->cold.state);
     for (uint64_t page = 1; page < DENSE; page += 2)
         put_page(patient, page);

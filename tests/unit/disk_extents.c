@@ -32,7 +32,7 @@ static void extents_are_clipped(void **state)
     assert_int_equal(extents.count, 2);
     assert_false(extents.first[0].hole);
 
-    /* NBD's largest request, over memory that is there to the end and beyond. */
+    /* The largest request of NBD, whose end lies within data. */
     uint8_t *buf = buffer_made(256 * KiB);
     memset(buf, 1, 256 * KiB);
     assert_int_equal(disk_write(disk, UINT32_MAX - 128 * KiB, 256 * KiB, buf), 0);
@@ -56,7 +56,7 @@ static int stop(void *opaque, uint64_t offset, uint64_t count, bool hole)
     return ++stopper->calls == stopper->stop_at ? stopper->value : 0;
 }
 
-static void extents_stop_when_told(void **state)
+static void extents_stop_when_the_caller_says_so(void **state)
 {
     struct disk *disk = disk_made(allocator_of(state), 1 * GiB, 0);
     uint64_t page = disk_page_size(disk);
@@ -73,8 +73,9 @@ static void extents_stop_when_told(void **state)
     disk_end(disk);
 }
 
-/* Random pages of a few hundred, some far off, all kinds of ranges: tiled, in order, neighbours
- * differ, holes and data where they are. */
+/* Some pages of a few hundred, chosen at random, and ranges of all kinds, also far beyond these
+ * pages: the extents tile the range in order, neighbours differ, and holes and data are where
+ * they should be. */
 static void extents_tile(void **state)
 {
     enum { NEAR = 200 };
@@ -119,7 +120,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST_OF_PAGED(extents_are_clipped),
-        TEST_OF_PAGED(extents_stop_when_told),
+        TEST_OF_PAGED(extents_stop_when_the_caller_says_so),
         TEST_OF_PAGED(extents_tile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

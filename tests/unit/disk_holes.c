@@ -18,7 +18,7 @@ static void empty_disk_is_one_hole(void **state)
     assert_true(extents.first[0].hole);
     assert_int_equal(extents.first[0].count, DISK_SIZE_MAX);
 
-    /* Nor does clearing or asking make anything. */
+    /* Neither clearing nor reading makes pages. */
     assert_int_equal(disk_zero(disk, 0, DISK_SIZE_MAX, 0), 0);
     assert_int_equal(disk_trim(disk, 0, DISK_SIZE_MAX), 0);
     assert_int_equal(disk_zero(disk, 12345, DISK_SIZE_MAX - 23456, 0), 0);
@@ -29,7 +29,8 @@ static void empty_disk_is_one_hole(void **state)
     disk_end(disk);
 }
 
-/* Trimming 2^63 bytes costs what is there, and leaves what is beside the range. */
+/* Trimming 2^63 bytes takes as long as there are pages, and leaves the bytes outside of the
+ * range. */
 static void trim_of_nearly_everything(void **state)
 {
     struct disk *disk = disk_made(allocator_of(state), DISK_SIZE_MAX, 0);
@@ -93,7 +94,7 @@ static void no_hole_provides_memory(void **state)
     uint8_t *buf = buffer_made(8 * page);
     memset(buf, 0x77, 8 * page);
 
-    /* Where there is nothing, where there is data, and where it begins and ends in mid-page. */
+    /* Over holes, over data, and over a range that begins and ends in the middle of a page. */
     assert_int_equal(disk_write(disk, 2 * page, 2 * page, buf), 0);
     assert_int_equal(disk_zero(disk, page, 4 * page, DISK_NO_HOLE), 0);
     assert_int_equal(disk_zero(disk, 10 * page + 100, 50, DISK_NO_HOLE), 0);
@@ -108,14 +109,14 @@ static void no_hole_provides_memory(void **state)
         assert_int_equal(disk_settle(disk), 0);
     }
 
-    /* Written over, then made to be zero again in the same way. */
+    /* Write it, and zero it again in the same way. */
     assert_int_equal(disk_write(disk, page, 4 * page, buf), 0);
     assert_int_equal(disk_zero(disk, page, 4 * page, DISK_NO_HOLE), 0);
     assert_int_equal(disk_settle(disk), 0);
     assert_true(all_data(disk, page, 4 * page));
     assert_reads_zero(disk, page, 4 * (size_t)page);
 
-    /* Written, and cleared in parts: that trims no page. */
+    /* Write it, and clear it in parts, which trims no page. */
     write_byte(disk, 3 * page + 7, 0x77);
     assert_int_equal(disk_zero(disk, 3 * page + 7, 1, 0), 0);
     assert_int_equal(disk_zero(disk, 2 * page - 5, 10, 0), 0);
@@ -148,7 +149,8 @@ static void pages_cleared_piecemeal_become_holes(void **state)
     assert_int_equal(disk_write(disk, 0, 64 * page, buf), 0);
     uint64_t full = stats_of(disk).memory;
 
-    /* Two halves, by zero and by trim; page 20 keeps its last byte and page 21 its first. */
+    /* Clear each page in two parts, one by zero and one by trim; page 20 keeps its last byte, and
+     * page 21 its first. */
     for (uint64_t p = 0; p < 64; p++) {
         bool trim = p % 2 == 0;
         uint64_t cut = 1 + p * 37 % (page - 2);
@@ -167,11 +169,12 @@ static void pages_cleared_piecemeal_become_holes(void **state)
     assert_int_equal(stats_of(disk).pages, 2);
     assert_true(stats_of(disk).memory <= full);
 
-    /* One range from mid-page to mid-page, then what is left of the first and the last. */
+    /* Clear from the middle of the first page to the middle of the last one, and then the rest of
+     * these two. */
     assert_int_equal(disk_write(disk, 0, 64 * page, buf), 0);
     assert_int_equal(disk_settle(disk), 0);
     clear(disk, false, 5, 64 * page - 10);
-    assert_true(all_hole(disk, page, 62 * page)); /* whole pages go at once */
+    assert_true(all_hole(disk, page, 62 * page)); /* whole pages are freed immediately */
     clear(disk, false, 0, 5);
     clear(disk, true, 64 * page - 5, 5);
     assert_int_equal(disk_settle(disk), 0);
@@ -181,7 +184,7 @@ static void pages_cleared_piecemeal_become_holes(void **state)
     disk_end(disk);
 }
 
-/* A page that was found empty, or compressed, can be written like any other. */
+/* A page that was found empty, or was compressed, can be written like any other. */
 static void holes_and_pages_alternate(void **state)
 {
     struct disk *disk = disk_made(allocator_of(state), 128 * KiB, 0);

@@ -50,7 +50,8 @@ static void destroyed_unstarted(void **state)
     disk_destroy(NULL);
 }
 
-/* Nothing of a range that does not lie within the disk is touched, however its end wraps. */
+/* A range that does not lie within the disk is refused, even if its end wraps, and nothing is
+ * changed. */
 static void assert_refused(struct disk *disk, uint64_t offset, uint64_t count)
 {
     uint8_t byte = 0x5a;
@@ -117,7 +118,7 @@ static void assert_nothing_is_no_error(struct disk *disk, uint64_t offset)
     assert_int_equal(byte, 0x5a);
 }
 
-/* Write, read, and tell the first and the last byte of a disk. */
+/* Write and read the first and the last byte of a disk, and list them as extents. */
 static void assert_ends_work(struct disk *disk, const struct allocator *allocator)
 {
     uint64_t size = disk_size(disk), last = size - 1;
@@ -155,7 +156,7 @@ static void assert_holds_all_its_bytes(struct disk *disk)
     struct prng prng;
     prng_init(&prng, test_seed(), size);
     fill_random(&prng, buf, size);
-    if (size) /* a last page of a single byte, and that zero, would stay a hole */
+    if (size) /* if the last page had a single byte, and that was zero, it would stay a hole */
         buf[size - 1] |= 1;
     assert_int_equal(disk_write(disk, 0, size, buf), 0);
     assert_int_equal(disk_read(disk, 0, size, back), 0);
@@ -197,18 +198,19 @@ static void sizes(void **state)
     }
 }
 
-/* The table's height depends on the size: try all powers of two, and one byte to either side. */
+/* The height of the page table depends on the size: try all powers of two, and one byte more and
+ * less. */
 static void large_sizes(void **state)
 {
     const struct allocator *allocator = allocator_of(state);
     for (unsigned shift = 20; shift <= 63; shift++) {
-        for (int beside = -1; beside <= 1; beside++) {
-            uint64_t size = ((uint64_t)1 << shift) + (uint64_t)(int64_t)beside;
+        for (int more = -1; more <= 1; more++) {
+            uint64_t size = ((uint64_t)1 << shift) + (uint64_t)(int64_t)more;
             if (size > DISK_SIZE_MAX)
                 continue;
             struct disk *disk = disk_made(allocator, size, 0);
             assert_ends_work(disk, allocator);
-            if (beside == -1)
+            if (more == -1)
                 assert_ranges_past_the_end_refused(disk);
             disk_end(disk);
         }

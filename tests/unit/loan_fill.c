@@ -97,8 +97,9 @@ static ssize_t soil(void *opaque, struct iovec *iov, int iov_count)
     return 0;
 }
 
-/* Cells in which something stands come back from the pool, and are filled in part.  (They get
- * there through a receiver that does what it must not: over holes, only that comes of it.) */
+/* Cells with old bytes come from the pool, and are filled in part.  (A receiver writes the old
+ * bytes and reports that it received nothing, which it must not do; over holes this has no other
+ * effect.) */
 static void recycled_bytes_are_not_seen(void **state)
 {
     struct loan_stage stage;
@@ -114,10 +115,10 @@ static void recycled_bytes_are_not_seen(void **state)
         assert_true(loan_stage_fill(&stage, offset, 7 * page, &source) >= 0);
         recycled += source.recycled;
         loan_stage_check(&stage, "recycled");
-        loan_stage_write_text(&stage, offset + 2 * page, 2 * page); /* beside what was filled */
+        loan_stage_write_text(&stage, offset + 2 * page, 2 * page); /* next to the filled bytes */
         loan_stage_check(&stage, "recycled, then written");
     }
-    assert_true(recycled > 0); /* or nothing was put to the test */
+    assert_true(recycled > 0); /* else nothing was tested */
     loan_stage_free(&stage);
 }
 
@@ -140,16 +141,16 @@ static void zeroes_leave_holes(void **state)
     assert_true(all_hole(stage.disk, 0, stage.size));
     assert_int_equal(stats_of(stage.disk).pages, 0);
     assert_int_equal(disk_settle(stage.disk), 0);
-    assert_int_equal(stats_of(stage.disk).memory, memory); /* no index either */
+    assert_int_equal(stats_of(stage.disk).memory, memory); /* no memory for the index either */
 
-    stage.fresh[5 * page + 7] = 1; /* page 6, from 1 on */
+    stage.fresh[5 * page + 7] = 1; /* in page 6, as the fill begins in page 1 */
     assert_int_equal(loan_stage_fill(&stage, page, 9 * page, &all), 9 * page);
     assert_true(all_hole(stage.disk, 0, 6 * page));
     assert_true(all_data(stage.disk, 6 * page, page));
     assert_true(all_hole(stage.disk, 7 * page, stage.size - 7 * page));
     loan_stage_check(&stage, "a single byte");
 
-    stage.fresh[5 * page + 7] = 0; /* zeroes over data are zeroes */
+    stage.fresh[5 * page + 7] = 0; /* zeroes over data */
     assert_int_equal(loan_stage_fill(&stage, page, 9 * page, &all), 9 * page);
     loan_stage_check(&stage, "zeroes over a byte");
     loan_stage_free(&stage);
@@ -183,12 +184,14 @@ static void frames_in_a_row_are_one_piece(void **state)
     fill_random(&stage.prng, stage.fresh, stage.size);
     ssize_t r = loan_stage_fill(&stage, 0, 16 * stage.page, &all);
     assert_int_equal(r, 16 * stage.page);
-    assert_true(all.pieces <= 8); /* a batch of the pool is half a magazine; threads move */
+    assert_true(
+        all.pieces <=
+        8); /* the pool hands out half a magazine at a time, and a thread may move to another processor */
     loan_stage_check(&stage, "in a row");
     loan_stage_free(&stage);
 }
 
-/* Frames that lie as little in order as may be. */
+/* Frames that are out of order as far as possible. */
 static void scattered_frames_fill_the_list(void **state)
 {
     enum { MANY = 3 * DISK_FILL_IOV_MAX };

@@ -17,7 +17,7 @@ static void lends_what_is_there(void **state)
     size_t page = disk_page_size(disk);
     uint8_t byte = 7, buf[100];
     struct disk_piece piece;
-    assert_int_equal(disk_zero(disk, GiB, 1, DISK_NO_HOLE), 0); /* or it may be packed */
+    assert_int_equal(disk_zero(disk, GiB, 1, DISK_NO_HOLE), 0); /* so that it is not compressed */
     assert_int_equal(disk_write(disk, GiB, 1, &byte), 0);
     disk_lend_begin(disk);
     assert_int_equal(disk_lend(disk, 5, GiB, &piece), 0);
@@ -31,7 +31,8 @@ static void lends_what_is_there(void **state)
     assert_int_equal(disk_lend(disk, GiB + page - 1, GiB, &piece), 0);
     assert_int_equal(piece.kind, DISK_PIECE_DATA);
     assert_int_equal(piece.count, 1);
-    assert_int_equal(disk_read(disk, GiB - 1, sizeof buf, buf), 0); /* may be called here, too */
+    assert_int_equal(disk_read(disk, GiB - 1, sizeof buf, buf),
+                     0); /* disk_read is allowed while memory is lent */
     assert_int_equal(buf[0], 0);
     assert_int_equal(buf[1], 7);
     assert_int_equal(*(const uint8_t *)piece.base, 0);

@@ -33,7 +33,7 @@ static void out_of_memory(void **state)
         assert_null(source.wrong);
         assert_true(end - start > MiB / 2 && end - start < 2 * MiB);
         assert_true(stats_of(disk).memory <= 2 * MiB);
-        /* What is there can be filled again. */
+        /* The pages that are there can be filled again. */
         for (uint64_t at = start; at + step < end; at += step) {
             assert_int_equal(loan_fill(disk, at + 1, step - 2, &source), step - 2);
             assert_int_equal(disk_read(disk, at + 1, step - 2, buf + step), 0);

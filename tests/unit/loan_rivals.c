@@ -29,12 +29,12 @@ static void check_race(struct loan_stage *stage, const struct rival *rival, size
                     : theirs ? is == rival->byte
                              : is == stage->wanted[i];
         if (!good)
-            fail_msg("deed %d on %zu+%zu beside a fill of %zu+%zu: byte %zu is %02x",
+            fail_msg("deed %d on %zu+%zu during a fill of %zu+%zu: byte %zu is %02x",
                      (int)rival->deed, rival->offset, rival->count, offset, received, i, is);
     }
 }
 
-static void others_beside_a_fill(void **state)
+static void rivals_during_a_fill(void **state)
 {
     struct loan_stage stage;
     loan_stage_make(&stage, allocator_of(state));
@@ -82,13 +82,13 @@ static void housekeeping_start(void *opaque)
     settling_start(&housekeeping->settling, housekeeping->rival.disk);
 }
 
-static void housekeeping_beside_a_fill(void **state)
+static void housekeeping_during_a_fill(void **state)
 {
     struct loan_stage stage;
     loan_stage_make(&stage, allocator_of(state));
     size_t page = stage.page, at = 3 * page;
     for (unsigned round = 0; round < 12; round++) {
-        bool to_zero = round % 2; /* else what is there gets cold and is packed */
+        bool to_zero = round % 2; /* else it becomes cold, and is compressed */
         struct housekeeping housekeeping = {
             .rival = {stage.disk, ZERO, at + page - 1, to_zero ? 1 : 0, 0, 0}};
         loan_stage_lay(&stage, HOLES);
@@ -105,7 +105,7 @@ static void housekeeping_beside_a_fill(void **state)
         assert_int_equal(r, 2000);
         settling_end(&housekeeping.settling);
         assert_int_equal(housekeeping.rival.err, 0);
-        loan_stage_check(&stage, "beside housekeeping");
+        loan_stage_check(&stage, "during housekeeping");
         assert_int_equal(disk_settle(stage.disk), 0);
         loan_stage_check(&stage, "after housekeeping");
     }
@@ -132,7 +132,7 @@ static void fill_of_a_frozen_page(void **state)
         assert_int_equal(disk_write(stage.disk, at, 1, "x"), 0);
         holder_start(&holder, stage.disk);
         assert_int_equal(disk_zero(stage.disk, at, 1, 0), 0);
-        pause_turn(); /* for the wait to begin */
+        pause_turn(); /* so that the wait begins */
         assert_int_equal(loan_stage_fill(&stage, at, page, &source), page);
         holder_join(&holder);
         loan_stage_check(&stage, "frozen");
@@ -145,8 +145,8 @@ static void fill_of_a_frozen_page(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST_OF_ALL(others_beside_a_fill),
-        TEST_OF_ALL(housekeeping_beside_a_fill),
+        TEST_OF_ALL(rivals_during_a_fill),
+        TEST_OF_ALL(housekeeping_during_a_fill),
         TEST_OF_PAGED(fill_of_a_frozen_page),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,7 +9,8 @@
 
 #include "os/memory.h"
 
-/* What stays with the process when a disk is emptied: cells kept free, the C library's heap. */
+/* What may stay with the process when a disk is empty: free cells of the pools, and the heap of
+ * the C library. */
 #define ALLOWANCE (16 * MiB)
 
 /* The resident size, once housekeeping is done. */
@@ -74,7 +75,7 @@ static void trim_frees_memory(void **state)
 }
 
 /* 50,000 writes of 4 KiB, scattered over 16 TiB; then nine in ten are trimmed, in random order.
- * That is the worst for whoever hands out memory in large pieces. */
+ * This is the worst case for an allocator that takes memory in large pieces. */
 static void scattered_pages_are_freed(void **state)
 {
     enum { PAGES = 50000, STAY = PAGES / 10 };
@@ -86,7 +87,7 @@ static void scattered_pages_are_freed(void **state)
     uint64_t *places = malloc(PAGES * sizeof *places);
     assert_non_null(places);
     uint8_t buf[4096], back[4096];
-    for (uint64_t i = 0; i < PAGES; i++) { /* one in each stripe, so that no two are the same */
+    for (uint64_t i = 0; i < PAGES; i++) { /* one in each stripe, so that all are different */
         uint64_t stripe = 16 * TiB / PAGES / page * page;
         places[i] = i * stripe + prng_below(&prng, stripe / page) * page;
     }

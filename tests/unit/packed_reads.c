@@ -4,7 +4,7 @@
  * is no memory to inflate it.
  *
  * The linker puts the functions named __wrap_ in place of those that the engine would call: they
- * count, and fail when they are told to.
+ * count, and fail on demand.
  *
  * Seen to fail: a cache that does not compare the counter of recycled segments, or not all of the
  * word (recycled_blobs); one that keeps a page that was not inflated (a_page_that).
@@ -132,7 +132,8 @@ static void a_range_over_pages_is_read_whole(void **state)
     struct stage *stage = *state;
     read_and_compare(stage, stage->cache, PIECE, 4 * PAGE);
     assert_int_equal(inflations, 5);
-    read_and_compare(stage, stage->cache, 4 * PAGE, PAGE); /* the last one, in part before */
+    read_and_compare(stage, stage->cache, 4 * PAGE,
+                     PAGE); /* the last page, of which a part was read before */
     assert_int_equal(inflations, 5);
 }
 
@@ -149,14 +150,15 @@ static void a_written_page_is_inflated_again(void **state)
     struct stage *stage = *state;
     read_in_pieces(stage, 3);
     write_page(stage, 3);
-    read_in_pieces(stage, 3); /* now in a frame */
+    read_in_pieces(stage, 3); /* it is in a frame now */
     settle(stage);
     read_in_pieces(stage, 3);
     assert_int_equal(inflations, 1);
 }
 
-/* A low limit makes segments of 64 KiB, which hold three of these pages, whose compressed sizes are
- * all alike.  So the word of a page is the same again after some rounds, and leads to other bytes. */
+/* A low limit makes segments of 64 KiB, which hold three of these pages, whose compressed sizes
+ * are all alike.  So the word of a page is the same again after some rounds, and leads to other
+ * bytes. */
 static void recycled_blobs_are_not_mistaken_for_old_ones(void **state)
 {
     struct disk *disk = disk_made(&allocator_zstd, MiB, 4 * MiB);

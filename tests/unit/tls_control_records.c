@@ -73,7 +73,7 @@ static void a_record_of_nothing_is_no_end_in_1_2(void **state)
     tls_pair_close(&pair);
 }
 
-/* An alert in the middle of data ends the stream, and each later receive says so. */
+/* An alert in the middle of data ends the stream, and each later receive returns an error. */
 static void an_alert_ends_it(void **state)
 {
     (void)state;

@@ -226,7 +226,8 @@ static void half_a_record_is_nothing_yet(void **state)
     struct tls_pair pair, copy;
     char record[200], buf[20];
     tls_pair_connect_default(&pair, TLS_NORMAL);
-    /* The client's record goes into a pipe, from where it goes on byte by byte. */
+    /* The client's record goes into a pipe first, from which its bytes are then sent one by
+     * one. */
     int way[2], out = pair.client_out;
     assert_int_equal(pipe2(way, O_CLOEXEC), 0);
     copy = pair;
