@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "disk/disk.h"
@@ -38,6 +39,16 @@ static int report_error(struct program *program, const char *what, int error)
     return -1;
 }
 
+static int fork_command(struct program *program)
+{
+    const struct options *options = &program->options;
+    bool gives_up_rights = options->run_as.user || options->run_as.group;
+    struct reason reason;
+    if (options->run && captive_fork(&program->captive, gives_up_rights, &reason) < 0)
+        return program_report(program, reason.text);
+    return 0;
+}
+
 static int open_signals(struct program *program)
 {
     struct reason reason;
@@ -45,10 +56,19 @@ static int open_signals(struct program *program)
     return program->signals < 0 ? program_report(program, reason.text) : 0;
 }
 
+static void raise_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 static int raise_limits(struct program *program)
 {
     const struct options *options = &program->options;
-    captive_raise_descriptors(&program->captive);
+    raise_descriptors();
     if (options->disk.mlock || options->swap)
         lock_memory_raise_limit();
     return 0;
@@ -114,8 +134,7 @@ static int set_attributes(struct program *program)
     const struct options *options = &program->options;
     if (options->swap)
         lock_memory_become_flusher();
-    /* The command of --run may need new privileges: fusermount, for one, is set-user-ID. */
-    if ((options->run_as.user || options->run_as.group) && !options->run)
+    if (options->run_as.user || options->run_as.group)
         privileges_forbid_new();
     return 0;
 }
@@ -227,7 +246,9 @@ static int start_command(struct program *program)
 int set_up(struct program *program)
 {
     static int (*const steps[])(struct program *) = {
-        /* First: from here, a signal ends the program only by way of take_down. */
+        /* First: the command of --run gets what we were started with. */
+        fork_command,
+        /* From here, a signal ends the program only by way of take_down. */
         open_signals,
         /* Whatever may be refused comes early, while a person may still be at the terminal. */
         raise_limits,

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "os/thread.h"
 #include "server/host/captive.h"
 #include "text/reason.h"
 
@@ -29,7 +30,9 @@ static int run(const struct captive_options *options, char *output, size_t size)
 {
     struct reason reason = {0};
     struct captive captive = {.child = 0};
-    int err = captive_start(&captive, options, &reason);
+    int err = captive_fork(&captive, false, &reason);
+    if (err == 0)
+        err = captive_start(&captive, options, &reason);
     if (err)
         fail_msg("%d: %s", err, reason.text);
     int status = child_wait(captive.child);
@@ -115,6 +118,7 @@ static void run_clean(void *argument)
 {
     (void)argument;
     struct captive captive = {.child = 0};
+    struct reason reason;
     sigset_t all;
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, NULL);
@@ -130,6 +134,7 @@ static void run_clean(void *argument)
         "exec > out; [ -e /proc/self/fd/50 ] && echo inherited;"
         "exec sed -n -e 's/^SigBlk:[[:space:]]*0*$/no mask/p' -e "
         "'s/^SigIgn:[[:space:]]*0*[01][08]0000000$/no ignored/p' /proc/self/status";
+    MUST(captive_fork(&captive, false, &reason) == 0);
     run_for_output(&captive, command, "inherited\nno mask\nno ignored\n");
 }
 
@@ -139,17 +144,19 @@ static void command_gets_default_signals_and_our_descriptors(void **state)
     child_run(run_clean, NULL);
 }
 
+/* It may be another one by the time that the command starts. */
 static void raise_limit(void *argument)
 {
     (void)argument;
     struct captive captive = {.child = 0};
     struct rlimit limit;
+    struct reason reason;
     MUST(getrlimit(RLIMIT_NOFILE, &limit) == 0);
     limit.rlim_cur = 100;
     MUST(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-    captive_raise_descriptors(&captive);
-    MUST(getrlimit(RLIMIT_NOFILE, &limit) == 0);
-    MUST(limit.rlim_cur == limit.rlim_max);
+    MUST(captive_fork(&captive, false, &reason) == 0);
+    limit.rlim_cur = limit.rlim_max;
+    MUST(setrlimit(RLIMIT_NOFILE, &limit) == 0);
     run_for_output(&captive, "ulimit -n > out", "100\n");
 }
 
@@ -159,43 +166,146 @@ static void command_gets_the_limit_of_descriptors_from_the_start(void **state)
     child_run(raise_limit, NULL);
 }
 
+static int64_t in_a_long_time(void)
+{
+    return os_clock_ms() + INT64_C(1000) * HANG_SECONDS;
+}
+
+static void half_of_a_command_is_not_run(void **state)
+{
+    (void)state;
+    struct captive captive = {.child = 0};
+    struct reason reason;
+    assert_int_equal(captive_fork(&captive, false, &reason), 0);
+    assert_int_equal(write(captive.script, "echo > out", 10), 10);
+    close(captive.script);
+    assert_true(WIFEXITED(child_wait(captive.child)));
+    assert_false(file_exists("out"));
+}
+
+static void command_that_is_not_started_ends(void **state)
+{
+    (void)state;
+    struct captive captive = {.child = 0};
+    struct reason reason;
+    sigset_t ended;
+    sigemptyset(&ended);
+    sigaddset(&ended, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &ended, NULL);
+    assert_int_equal(captive_fork(&captive, true, &reason), 0);
+    captive_terminate(&captive);
+    captive_wait(&captive, in_a_long_time());
+    assert_int_equal(captive.child, 0);
+    assert_true(wait(NULL) > 0); /* the killer, too, which has nothing to watch over */
+    sigprocmask(SIG_UNBLOCK, &ended, NULL);
+}
+
 struct command_ends {
-    int input; /* the command's standard input */
-    int ready; /* where it reports that it has started */
+    const char *command; /* prints its number */
+    int input;           /* the command's standard input */
+    int ready;           /* where it reports that it has started */
+    bool gives_up_rights;
+    void (*end)(struct captive *captive); /* how the server ends */
 };
 
 static void server_that_ends(void *argument)
 {
-    struct captive_options options = {.command = "echo $$; exec cat"};
+    const struct command_ends *ends = argument;
+    struct captive_options options = {.command = ends->command};
     struct captive captive = {.child = 0};
     struct reason reason;
     char line[256];
     int started[2];
-    const struct command_ends *ends = argument;
     MUST(pipe2(started, O_CLOEXEC) == 0);
     MUST(dup2(ends->input, 0) == 0 && dup2(started[1], 1) == 1);
+    MUST(captive_fork(&captive, ends->gives_up_rights, &reason) == 0);
+    if (ends->gives_up_rights)
+        MUST(setresuid(65534, 65534, 65534) == 0 && kill(captive.child, 0) < 0);
     MUST(captive_start(&captive, &options, &reason) == 0);
     ssize_t got = read(started[0], line, sizeof line);
     MUST(got > 0 && write(ends->ready, line, (size_t)got) == got);
+    ends->end(&captive);
+}
+
+static void end_abruptly(struct captive *captive)
+{
+    (void)captive;
+    raise(SIGKILL);
+}
+
+static void block_sigchld(void)
+{
+    sigset_t ended;
+    sigemptyset(&ended);
+    sigaddset(&ended, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &ended, NULL);
+}
+
+static void end_in_order(struct captive *captive)
+{
+    block_sigchld();
+    captive_terminate(captive);
+    captive_wait(captive, in_a_long_time());
+    MUST(captive->child == 0);
+}
+
+static void end_at_the_deadline(struct captive *captive)
+{
+    block_sigchld();
+    captive_terminate(captive);
+    captive_wait(captive, 0);
+    MUST(captive->child == 0);
+}
+
+static void expect_to_end(struct command_ends *ends, int server_status, int command_status)
+{
+    int input[2], ready[2];
+    char text[32];
+    /* The command becomes cat, which would wait for our input for ever. */
+    assert_int_equal(pipe2(input, O_CLOEXEC) | pipe2(ready, O_CLOEXEC), 0);
+    ends->input = input[0];
+    ends->ready = ready[1];
+    assert_int_equal(child_wait(child_start(server_that_ends, ends)), server_status);
+    ssize_t got = read(ready[0], text, sizeof text - 1);
+    assert_true(got > 0);
+    text[got] = '\0';
+    if (command_status)
+        assert_int_equal(child_wait((pid_t)atol(text)), command_status);
+    if (ends->gives_up_rights)
+        assert_true(wait(NULL) > 0); /* the killer, an orphan that is ours now */
+    for (int i = 0; i < 2; i++) {
+        close(input[i]);
+        close(ready[i]);
+    }
+}
+
+#define OBEDIENT "echo $$; exec cat"
+#define STUBBORN "trap '' TERM; " OBEDIENT
+
+static void expect_to_end_in_all_ways(bool gives_up_rights)
+{
+    struct command_ends ends = {
+        .command = OBEDIENT, .gives_up_rights = gives_up_rights, .end = end_abruptly};
+    expect_to_end(&ends, SIGKILL, SIGTERM);
+    ends.end = end_in_order;
+    expect_to_end(&ends, 0, 0);
+    ends.command = STUBBORN;
+    ends.end = end_at_the_deadline;
+    expect_to_end(&ends, 0, 0);
 }
 
 static void command_ends_with_the_server(void **state)
 {
     (void)state;
-    int input[2], ready[2];
-    char text[32];
-    /* The command is cat, which would wait for our input for ever. */
-    assert_int_equal(pipe2(input, O_CLOEXEC) | pipe2(ready, O_CLOEXEC), 0);
-    struct command_ends ends = {.input = input[0], .ready = ready[1]};
-    child_run(server_that_ends, &ends);
-    ssize_t got = read(ready[0], text, sizeof text - 1);
-    assert_true(got > 0);
-    text[got] = '\0';
-    assert_int_equal(child_wait((pid_t)atol(text)), SIGTERM);
-    for (int i = 0; i < 2; i++) {
-        close(input[i]);
-        close(ready[i]);
-    }
+    expect_to_end_in_all_ways(false);
+}
+
+static void command_ends_with_a_server_without_rights(void **state)
+{
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    expect_to_end_in_all_ways(true);
 }
 
 #define TEST(function) cmocka_unit_test_setup_teardown(function, child_enter_folder, leave_folder)
@@ -208,7 +318,10 @@ int main(void)
         TEST(status_is_the_status_of_the_command),
         TEST(command_gets_default_signals_and_our_descriptors),
         TEST(command_gets_the_limit_of_descriptors_from_the_start),
+        TEST(half_of_a_command_is_not_run),
+        TEST(command_that_is_not_started_ends),
         TEST(command_ends_with_the_server),
+        TEST(command_ends_with_a_server_without_rights),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

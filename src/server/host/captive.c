@@ -1,8 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The shell gets a script: an assignment to each variable, then the command as it was given.  As
- * in nbdkit the variables are not exported.  Each is always assigned to, so that no value comes
- * from the environment. */
+/* The command runs as we were started, though it starts last: its process is forked first, and
+ * waits for its script.
+ *
+ *     server ---- fork ----------------------------------> child     waits at a pipe
+ *       | \------ fork, if rights are to be given up -----> killer    waits at a pipe
+ *       |  raises limits, opens sockets, becomes a user ...
+ *       |  script, and a NUL ----------------------------> child     becomes /bin/sh
+ *       |  the number of a signal --------> killer ------> child
+ *       |  ends: the pipe is closed ------> killer --SIGTERM--> child
+ *
+ * The killer is there because a signal is refused if it comes from a user who is neither root nor
+ * that of the command; so is the signal that the kernel sends when a parent dies.
+ *
+ * The script assigns to each variable, and then has the command as it was given.  As in nbdkit
+ * the variables are not exported.  Each is always assigned to, so that no value comes from the
+ * environment. */
 
 #include "server/host/captive.h"
 
@@ -11,8 +24,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
+#include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "os/thread.h"
@@ -23,15 +38,11 @@
 /* The status of a shell that does not find a program. */
 #define NOT_FOUND_STATUS 127
 
-void captive_raise_descriptors(struct captive *captive)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return;
-    captive->descriptors_at_start = limit;
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-}
+/* Linux takes no longer argument (MAX_ARG_STRLEN). */
+#define SCRIPT_MAX (128u << 10)
+
+/* The killer may itself be stopped, or gone. */
+#define KILL_MILLISECONDS 200
 
 /* Assign a value in single quotes, in which only a single quote is special. */
 static void put_variable(FILE *script, const char *name, const char *value)
@@ -65,11 +76,27 @@ static char *make_script(const struct captive_options *options)
     return string_builder_close(&text, script);
 }
 
-/* In the child.  Other threads may have held locks at the fork, so only async-signal-safe
- * functions may be called. */
-static void exec_shell(const struct captive *captive, const char *script, pid_t parent)
+/* The child. */
+
+/* Returns whether all of the script has come: half of a command is another command. */
+static bool receive_script(int from, char script[SCRIPT_MAX])
+{
+    char piece[4096];
+    size_t size = 0;
+    ssize_t n;
+    while ((n = read(from, piece, sizeof piece)) > 0 || (n < 0 && errno == EINTR)) {
+        if (n > 0 && (size_t)n <= SCRIPT_MAX - size) {
+            memcpy(script + size, piece, (size_t)n);
+            size += (size_t)n;
+        }
+    }
+    return size > 0 && script[size - 1] == '\0';
+}
+
+static void __attribute__((noreturn)) run_child(int from, pid_t parent)
 {
     static const char message[] = "nbdram: cannot start /bin/sh\n";
+    static char script[SCRIPT_MAX];
     struct sigaction ordinary = {.sa_handler = SIG_DFL};
     sigset_t none;
     /* This fails for SIGKILL, SIGSTOP and the C library's own signals, which need no change. */
@@ -79,13 +106,97 @@ static void exec_shell(const struct captive *captive, const char *script, pid_t 
         _exit(NOT_FOUND_STATUS);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    if (captive->descriptors_at_start.rlim_max != 0)
-        setrlimit(RLIMIT_NOFILE, &captive->descriptors_at_start);
+    if (!receive_script(from, script))
+        _exit(NOT_FOUND_STATUS);
     /* Exec closes our own descriptors, which are close-on-exec. */
     execl("/bin/sh", "sh", "-c", script, (char *)NULL);
     ssize_t written = write(STDERR_FILENO, message, sizeof message - 1);
     (void)written;
     _exit(NOT_FOUND_STATUS);
+}
+
+/* The killer. */
+
+/* The C library of Debian 12 has pidfd_open; older ones do not. */
+static int open_process(pid_t process)
+{
+    return (int)syscall(SYS_pidfd_open, process, 0);
+}
+
+/* Unlike its number, the descriptor of a process is never that of another. */
+static void __attribute__((noreturn)) run_killer(int from, int child)
+{
+    unsigned char number = 0;
+    while (read(from, &number, 1) == 1)
+        syscall(SYS_pidfd_send_signal, child, number, NULL, 0);
+    syscall(SYS_pidfd_send_signal, child, SIGTERM, NULL, 0);
+    _exit(0);
+}
+
+static int fork_killer(struct captive *captive)
+{
+    int ends[2], child = open_process(captive->child);
+    if (child < 0)
+        return -errno;
+    int r = pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0;
+    if (r == 0) {
+        sigset_t all, before;
+        /* What a terminal sends to all of us must not end it. */
+        sigfillset(&all);
+        sigprocmask(SIG_SETMASK, &all, &before);
+        pid_t pid = fork();
+        r = pid < 0 ? -errno : 0;
+        if (pid == 0) {
+            close(captive->script);
+            close(ends[1]);
+            run_killer(ends[0], child);
+        }
+        sigprocmask(SIG_SETMASK, &before, NULL);
+        close(ends[0]);
+        captive->killer = ends[1];
+        captive->has_killer = r == 0;
+        if (r < 0)
+            close(ends[1]);
+    }
+    close(child);
+    return r;
+}
+
+/* The server. */
+
+int captive_fork(struct captive *captive, bool has_killer, struct reason *reason)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return reason_set(reason, -errno, "cannot make a pipe: ");
+    pid_t parent = getpid(), pid = fork();
+    if (pid == 0) {
+        close(ends[1]);
+        run_child(ends[0], parent);
+    }
+    int r = pid < 0 ? -errno : 0;
+    close(ends[0]);
+    if (r < 0) {
+        close(ends[1]);
+        return reason_set(reason, r, "cannot fork: ");
+    }
+    *captive = (struct captive){.child = pid, .script = ends[1]};
+    r = has_killer ? fork_killer(captive) : 0;
+    return r < 0 ? reason_set(reason, r, "cannot watch over the command of --run: ") : 0;
+}
+
+static int send_script(int to, const char *script, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = write(to, script, size);
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (n > 0) {
+            script += n;
+            size -= (size_t)n;
+        }
+    }
+    return 0;
 }
 
 int captive_start(struct captive *captive, const struct captive_options *options,
@@ -94,15 +205,23 @@ int captive_start(struct captive *captive, const struct captive_options *options
     char *script = make_script(options);
     if (!script)
         return reason_set(reason, -ENOMEM, "no memory for the command of --run");
-    pid_t parent = getpid(), pid = fork();
-    if (pid == 0)
-        exec_shell(captive, script, parent);
-    int r = pid < 0 ? reason_set(reason, -errno, "cannot fork: ") : 0;
+    size_t size = strlen(script) + 1;
+    int r = size > SCRIPT_MAX ? -E2BIG : send_script(captive->script, script, size);
     free(script);
     if (r < 0)
-        return r;
-    captive->child = pid;
+        return reason_set(reason, r, "cannot start the command of --run: ");
+    close(captive->script);
+    captive->is_started = true;
     return 0;
+}
+
+static void send_signal(struct captive *captive, int number)
+{
+    const unsigned char byte = (unsigned char)number;
+    if (!captive->has_killer)
+        kill(captive->child, number);
+    else if (write(captive->killer, &byte, 1) < 0)
+        return; /* somebody has killed the killer */
 }
 
 bool captive_has_ended(struct captive *captive, int *status)
@@ -117,11 +236,18 @@ bool captive_has_ended(struct captive *captive, int *status)
 
 void captive_terminate(struct captive *captive)
 {
-    if (captive->child)
-        kill(captive->child, SIGTERM);
+    if (captive->child == 0)
+        return;
+    if (captive->is_started) {
+        send_signal(captive, SIGTERM);
+        return;
+    }
+    close(captive->script); /* then the child ends */
+    captive->is_started = true;
 }
 
-void captive_wait(struct captive *captive, int64_t deadline)
+/* Returns true if the command has ended. */
+static bool wait_until(struct captive *captive, int64_t deadline)
 {
     sigset_t ended;
     int status;
@@ -130,14 +256,22 @@ void captive_wait(struct captive *captive, int64_t deadline)
     while (captive->child && !captive_has_ended(captive, &status)) {
         int64_t left = deadline - os_clock_ms();
         const struct timespec timeout = {left / 1000, left % 1000 * 1000000};
-        if (left <= 0) {
-            kill(captive->child, SIGKILL);
-            waitpid(captive->child, NULL, 0);
-            captive->child = 0;
-            return;
-        }
+        if (left <= 0)
+            return false;
         sigtimedwait(&ended, NULL, &timeout);
     }
+    return true;
+}
+
+void captive_wait(struct captive *captive, int64_t deadline)
+{
+    if (!wait_until(captive, deadline)) {
+        send_signal(captive, SIGKILL);
+        wait_until(captive, os_clock_ms() + KILL_MILLISECONDS);
+    }
+    if (captive->has_killer)
+        close(captive->killer);
+    captive->has_killer = false;
 }
 
 int captive_exit_status(int wait_status)

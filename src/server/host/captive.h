@@ -10,7 +10,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/resource.h>
 #include <sys/types.h>
 
 struct reason; /* text/reason.h */
@@ -27,17 +26,23 @@ struct captive_options {
 
 /* All zero at the start. */
 struct captive {
-    pid_t child; /* 0: no command is running */
-    struct rlimit descriptors_at_start;
+    pid_t child; /* 0: there is none */
+    int script;  /* descriptor: the script goes there; good until is_started */
+    bool is_started;
+    bool has_killer;
+    int killer; /* descriptor: numbers of signals go there */
 };
 
-/* Raise our limit of descriptors to the hard limit.  The command gets the limit that we were
- * started with, since some programs loop over all the descriptors that there could be. */
-void captive_raise_descriptors(struct captive *captive);
+/* Fork the process that will run the command.  It gets whatever we have now: rights, limits,
+ * signals that are ignored or blocked (it undoes those), and descriptors.  So this is called
+ * first, before there are threads.  A server that will give up rights and then may not send
+ * signals to the command has_killer: another process, which keeps the rights to do so.  Returns
+ * 0, or -errno with a reason. */
+int captive_fork(struct captive *captive, bool has_killer, struct reason *reason);
 
 /* Start the command with /bin/sh.  The variables are the shell's own, and not exported.  The
- * command gets default signals, and those descriptors that we were started with.  It is sent
- * SIGTERM if we end first.  Returns 0, or -errno with a reason. */
+ * command gets default signals.  It is sent SIGTERM if we end first.  Returns 0, or -errno with a
+ * reason. */
 int captive_start(struct captive *captive, const struct captive_options *options,
                   struct reason *reason);
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """-u and -g: nbdram gives up root's privileges, after it has used them for its start."""
 
+import contextlib
 import grp
 import os
 import pathlib
 import pwd
 import random
+import signal
 import socket
 import stat
 import subprocess
@@ -14,8 +16,8 @@ import nbd
 import pytest
 
 from credentials import USER
-from daemons import NOBODY, needs_root, running, size_at, status_of_orphan
-from harness import HANG_SECONDS, MIB, SERVER, need, process_status, run
+from daemons import NOBODY, await_end, needs_root, running, size_at, status_of_orphan
+from harness import HANG_SECONDS, MIB, SERVER, adopt_orphans, need, process_status, run
 
 pytestmark = needs_root
 
@@ -71,6 +73,7 @@ def test_private_socket_is_removed_by_another_user(open_folder):
 
 
 def test_another_user_still_exits_with_the_parent(open_folder):
+    adopt_orphans()
     os.mkfifo("fifo")
     command = '"$0" -f --exit-with-parent -u "$1" -g "$1" -p 0 -P fifo 1M & wait'
     os.chmod("fifo", 0o666)
@@ -88,14 +91,53 @@ def test_another_user_still_exits_with_the_parent(open_folder):
             parent.wait()
 
 
-def test_command_is_another_user_and_may_run_what_it_likes():
-    """sudo and fusermount, for one."""
-    words = ("-U", "-", *BECOME_NOBODY, "--run", "cat /proc/self/status", "1M")
-    os.chmod(".", 0o777)
-    result = run(SERVER, *words, env={**os.environ, "TMPDIR": os.getcwd()})
-    status = dict(line.split(":\t", 1) for line in result.stdout.splitlines() if ":\t" in line)
-    assert_powerless(status)
-    assert status["NoNewPrivs"] == process_status("self")["NoNewPrivs"]
+def test_command_has_the_rights_of_who_started_it(open_folder):
+    """It reads and may do what nbdram may not any more; so it is after nbdkit."""
+    command = "cat /proc/self/status; cat /proc/$PPID/status; cat secret; nbdinfo --size $uri"
+    pathlib.Path("secret").touch(0o600)
+    words = ("-U", "-", *BECOME_NOBODY, "--run", command, "1M")
+    texts = run(SERVER, *words).stdout.split("Name:")
+    command, server = (
+        dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+        for text in texts[1:]
+    )
+    ours = process_status("self")
+    for name in ("Uid", "Gid", "Groups", "NoNewPrivs", *CAPABILITIES):
+        assert command[name] == ours[name]
+    assert_powerless(server)
+    assert server["NoNewPrivs"].strip() == "1"
+    assert texts[-1].endswith(f"\n{MIB}\n")
+
+
+# {name: the command}.  It writes its process id, and then waits forever.
+ENDLESS = {
+    "obedient": "echo $$ > fifo; exec cat never",
+    "stubborn": "trap '' TERM; echo $$ > fifo; exec cat never",  # cat ignores SIGTERM, too
+}
+
+
+@pytest.mark.parametrize(
+    "number, kind", [("TERM", "obedient"), ("TERM", "stubborn"), ("KILL", "obedient")]
+)
+def test_command_ends_with_a_server_that_may_not_send_it_signals(open_folder, number, kind):
+    os.mkfifo("fifo")
+    os.mkfifo("never")
+    adopt_orphans()
+    process = subprocess.Popen(
+        [SERVER, "-U", "-", *BECOME_NOBODY, "--run", ENDLESS[kind], "1M"]
+    )
+    try:
+        # Open it for writing too: to open it for reading only waits for a writer.
+        with open("fifo", "r+b", buffering=0) as fifo:
+            child = os.pidfd_open(int(fifo.readline()))
+            process.send_signal(signal.Signals[f"SIG{number}"])
+            process.wait(HANG_SECONDS)
+            await_end(child)
+            os.close(child)
+    finally:
+        process.kill()
+        process.wait()
+        reap_orphans()
 
 
 @pytest.mark.parametrize("scheme", ("keys", "certificates"))
@@ -131,6 +173,12 @@ def test_pid_file_that_was_prepared():
     printed = run(SERVER, *words).stdout.split()
     assert len(printed) == 2 and printed[0] == printed[1]
     assert path.stat().st_ino == before
+
+
+def reap_orphans():
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
 
 
 def free_low_port():
