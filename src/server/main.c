@@ -40,7 +40,10 @@ static void take_down(struct program *program)
 /* Returns the exit status. */
 static int run(struct program *program)
 {
-    log_set(&program->log, program->options.log, program->options.verbose, false);
+    const struct options *options = &program->options;
+    log_set(&program->log, options->log, options->verbose, false);
+    if (options->debug_flag)
+        log_debug(&program->log, "--debug=%s: nbdram has no debug flags", options->debug_flag);
     bool is_ready = set_up(program) == 0;
     if (is_ready)
         serve(program);

@@ -60,6 +60,7 @@ static void check_texts(const struct options *options, const struct line *line)
         options->run_as.group,
         options->tls.psk_file,
         options->stats,
+        options->debug_flag,
         options->tls.certificates,
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
@@ -116,6 +117,7 @@ static void add_texts(struct line *line, const struct options *options)
         {"tls-certificates", options->tls.certificates},
         {"tls-psk", options->tls.psk_file},
         {"stats", options->stats},
+        {"debug", options->debug_flag},
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (texts[i].value)
@@ -182,7 +184,8 @@ static void demand_same_texts(const struct options *a, const struct options *b)
                is_same_text(a->run_as.user, b->run_as.user) &&
                is_same_text(a->run_as.group, b->run_as.group) &&
                is_same_text(a->tls.certificates, b->tls.certificates) &&
-               is_same_text(a->tls.psk_file, b->tls.psk_file) && is_same_text(a->stats, b->stats),
+               is_same_text(a->tls.psk_file, b->tls.psk_file) &&
+               is_same_text(a->stats, b->stats) && is_same_text(a->debug_flag, b->debug_flag),
            "another text");
 }
 

@@ -184,7 +184,6 @@ def test_manual_page_has_no_mistakes():
         (["1M", "-Z"], "'-Z': see nbdram --help"),
         (["1M", "-o"], "is not accepted: "),
         (["1M", "--filter=cow"], "is not accepted: "),
-        (["1M", "-4", "-6"], "contradict"),
         (["1M", "-s", "-U", "x"], "contradict"),
         (["1M", "-s", "--run", "true"], "contradict"),
         (["1M", "-U", "x", "-p", "0"], "contradict"),
@@ -316,11 +315,18 @@ def test_sizes_that_are_refused(text):
         ["-n", "--", "memory", "1G"],
         ["1M", "size=2M", "1G"],
         ["1G", "--exportn", "x"],
+        ["--threads", "16", "-D", "nbdkit.backend.datapath=0", "--verbose", "memory", "1G"],
     ],
     ids=" ".join,
 )
 def test_words_may_come_in_any_order(words):
     assert served_size(*words) == (0, str(GIB))
+
+
+def test_debug_flags_are_without_effect_and_the_log_says_so():
+    result = nbdram("-U", "-", "--run", ":", "-v", "-D", "nbdkit.backend.datapath=0", "1M")
+    assert result.returncode == 0
+    assert "nbdram: --debug=nbdkit.backend.datapath=0: " in result.stderr
 
 
 def test_words_may_come_in_any_order_for_posix_too():

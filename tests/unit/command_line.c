@@ -289,7 +289,9 @@ static void the_last_one_counts(void **state)
 {
     (void)state;
     accepts("-U a -U b -e c --export=d -t 1 -t 2 1M size=2M 3M limit=4M limit=5M "
-            "allocator=malloc allocator=zstd");
+            "allocator=malloc allocator=zstd -4 -6 -D a.b=1 --debug=c.d");
+    assert_int_equal(options.listen.family, AF_INET6);
+    assert_string_equal(options.debug_flag, "c.d");
     assert_string_equal(options.listen.unix_path, "b");
     assert_string_equal(options.listen.export_name, "d");
     assert_int_equal(options.threads, 2);
@@ -302,9 +304,8 @@ static void contradictions(void **state)
 {
     (void)state;
     static const char *const lines[] = {
-        "-s -U x",      "-s -p 1",        "-s -i ::",      "-s --vsock",
-        "-s --run x",   "-s --print-uri", "-U x -p 1",     "-i :: -U x",
-        "--vsock -U x", "-4 -6",          "--vsock -i ::",
+        "-s -U x",        "-s -p 1",   "-s -i ::",   "-s --vsock",   "-s --run x",
+        "-s --print-uri", "-U x -p 1", "-i :: -U x", "--vsock -U x", "--vsock -i ::",
     };
     char line[64];
     for (size_t i = 0; i < COUNT_OF(lines); i++) {

@@ -316,13 +316,8 @@ static int refuse_both(struct parse *parse, const char *name, const char *other)
 
 static int check_contradictions(struct parse *parse)
 {
-    static const char *const pairs[][2] = {
-        {"ipv4-only", "ipv6-only"},
-        {"tls-verify-peer", "tls-psk"},
-    };
-    for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
-        if (is_given(parse, pairs[i][0]) && is_given(parse, pairs[i][1]))
-            return refuse_both(parse, pairs[i][0], pairs[i][1]);
+    if (is_given(parse, "tls-verify-peer") && is_given(parse, "tls-psk"))
+        return refuse_both(parse, "tls-verify-peer", "tls-psk");
     return 0;
 }
 

@@ -39,7 +39,8 @@ struct options {
     bool swap; /* --swap: this machine swaps to the disk, so the program stays in memory */
     bool verbose;
     enum log_target log;
-    const char *stats; /* the file of --stats; NULL: none */
+    const char *debug_flag; /* -D: one of nbdkit's, without effect here; NULL: none */
+    const char *stats;      /* the file of --stats; NULL: none */
 
     /* The server. */
     bool read_only;
