@@ -33,7 +33,7 @@
 #define GiB ((uint64_t)1 << 30)
 #define TiB ((uint64_t)1 << 40)
 
-#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
+#define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 
 /* An entry of the table of tests for one allocator, with its name: "trim_frees (zstd)".  The
  * function gets the allocator from allocator_of(state). */

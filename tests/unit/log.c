@@ -125,7 +125,8 @@ struct tally {
 /* Add the lines of a text, which start with nbdram's name. */
 static void tally_text(struct tally *tally, char *text)
 {
-    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+    char *rest;
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
         char what[64];
         unsigned long n;
         MUST(strncmp(line, "nbdram: ", 8) == 0);

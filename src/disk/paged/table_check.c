@@ -73,7 +73,8 @@ static int check_lone(struct walk *walk, uint64_t word, unsigned level, uint64_t
 
 static int check_node(struct walk *walk, uint64_t word, unsigned level, uint64_t first);
 
-/* The word of a slot of this level, which leads to the pages from `first` on. */
+/* The word of a slot of this level, which leads to the pages from `first`.  Recurses as deep as the
+ * table is high.  NOLINTNEXTLINE(misc-no-recursion) */
 static int check_word(struct walk *walk, uint64_t word, unsigned level, uint64_t first)
 {
     bool is_page = entry_kind(word) == ENTRY_FRAME || entry_kind(word) == ENTRY_BLOB;

@@ -89,23 +89,30 @@ static void sleep_locked(struct compressor *compressor)
         pthread_cond_wait(&compressor->wake, &compressor->lock);
 }
 
+/* Do some of the work that is the most urgent.  False: there is nothing to do. */
+static bool work_locked(struct compressor *compressor)
+{
+    if (compressor->paused)
+        return false;
+    if (compressor->ripe_count)
+        compressor_pack_locked(compressor);
+    else if (compressor_should_sweep_locked(compressor))
+        compressor_sweep_locked(compressor);
+    else if (compressor_should_tidy_locked(compressor))
+        compressor_tidy_locked(compressor, BLOB_LOG_TIDY);
+    else
+        return false;
+    return true;
+}
+
 static void *compressor_main(void *arg)
 {
     struct compressor *compressor = arg;
     os_thread_background();
     pthread_mutex_lock(&compressor->lock);
-    while (!compressor->stop) {
-        if (compressor->paused)
+    while (!compressor->stop)
+        if (!work_locked(compressor))
             sleep_locked(compressor);
-        else if (compressor->ripe_count)
-            compressor_pack_locked(compressor);
-        else if (compressor_should_sweep_locked(compressor))
-            compressor_sweep_locked(compressor);
-        else if (compressor_should_tidy_locked(compressor))
-            compressor_tidy_locked(compressor, BLOB_LOG_TIDY);
-        else
-            sleep_locked(compressor);
-    }
     pthread_mutex_unlock(&compressor->lock);
     return NULL;
 }

@@ -322,16 +322,16 @@ int loop_start(struct loop *loop, const struct service *service, struct open_con
     loop->epoll = epoll_create1(EPOLL_CLOEXEC);
     loop->wake_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     loop->worker.scratch = calloc(1, sizeof *loop->worker.scratch);
-    int r = 0;
+    int r;
     if (loop->epoll < 0 || loop->wake_event < 0 ||
-        epoll_ctl(loop->epoll, EPOLL_CTL_ADD, loop->wake_event, &event) < 0)
+        epoll_ctl(loop->epoll, EPOLL_CTL_ADD, loop->wake_event, &event) < 0) {
         r = -errno;
-    else if (!loop->worker.scratch)
+    } else if (!loop->worker.scratch) {
         r = -ENOMEM;
-    if (r == 0)
+    } else {
         scratch_clear_out(loop->worker.scratch);
-    if (r == 0)
         r = os_thread_start(&loop->thread, loop_main, loop);
+    }
     if (r < 0)
         free_loop(loop);
     return r;
