@@ -3,7 +3,7 @@
 
 It sends what the caller asks for, well formed or not.  What it receives is held against the
 specification (wire.py), and anything else raises Broken.  Closed says that the server ended the
-connection.  No receive waits longer than SECONDS.
+connection.  No receive waits longer than HANG_SECONDS.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import struct
 import time
 from collections.abc import Sequence
 
+from harness import HANG_SECONDS
 from wire import *  # noqa: F403 - the specification's constants
 from wire import (
     Broken,
@@ -34,8 +35,6 @@ from wire import (
     unpack_export,
     unpack_server,
 )
-
-SECONDS = 10.0  # turns a hang into a failure; no measure of speed
 
 
 class Closed(Exception):
@@ -61,7 +60,7 @@ class Connection:
     @classmethod
     def to(cls, path: str) -> Connection:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.settimeout(SECONDS)
+        sock.settimeout(HANG_SECONDS)
         sock.connect(str(path))
         return cls(sock)
 
@@ -75,24 +74,24 @@ class Connection:
         self.sock.close()
 
     def send(self, data: bytes | memoryview) -> None:
-        self.sock.settimeout(SECONDS)
+        self.sock.settimeout(HANG_SECONDS)
         try:
             self.sock.sendall(data)
         except TimeoutError:
-            raise Broken(f"the server did not receive {len(data)} bytes in {SECONDS} s") from None
+            raise Broken(f"the server does not receive {len(data)} bytes") from None
         except (BrokenPipeError, ConnectionResetError):
             raise Closed(0, 0) from None
 
     def recv(self, count: int) -> bytes:
         got = bytearray(count)
         view, at = memoryview(got), 0
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + HANG_SECONDS
         while at < count:
             self.sock.settimeout(max(deadline - time.monotonic(), 0.001))
             try:
                 received = self.sock.recv_into(view[at:])
             except TimeoutError:
-                raise Broken(f"no answer: {at} of {count} bytes in {SECONDS} s") from None
+                raise Broken(f"no answer: {at} of {count} bytes in time") from None
             except ConnectionResetError:
                 received = 0
             if not received:
@@ -314,11 +313,11 @@ class Connection:
 
     def wait_for_reply(self) -> None:
         """Wait for the first byte of a reply, without consuming it."""
-        self.sock.settimeout(SECONDS)
+        self.sock.settimeout(HANG_SECONDS)
         try:
             self.sock.recv(1, socket.MSG_PEEK)
         except TimeoutError:
-            raise Broken(f"no answer in {SECONDS} s") from None
+            raise Broken(f"no answer in {HANG_SECONDS} s") from None
 
     def call(self, command: int, *args, **kwargs) -> Request:
         return self.finish(self.send_request(command, *args, **kwargs))

@@ -234,7 +234,7 @@ class Server:
             self._await_pid(launched, fifo, background)
         finally:
             os.close(fifo)
-        self._watchdog = threading.Timer(HANG_SECONDS, self.signal, [signal.SIGABRT])
+        self._watchdog = threading.Timer(3 * HANG_SECONDS, self.signal, [signal.SIGABRT])
         self._watchdog.daemon = True
         self._watchdog.start()
 
@@ -412,7 +412,7 @@ class Nbdram:
         abandon(self._handles)
         self.terminate()
         try:
-            status = self.process.wait(HANG_SECONDS / 4)
+            status = self.process.wait(HANG_SECONDS)
         except subprocess.TimeoutExpired:
             status = "none: it hangs"
         self.kill()

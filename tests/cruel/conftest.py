@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Crowds need descriptors, and patience."""
+"""Crowds need descriptors."""
 
 import resource
 
 import pytest
-
-import harness
-import client
 
 SPARE = 200  # descriptors that no crowd may use
 
@@ -18,9 +15,3 @@ def crowd_most():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield hard - SPARE
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@pytest.fixture(autouse=True)
-def patience(monkeypatch):
-    """An answer may take a while among so many clients."""
-    monkeypatch.setattr(client, "SECONDS", harness.HANG_SECONDS)

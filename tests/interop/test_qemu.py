@@ -214,7 +214,7 @@ def storage_daemon(tmp_path):
     for daemon in daemons:
         daemon.terminate()
         try:
-            assert daemon.wait(HANG_SECONDS / 4) == 0
+            assert daemon.wait(HANG_SECONDS) == 0
         finally:
             daemon.kill()
             daemon.wait()

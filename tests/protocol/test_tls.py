@@ -14,7 +14,7 @@ import pytest
 from client import Closed
 from credentials import KEY, USER, WRONG_KEY
 from harness import KIB, MIB, SERVER, need, run, until
-from observe import await_clients
+from observe import await_clients, await_departures, descriptors
 from wire import *  # noqa: F403 - the specification's constants
 from wire import Style, pack_info, pack_option, pack_queries
 
