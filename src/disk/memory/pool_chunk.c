@@ -240,8 +240,8 @@ static bool granule_is_free(const struct pool_inside *in, const struct chunk *ch
                           in->cells_per_granule);
 }
 
-/* Give back all granules of a chunk whose cells are free, neighbours together.  Releases the lock
- * and takes it again. */
+/* Give back all granules of a chunk whose cells are free, neighbours together.  May release the
+ * lock and take it again. */
 static void shrink_chunk_locked(struct pool *pool, struct chunk *chunk)
 {
     struct pool_inside *in = pool->inside;
@@ -255,18 +255,28 @@ static void shrink_chunk_locked(struct pool *pool, struct chunk *chunk)
     }
 }
 
+/* Look at all chunks, and give back what is free of those of which at least `least` cells are not
+ * in use, until at most `keep` cells are free.  Releases the lock and takes it again. */
+static void sweep_locked(struct pool *pool, uint32_t least, uint64_t keep)
+{
+    struct pool_inside *in = pool->inside;
+    for (uint64_t i = 0; i < in->fresh && in->free > keep; i++) {
+        struct chunk *chunk = &in->chunks[i];
+        if (chunk->free && chunk->free + chunk->absent * in->cells_per_granule >= least)
+            shrink_chunk_locked(pool, chunk);
+        if (i % POOL_SWEEP_HOLD == POOL_SWEEP_HOLD - 1) {
+            pthread_mutex_unlock(&in->lock);
+            pthread_mutex_lock(&in->lock);
+        }
+    }
+}
+
 void pool_shrink_to(struct pool *pool, uint64_t keep)
 {
     struct pool_inside *in = pool->inside;
     pthread_mutex_lock(&in->lock);
-    for (unsigned emptiness = 4; emptiness-- && in->free > keep;) {
-        uint32_t least = in->cells_per_chunk / 4 * emptiness; /* three quarters, a half, ... */
-        for (uint64_t i = 0; i < in->fresh && in->free > keep; i++) {
-            struct chunk *chunk = &in->chunks[i];
-            if (chunk->free && chunk->free + chunk->absent * in->cells_per_granule >= least)
-                shrink_chunk_locked(pool, chunk);
-        }
-    }
+    for (unsigned emptiness = 4; emptiness-- && in->free > keep;)
+        sweep_locked(pool, in->cells_per_chunk / 4 * emptiness, keep); /* 3/4, 1/2, 1/4, any */
     in->leftover = in->free > keep ? in->free - keep : 0;
     pthread_mutex_unlock(&in->lock);
 }

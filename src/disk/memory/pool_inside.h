@@ -55,7 +55,8 @@
  *        through a magazine       m    m    -    -    m
  *     2  move a batch of cells
  *        to or from chunks        m    p    p    -    p
- *     3  sweep (pool_shrink_to)   -    p    p    -    p
+ *     3  sweep (pool_shrink_to):
+ *        look at a few chunks     -    p    p    -    p
  *     4  the system takes
  *        memory back              -    -    -    -    -
  *     5  pool_check               m    p    p    -    p
@@ -73,6 +74,11 @@
 #include "disk/memory/pool.h"
 
 #define MAGAZINE_CELLS 64
+
+/* Chunks that a sweep looks at before it lets others have the pool's lock.  A pool of 64 GiB has
+ * 32,768 chunks, and a sweep looks at each of them up to four times.  A look takes some
+ * nanoseconds, or a microsecond or two where the chunk has cells that are free. */
+#define POOL_SWEEP_HOLD 32
 
 /* The lists of chunks: invariant 3. */
 enum chunk_list {
