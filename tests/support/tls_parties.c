@@ -164,10 +164,10 @@ int tls_parties_make(void **state)
 int tls_parties_free(void **state)
 {
     struct tls_parties *all = *state;
-    struct tls_party *parties[] = {&all->ca,         &all->other_ca,     &all->server,
-                                   &all->big_server, &all->client,       &all->expired,
-                                   &all->revoked,    &all->not_a_client, &all->stranger};
-    for (size_t i = 0; i < COUNT_OF(parties); i++)
+    struct tls_party *parties[] = {
+        &all->ca,      &all->other_ca, &all->server,       &all->big_server, &all->client,
+        &all->expired, &all->revoked,  &all->not_a_client, &all->stranger,   NULL};
+    for (size_t i = 0; parties[i] != NULL; i++)
         free_party(parties[i]);
     void *folder = all->folder;
     free(all);
