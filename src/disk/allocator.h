@@ -57,7 +57,7 @@ struct allocator {
      * options need not outlive the call.  No thread may be started, and memory that does not
      * survive a fork may not be locked: the process may still fork.  Returns 0 and the state in
      * *state; or an error, and everything taken has been given back.
-     * -ENOMEM, -ENOSPC: too little memory.  -EPERM: the process may not lock that much memory. */
+     * -ENOMEM: too little memory.  -EPERM: the process may not lock that much memory. */
     int (*create)(const struct disk_options *options, struct budget *budget, void **state);
 
     /* Start threads and lock memory, after the last fork and before the first request.  Called at

@@ -83,7 +83,7 @@ uint32_t disk_page_size(const struct disk *disk)
     return disk->allocator->page_size;
 }
 
-/* Not offset + count: that can wrap. */
+/* The sum offset + count could wrap. */
 static bool is_outside(const struct disk *disk, uint64_t offset, uint64_t count)
 {
     return offset > disk->size || count > disk->size - offset;

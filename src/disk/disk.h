@@ -2,20 +2,19 @@
 
 /* disk - one RAM disk
  *
- * A disk is a virtual array of bytes [0, size), at first all zeroes, that lives in memory.  This
- * header is the whole of what plugin/ and server/ may know of it.  It knows no NBD, owns no
- * socket and never logs: it answers with errors, and the caller tells them to whom it concerns.
+ * A disk is a virtual array of bytes [0, size), at first all zeroes, that is kept in memory.  This
+ * header is all that plugin/ and server/ know of it.  The engine behind it knows no NBD, owns no
+ * socket and never logs: it returns errors, and the caller reports them.
  *
- * ERRORS.  Functions return 0 or -errno.  An error of a write or a zero means that any part of
- * the range may hold the new bytes and the rest the old ones; nothing outside the range changes,
- * and what was acknowledged before is still there.
+ * ERRORS.  Functions return 0 or -errno.  After an error of a write or a zero, any part of the
+ * range may hold the new bytes, and the rest holds the old ones.  Nothing outside the range
+ * changes, and nothing that was acknowledged before is lost.
  *
- * THREADS.  disk_read, disk_write, disk_zero, disk_trim, disk_extents, disk_lend, disk_fill,
- * disk_stats and disk_settle may be called from any thread, at the same time, on the same bytes.
- * Requests that do not overlap in time see each other's results; requests that do overlap, in
- * time and in bytes, leave in each byte what one of them put there, and a sector that was seen to
- * be written over as a whole does not come back.  disk_create, disk_start and disk_destroy have
- * the disk to themselves.
+ * THREADS.  disk_create, disk_start, disk_destroy and disk_check need the disk to themselves.
+ * Every other function may be called from any thread, at the same time as any other, on the same
+ * bytes.  A request that begins after another one has ended sees its result.  Two requests that
+ * overlap in time and in bytes leave in each byte what one of them put there.  When a sector has
+ * been seen to be overwritten as a whole, its old bytes do not come back.
  *
  * UNITS.  Everything is in bytes.  A range is (offset, count), half-open.
  */
@@ -37,25 +36,27 @@ struct reason; /* text/reason.h */
 #define DISK_SIZE_MAX ((uint64_t)INT64_MAX) /* NBD's own: offsets are signed in its clients */
 #define DISK_LEVEL_MIN 1
 #define DISK_LEVEL_MAX 19
-#define DISK_LEVEL_DEFAULT 4 /* on 32 KiB as fast as 3, and 1 % smaller */
+#define DISK_LEVEL_DEFAULT 4 /* as fast as 3 on pages of 32 KiB, and 1 % smaller */
 #define DISK_LIMIT_MIN ((uint64_t)1 << 20)
 
 struct disk_options {
-    uint64_t size;  /* 0 to DISK_SIZE_MAX */
-    uint64_t limit; /* the most memory that content and index may take, at least
-                     * DISK_LIMIT_MIN; 0: what the machine and the control group
-                     * can give while a reserve stays free */
+    uint64_t size; /* 0 to DISK_SIZE_MAX */
+
+    /* The most memory that content and index may take, at least DISK_LIMIT_MIN.  0: what the
+     * machine and the control groups can give while a reserve stays free. */
+    uint64_t limit;
+
     const struct allocator *allocator; /* NULL: the default, the first of allocators[] */
-    bool mlock; /* the memory is never swapped out; for an allocator that takes mlock */
-    int level;  /* of compression; for an allocator that takes a level */
+    bool mlock; /* the memory is never swapped out; only for an allocator that takes mlock */
+    int level;  /* of compression; only for an allocator that takes a level */
 };
 
-/* Fill in options->allocator, mlock and level from text, as in the command line's
+/* Set options->allocator, mlock and level from the text of the command line's allocator=, such as
  *
  *     sparse[,mlock=BOOL]   malloc[,mlock=BOOL]   zstd[,level=1..19]
  *
- * BOOL is parse_bool's (text/parse.h).  On an error, -EINVAL, the reason says what is wrong and
- * what is accepted, and options is as it was. */
+ * BOOL is parse_bool's (text/parse.h).  0; or -EINVAL, the reason says what is wrong and what is
+ * accepted, and options is as it was. */
 int disk_parse_allocator(const char *text, struct disk_options *options, struct reason *reason);
 
 /* For help texts: print a line for each allocator, with indent before it. */
@@ -67,31 +68,34 @@ void disk_print_features(FILE *to);
 
 /* Make a disk.  No thread is started, so the process may still fork.
  *
- * -EINVAL   an option is out of its range
- * -ENOMEM   malloc: the machine, the control group or the limit cannot give that much now;
- *           any: not even the index's first piece could be had
- * -EPERM    the locked-memory limit (RLIMIT_MEMLOCK) does not allow mlock */
+ * -EINVAL   an option is out of its range, or the allocator does not take it
+ * -ENOMEM   an allocator that takes all memory at once: the machine, the control group or the
+ *           limit cannot give that much now; any allocator: there is no memory for a disk at all
+ * -EPERM    the limit on locked memory (RLIMIT_MEMLOCK) does not allow mlock */
 int disk_create(const struct disk_options *options, struct disk **disk);
 
 /* Say what an error of disk_create or disk_start means to the person who asked for such a disk. */
 void disk_explain(const struct disk_options *options, int error, struct reason *reason);
 
 /* Start the threads that give memory back and compress, and lock memory if that was asked for:
- * neither survives a fork.  To be called once, after the last fork, before the first request.
- * On an error the disk can only be destroyed. */
+ * neither survives a fork.  To be called once, after the last fork and before the first request.
+ * After an error the disk can only be destroyed. */
 int disk_start(struct disk *disk);
 
-/* Stop the threads and free everything.  NULL is accepted; so is a disk not yet started. */
+/* Stop the threads and free everything.  NULL is accepted, and so is a disk that was not started. */
 void disk_destroy(struct disk *disk);
 
 uint64_t disk_size(const struct disk *disk);
 
-/* The unit in which the disk is allocated: requests aligned to it are the cheapest. */
+/* The unit in which the disk is allocated: requests aligned to it are the fastest. */
 uint32_t disk_page_size(const struct disk *disk);
 
-/* Copy a range out of or into the disk.  The buffer stays the caller's.  A range that does not
- * lie within the disk is -EINVAL for a read and -ENOSPC for a write (NBD specification, "Error
- * values").  disk_write may also answer -ENOSPC when the memory it may take is used up. */
+/* Copy a range out of the disk, or into it.  The buffer stays the caller's.  If the range does not
+ * lie within the disk, a read returns -EINVAL and a write -ENOSPC (NBD specification, "Error
+ * values").
+ *
+ * disk_read    -ENOMEM   there is no memory to unpack a compressed page
+ * disk_write   -ENOSPC   the memory that the disk may take is used up */
 int disk_read(struct disk *disk, uint64_t offset, size_t count, void *buf);
 int disk_write(struct disk *disk, uint64_t offset, size_t count, const void *buf);
 
@@ -110,58 +114,62 @@ void disk_cache_destroy(struct disk *disk, struct disk_cache *cache); /* NULL is
 int disk_read_cached(struct disk *disk, struct disk_cache *cache, uint64_t offset, size_t count,
                      void *buf);
 
-/* Loans: memory of the disk, lent to a call of the system that sends from it or receives into it,
- * so that no byte is copied on its way.  A loan ends with the read section in which it was made.
- * Memory that is taken away meanwhile waits for that, and so does whoever waits for memory: a
- * section is to be short, and must not block.
+/* Loans: memory of the disk is lent to a system call that sends from it or receives into it, so
+ * that no byte is copied on the way.  A loan ends with the read section in which it was made.  A
+ * section holds up all memory that is freed meanwhile, and the threads that wait for memory.  So it
+ * must be short, and must not block.
  *
- * Sending.  Between disk_lend_begin and disk_lend_end the thread may call disk_lend and
- * disk_read, and nothing else of the disk.
+ * Sending.  Between disk_lend_begin and disk_lend_end the thread may call disk_lend, disk_read and
+ * disk_read_cached, and no other function of the disk.
  *
- * disk_lend tells what stands at offset: of the range the longest part, from its beginning on,
- * that is of one kind and, if it is data, in one piece in memory.  (A very long one may be told
- * in several calls.)  -EINVAL: count is 0, or the range does not lie within the disk. */
+ * disk_lend describes what is at offset: the longest piece of the range, from its start, that is of
+ * one kind and, if it is data, contiguous in memory.  (A very long one may take several calls.)
+ * -EINVAL: count is 0, or the range does not lie within the disk. */
 enum disk_piece_kind {
-    DISK_PIECE_DATA,   /* at base; others may change it while it is read, as with any read */
+    DISK_PIECE_DATA,   /* at base; a concurrent request may change it while it is being sent */
     DISK_PIECE_HOLE,   /* zeroes; base is NULL */
-    DISK_PIECE_PACKED, /* compressed: get it with disk_read; base is NULL */
+    DISK_PIECE_PACKED, /* compressed, and to be read with disk_read; base is NULL */
 };
 struct disk_piece {
     enum disk_piece_kind kind;
-    const void *base; /* good until disk_lend_end */
+    const void *base; /* the disk's; good until disk_lend_end */
     size_t count;     /* bytes, never 0 */
 };
 void disk_lend_begin(struct disk *disk);
 void disk_lend_end(struct disk *disk);
 int disk_lend(struct disk *disk, uint64_t offset, size_t count, struct disk_piece *piece);
 
-/* Receiving.  disk_fill finds places for the range, or for a leading part of it, calls fn once
- * with them, in a read section (so fn must not block, nor call the disk), and makes what was
- * received the disk's, as disk_write does: zeroes over a hole leave a hole.
+/* Receiving.  disk_fill finds memory for the range, or for a part at its start, and calls fn once
+ * with that, inside a read section: fn must not block, and must not call the disk.  Then it makes
+ * what was received part of the disk, as disk_write does: zeroes over a hole leave a hole.
  *
- * *lent is the number of bytes offered.  fn returns how many it put there, in order and without
- * gaps, from 0 to *lent, or -errno and has put none; it must not touch the places behind those.
- * Bytes not received leave the disk as it was.  iov has iov_count entries, DISK_FILL_IOV_MAX at
- * the most, and room for one more, which fn may use: so it can receive, in the same call of the
- * system, what follows on the range.
+ * *lent is the number of bytes that fn is offered.  fn returns how many bytes it has received, from
+ * 0 to *lent, in order and without gaps; or -errno, and has received none.  It must not write to
+ * the memory beyond those bytes.  Bytes that were not received leave the disk as it was.
  *
- * Returns what fn returned; or without having called fn
+ * iov has iov_count entries, at most DISK_FILL_IOV_MAX, and room for one more, which fn may use:
+ * the same system call can then receive into fn's own memory what follows the range.
  *
- * -ENOBUFS  no place at offset can be lent now: write there with disk_write, up to the end of the
- *           page at least
+ * Returns what fn returned; or, without having called fn,
+ *
+ * -ENOBUFS  no memory can be lent at offset now: write there with disk_write, at least up to the
+ *           end of the page
  * -ENOSPC   the range does not lie within the disk
  *
- * or, having called it, -ENOSPC as disk_write: there was a place, but not the memory to make it
- * the disk's.  As fn has taken bytes from somewhere then, it is for fn to remember how many. */
+ * or, after having called fn,
+ *
+ * -ENOSPC   as disk_write: what was received could not be made part of the disk.  fn has taken
+ *           bytes from somewhere, and must remember how many. */
 #define DISK_FILL_IOV_MAX 64
 typedef ssize_t disk_fill_fn(void *opaque, struct iovec *iov, int iov_count);
 ssize_t disk_fill(struct disk *disk, uint64_t offset, size_t count, size_t *lent,
                   disk_fill_fn *fn, void *opaque);
 
-/* Make a range read as zeroes.  Whole pages are let go, and with them their memory, unless
- * DISK_NO_HOLE asks for memory to be provided instead, so that a later write of the range
- * cannot fail for lack of it: such pages stay until they are trimmed, or zeroed whole without it.
- * Errors as disk_write. */
+/* Make a range read as zeroes.  flags is 0 or DISK_NO_HOLE.
+ *
+ * Without the flag, the memory of whole pages is freed.  With it, memory is provided for the whole
+ * range, so that a later write there cannot fail for lack of it.  Such pages keep their memory
+ * until they are trimmed, or zeroed whole without the flag.  Errors are those of disk_write. */
 #define DISK_NO_HOLE 1u
 int disk_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags);
 
@@ -184,35 +192,39 @@ int disk_try_trim(struct disk *disk, uint64_t offset, uint64_t count, uint64_t *
  * those that are waiting.  For a server that is about to stop. */
 void disk_give_up_waiting(struct disk *disk);
 
-/* Whether so many bytes could be provided at the very best: else disk_zero refuses DISK_NO_HOLE
- * for that many at once.  To be asked by who cuts a long range into slices. */
+/* Whether memory for that many bytes could be provided at the very best.  disk_zero refuses
+ * DISK_NO_HOLE for more than that; a caller that cuts a long range into slices must ask before the
+ * first one. */
 bool disk_could_provide(const struct disk *disk, uint64_t count);
 
-/* As disk_zero, but never fails for lack of memory: part of a compressed page may then stay as it
- * was.  A range not within the disk is -EINVAL.  The
- * malloc allocator zeroes the range and keeps the memory. */
+/* As disk_zero without flags, but never fails for lack of memory: where the range covers a part of
+ * a compressed page, that part may then keep its bytes.  The malloc allocator zeroes the range and
+ * keeps the memory.  -EINVAL: the range does not lie within the disk. */
 int disk_trim(struct disk *disk, uint64_t offset, uint64_t count);
 
-/* Tell which parts of a range are holes: from offset on, in order, without gaps or overlap, none
- * empty, clipped to the range.  Neighbours differ, unless the range was told in several calls.  A
- * hole reads as zeroes.  If fn returns non-zero no more are told and that value is returned. */
+/* Report which parts of a range are holes, and which hold data.  fn is called for each extent from
+ * offset to the end of the range, in order: without gaps or overlap, none empty, none beyond the
+ * range.  Adjacent extents differ, unless the range was reported in several calls of disk_extents.
+ * A hole reads as zeroes; data may.  If fn returns a value other than 0, the rest is not reported,
+ * and that value is returned.  -EINVAL: the range does not lie within the disk. */
 typedef int disk_extent_fn(void *opaque, uint64_t offset, uint64_t count, bool hole);
 int disk_extents(struct disk *disk, uint64_t offset, uint64_t count, disk_extent_fn *fn,
                  void *opaque);
 
-/* Wait until housekeeping has caught up with what was done before the call: trimmed memory is
- * given back, pages found all zero are holes, and what compresses is compressed (whether cold
- * or not).  For tests, measurements and people who are about to look at the resident size. */
+/* Wait until housekeeping has dealt with everything that was done before the call: freed memory is
+ * back with the system, pages that are all zero are holes, and every page that compresses is
+ * compressed, cold or not.  For tests, measurements and people who are about to look at the
+ * resident size.  Never fails. */
 int disk_settle(struct disk *disk);
 
-/* Sizes of the moment.  What is just being compressed or let go may count twice or still; after
- * disk_settle, on a disk at rest, they are exact. */
+/* Sizes of the moment.  A page that is being compressed may count twice, and one that is being
+ * freed may still count.  After disk_settle, on a disk at rest, they are exact. */
 struct disk_stats {
-    uint64_t pages;      /* pages that hold data, however kept */
-    uint64_t compressed; /* of these, compressed ones */
-    uint64_t blob_bytes; /* what the compressed ones take */
-    uint64_t memory;     /* all that counts towards the limit: pages, index, free pieces kept */
-    uint64_t limit;      /* what memory may grow to; 0: no fixed limit */
+    uint64_t pages;      /* pages that hold data, compressed or not */
+    uint64_t compressed; /* pages of these that are compressed */
+    uint64_t blob_bytes; /* bytes that the compressed pages take */
+    uint64_t memory;     /* bytes that count towards the limit: pages, index, free memory kept */
+    uint64_t limit;      /* bytes that memory may grow to; 0: there is no fixed limit */
 };
 void disk_stats(struct disk *disk, struct disk_stats *stats);
 

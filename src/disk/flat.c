@@ -2,12 +2,12 @@
 
 /* flat - the malloc allocator: a disk that is one array
  *
- * All memory is taken from the budget when the disk is made, and faulted in when it starts:
- * nothing can fail later, and no request ever waits for the kernel.  There is nothing to look up
- * and nothing to lock; a request is one memcpy.
+ * All memory is taken from the budget when the disk is made, and faulted in when it starts.  So no
+ * request can fail later, and none waits for the kernel.  There is nothing to look up and nothing
+ * to lock: a request is one memcpy.
  *
- * Memory locks do not survive a fork, and nbdkit forks between create and start: create only asks
- * whether locking will be allowed.
+ * Memory locks do not survive a fork, and nbdkit forks between create and start.  So create only
+ * finds out whether locking will be allowed.
  */
 
 #include <errno.h>
@@ -22,16 +22,17 @@
 #include "text/reason.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
+#define FLAT_PAGE 4096u /* bytes: what stats counts in */
 
 struct flat {
     char *base;
     uint64_t size;
-    size_t length; /* of the mapping: size in whole pages of the system */
-    bool locked;
+    size_t length; /* of the array: size, rounded up to pages of the system */
+    bool locked;   /* mlock was asked for */
     struct budget *budget;
 };
 
-static void destroy(void *state)
+static void flat_destroy(void *state)
 {
     struct flat *flat = state;
     if (flat->base)
@@ -40,7 +41,7 @@ static void destroy(void *state)
     free(flat);
 }
 
-static int map(struct flat *flat)
+static int map_array(struct flat *flat)
 {
     void *base;
     int r = os_memory_reserve(flat->length, HUGE_PAGE, true, &base);
@@ -53,7 +54,7 @@ static int map(struct flat *flat)
     return r;
 }
 
-static int create(const struct disk_options *options, struct budget *budget, void **state)
+static int flat_create(const struct disk_options *options, struct budget *budget, void **state)
 {
     if (options->size > SIZE_MAX / 2)
         return -ENOMEM;
@@ -70,16 +71,16 @@ static int create(const struct disk_options *options, struct budget *budget, voi
     *flat = (struct flat){
         .size = options->size, .length = length, .locked = options->mlock, .budget = budget};
     if (length)
-        r = map(flat);
+        r = map_array(flat);
     if (r < 0) {
-        destroy(flat);
+        flat_destroy(flat);
         return r;
     }
     *state = flat;
     return 0;
 }
 
-static int start(void *state)
+static int flat_start(void *state)
 {
     struct flat *flat = state;
     if (flat->length == 0)
@@ -89,14 +90,14 @@ static int start(void *state)
     return os_memory_populate(flat->base, flat->length);
 }
 
-static int cache_create(void *state, struct disk_cache **cache)
+static int flat_cache_create(void *state, struct disk_cache **cache)
 {
     (void)state;
     *cache = NULL;
     return 0;
 }
 
-static void cache_destroy(void *state, struct disk_cache *cache)
+static void flat_cache_destroy(void *state, struct disk_cache *cache)
 {
     (void)state;
     (void)cache;
@@ -118,76 +119,79 @@ static int flat_write(void *state, uint64_t offset, size_t count, const void *bu
     return 0;
 }
 
-static int try_write(void *state, uint64_t offset, size_t count, const void *buf, size_t *done)
+static int flat_try_write(void *state, uint64_t offset, size_t count, const void *buf,
+                          size_t *done)
 {
     *done = count;
     return flat_write(state, offset, count, buf);
 }
 
-/* A loan needs no section: nothing is ever taken away. */
-static void lend_begin_or_end(void *state)
+/* A loan needs no section: no memory is freed before the disk is. */
+static void flat_lend_begin_or_end(void *state)
 {
     (void)state;
 }
 
-static void lend(void *state, uint64_t offset, size_t count, struct disk_piece *piece)
+static void flat_lend(void *state, uint64_t offset, size_t count, struct disk_piece *piece)
 {
     struct flat *flat = state;
     *piece = (struct disk_piece){DISK_PIECE_DATA, flat->base + offset, count};
 }
 
-static ssize_t fill(void *state, uint64_t offset, size_t count, size_t *lent, disk_fill_fn *fn,
-                    void *opaque)
+static ssize_t flat_fill(void *state, uint64_t offset, size_t count, size_t *lent,
+                         disk_fill_fn *fn, void *opaque)
 {
     struct flat *flat = state;
-    struct iovec iov[2] = {{flat->base + offset, count}}; /* one of them for fn */
+    struct iovec iov[2] = {{flat->base + offset, count}}; /* the second is fn's */
     *lent = count;
     return fn(opaque, iov, 1);
 }
 
-static int trim(void *state, uint64_t offset, uint64_t count)
+static int flat_trim(void *state, uint64_t offset, uint64_t count)
 {
     struct flat *flat = state;
     bytes_zero(flat->base + offset, (size_t)count);
     return 0;
 }
 
-static int zero(void *state, uint64_t offset, uint64_t count, unsigned flags)
+static int flat_zero(void *state, uint64_t offset, uint64_t count, unsigned flags)
 {
-    (void)flags; /* the memory is there, asked for or not */
-    return trim(state, offset, count);
+    (void)flags; /* the memory is there with and without DISK_NO_HOLE */
+    return flat_trim(state, offset, count);
 }
 
-static int try_zero(void *state, uint64_t offset, uint64_t count, unsigned flags, uint64_t *done)
+static int flat_try_zero(void *state, uint64_t offset, uint64_t count, unsigned flags,
+                         uint64_t *done)
 {
     *done = count;
-    return zero(state, offset, count, flags);
+    return flat_zero(state, offset, count, flags);
 }
 
-static int extents(void *state, uint64_t offset, uint64_t count, disk_extent_fn *fn, void *opaque)
+static int flat_extents(void *state, uint64_t offset, uint64_t count, disk_extent_fn *fn,
+                        void *opaque)
 {
     (void)state;
     return fn(opaque, offset, count, false);
 }
 
-static void give_up_waiting(void *state)
+static void flat_give_up_waiting(void *state)
 {
     (void)state;
 }
 
-static int settle(void *state)
+static int flat_settle(void *state)
 {
     (void)state;
     return 0;
 }
 
-static void stats(void *state, struct disk_stats *stats)
+static void flat_stats(void *state, struct disk_stats *stats)
 {
     const struct flat *flat = state;
-    stats->pages = flat->size / 4096 + (flat->size % 4096 != 0);
+    stats->pages = flat->size / FLAT_PAGE + (flat->size % FLAT_PAGE != 0);
 }
 
-static int check(void *state, struct reason *reason)
+static int flat_check(void *state, struct reason *reason)
 {
     const struct flat *flat = state;
     uint64_t used = atomic_load_explicit(&flat->budget->used, memory_order_relaxed);
@@ -201,27 +205,27 @@ static int check(void *state, struct reason *reason)
 const struct allocator allocator_malloc = {
     .name = "malloc",
     .summary = "one array, all of its memory taken at the start",
-    .page_size = 4096,
+    .page_size = FLAT_PAGE,
     .takes_mlock = true,
     .takes_all = true,
-    .create = create,
-    .start = start,
-    .destroy = destroy,
-    .cache_create = cache_create,
-    .cache_destroy = cache_destroy,
+    .create = flat_create,
+    .start = flat_start,
+    .destroy = flat_destroy,
+    .cache_create = flat_cache_create,
+    .cache_destroy = flat_cache_destroy,
     .read = flat_read,
     .write = flat_write,
-    .try_write = try_write,
-    .lend_begin = lend_begin_or_end,
-    .lend_end = lend_begin_or_end,
-    .lend = lend,
-    .fill = fill,
-    .zero = zero,
-    .trim = trim,
-    .try_zero = try_zero,
-    .extents = extents,
-    .give_up_waiting = give_up_waiting,
-    .settle = settle,
-    .stats = stats,
-    .check = check,
+    .try_write = flat_try_write,
+    .lend_begin = flat_lend_begin_or_end,
+    .lend_end = flat_lend_begin_or_end,
+    .lend = flat_lend,
+    .fill = flat_fill,
+    .zero = flat_zero,
+    .trim = flat_trim,
+    .try_zero = flat_try_zero,
+    .extents = flat_extents,
+    .give_up_waiting = flat_give_up_waiting,
+    .settle = flat_settle,
+    .stats = flat_stats,
+    .check = flat_check,
 };

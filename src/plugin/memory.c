@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The memory plugin of nbdkit, drop-in: nbdkit's parameters and requests on one side, disk.h on
- * the other, and nothing of its own in between. */
+/* A drop-in replacement for nbdkit's memory plugin: it translates nbdkit's parameters and requests
+ * into calls of disk.h, and keeps nothing of its own. */
 
 #include <errno.h>
 #include <pthread.h>
@@ -19,9 +19,9 @@
 
 static struct disk_options options = {.level = DISK_LEVEL_DEFAULT};
 static bool has_size;
-static struct disk *disk; /* one: every client sees the same */
+static struct disk *disk; /* every client sees the same one */
 
-/* What the engine's errors mean to whoever reads the log. */
+/* What an error of the engine means, for the log. */
 static const char *meaning(int r)
 {
     switch (r) {
@@ -36,7 +36,7 @@ static const char *meaning(int r)
     }
 }
 
-/* A negative errno to what nbdkit wants: a message, errno, and -1. */
+/* Turn a negative errno into what nbdkit wants: a message, errno, and -1. */
 static int fail(int r, const char *what)
 {
     nbdkit_error("%s: %s", what, meaning(r));
@@ -103,8 +103,9 @@ static void memory_dump_plugin(void)
     disk_print_features(stdout);
 }
 
-/* Start and stop.  nbdkit forks between get_ready and after_fork: what can be refused is refused
- * before, what does not survive comes after. */
+/* Start and stop.  nbdkit forks between get_ready and after_fork.  get_ready refuses what can be
+ * refused, while the person who started nbdkit still sees it; after_fork starts what does not
+ * survive a fork. */
 
 static int refuse_disk(int r)
 {
@@ -178,7 +179,8 @@ static int memory_block_size(void *handle, uint32_t *minimum, uint32_t *preferre
     return 0;
 }
 
-/* Flushed and forced is what memory always is, to all clients at once. */
+/* A write is in memory, for all clients, before it is acknowledged.  So there is nothing to flush or
+ * to force. */
 
 static int memory_can_multi_conn(void *handle)
 {
@@ -247,7 +249,7 @@ static int memory_pwrite(void *handle, const void *buf, uint32_t count, uint64_t
     return r < 0 ? fail(r, "write") : 0;
 }
 
-/* nbdkit tells NBD's NO_HOLE by leaving out MAY_TRIM. */
+/* nbdkit passes NBD's NO_HOLE on by leaving out MAY_TRIM. */
 static int memory_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
     (void)handle;
@@ -265,10 +267,10 @@ static int memory_trim(void *handle, uint32_t count, uint64_t offset, uint32_t f
 
 struct extents_target {
     struct nbdkit_extents *extents;
-    bool one;
+    bool one; /* the client wants the first extent only */
 };
 
-#define STOP 1 /* not an error: no more extents are wanted */
+#define STOP 1 /* no more extents are wanted; not an error */
 
 static int add_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
 {
