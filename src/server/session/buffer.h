@@ -15,7 +15,7 @@
 
 struct buffer {
     uint8_t *bytes; /* from malloc; NULL: empty */
-    size_t at;      /* bytes consumed, fewer than size unless the buffer is empty */
+    size_t at;      /* bytes consumed, less than size, unless the buffer is empty */
     size_t size;    /* bytes stored */
 };
 

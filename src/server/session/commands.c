@@ -52,8 +52,8 @@ static int zero_or_trim(struct connection *connection, const struct nbd_request 
 }
 
 /* Slices end at multiples of COMMANDS_ZERO_SLICE, because a page that is zeroed in two parts
- * keeps its memory.  How long a slice takes depends on what is there, not on its length: quick
- * ones get longer. */
+ * keeps its memory.  The time that a slice takes depends on what the range holds more than on its
+ * length, so after a quick slice the next one is twice as long. */
 void commands_zero_slice(struct connection *connection)
 {
     struct zero_job *job = &connection->zeroing;
@@ -137,7 +137,7 @@ static void carry_out_write(struct connection *connection, struct nbd_request *r
     answer_request(connection, request, error);
 }
 
-/* There is no answer. */
+/* A DISC has no answer. */
 static void carry_out_disconnect(struct connection *connection, struct nbd_request *request,
                                  struct input *payload)
 {
@@ -145,7 +145,7 @@ static void carry_out_disconnect(struct connection *connection, struct nbd_reque
     connection->state = CONNECTION_DRAINING;
 }
 
-/* Memory is as stable as it gets. */
+/* There is nothing more stable than the disk's memory to write to. */
 static void carry_out_flush(struct connection *connection, struct nbd_request *request,
                             struct input *payload)
 {
@@ -153,7 +153,7 @@ static void carry_out_flush(struct connection *connection, struct nbd_request *r
     answer_request(connection, request, 0);
 }
 
-/* Memory is as near as it gets. */
+/* There is nothing faster than the disk's memory to read into. */
 static void carry_out_cache(struct connection *connection, struct nbd_request *request,
                             struct input *payload)
 {
@@ -185,7 +185,7 @@ static void carry_out_trim(struct connection *connection, struct nbd_request *re
     carry_out_write_zeroes(connection, request, payload);
 }
 
-/* With a payload (extended headers) the client names the contexts that it asks about. */
+/* In the payload (extended headers) the client names the contexts that it asks about. */
 static void carry_out_block_status(struct connection *connection, struct nbd_request *request,
                                    struct input *payload)
 {
@@ -204,9 +204,9 @@ static void carry_out_block_status(struct connection *connection, struct nbd_req
         replies_add_status(connection, request);
 }
 
-/* A case for every row of NBD_COMMAND_LIST, so a command without a handler does not compile.  As
- * a table of functions this would take 8 instructions more, of 1,000 for a small request, because
- * the compiler could not put reads and writes in line. */
+/* There is a case for every row of NBD_COMMAND_LIST, so a command without a handler does not
+ * compile.  A table of functions would take 8 instructions more, of the 1,000 of a small request,
+ * because the compiler could not inline reads and writes. */
 void commands_carry_out(struct connection *connection, struct nbd_request *request,
                         struct input *payload)
 {

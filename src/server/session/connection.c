@@ -43,7 +43,7 @@ int connection_create(const struct service *service, int in, int out, struct con
     return 0;
 }
 
-/* In builds that verify themselves (os/check.h): after each step, and at the end. */
+/* Called after each step and at the end; does nothing unless the build verifies itself. */
 static void check_invariants(const struct connection *connection)
 {
     struct reason reason;
@@ -100,16 +100,16 @@ size_t connection_memory(const struct connection *connection)
 
 /* Steps. */
 
-/* Why the connection is to be closed: r, a negative errno.  A client that should have begun TLS
- * and left instead is worth an error: somebody between us may have removed its STARTTLS.  The
- * same holds for one that we close because EXPORT_NAME, in the clear, cannot be answered. */
+/* Log that the connection ends, and why: r is a negative errno.  If TLS is required, and the
+ * client tried something else and did not begin TLS, this is an error that the operator sees:
+ * somebody on the way may have removed the client's STARTTLS. */
 static void log_end(const struct connection *connection, int r)
 {
     char peer[64];
     bool stayed_in_the_clear =
         connection->handshake && connection->handshake->wanted_tls && !connection->session.secure;
-    bool left_in_time = r == -ENOTCONN && connection->state != CONNECTION_HANDSHAKE;
-    if (!stayed_in_the_clear && (left_in_time || !log_wants_debug(connection->service->log)))
+    bool is_usual = r == -ENOTCONN && connection->state != CONNECTION_HANDSHAKE;
+    if (!stayed_in_the_clear && (is_usual || !log_wants_debug(connection->service->log)))
         return;
     transport_peer(&connection->transport, peer, sizeof peer);
     if (stayed_in_the_clear)
@@ -120,7 +120,8 @@ static void log_end(const struct connection *connection, int r)
                   r == -ENOTCONN ? "left during the handshake" : strerror(-r));
 }
 
-/* Returns 1 if something came, 0 if nothing did, -errno at the end of the stream. */
+/* Returns 1 if something was received, 0 if nothing has arrived, -errno at the end of the
+ * stream. */
 static int discard_input(struct connection *connection)
 {
     struct iovec vector = {connection->worker->scratch->in, SCRATCH_IN};
@@ -130,9 +131,9 @@ static int discard_input(struct connection *connection)
     return n == -EAGAIN ? 0 : n < 0 ? (int)n : 1;
 }
 
-/* Receive once, carry out what came, and send the answers.  Returns 1 if there may be more to do
- * at once, 0 or -EAGAIN if there is something to wait for (connection_events), or another -errno
- * if the connection is to be closed. */
+/* Receive once, process what arrived, and send the replies.  Returns 1 if there may be more to do
+ * now, 0 or -EAGAIN if the connection has to wait (connection_events), or another -errno if it
+ * has to be closed. */
 static int receive_and_reply(struct connection *connection)
 {
     int r = inbox_receive(connection);
@@ -140,7 +141,7 @@ static int receive_and_reply(struct connection *connection)
     if (r < 0 && r != -EAGAIN) {
         if (sent != -EAGAIN)
             return r;
-        connection->state = CONNECTION_DRAINING; /* what was answered before still goes out */
+        connection->state = CONNECTION_DRAINING; /* the replies so far still go out */
     }
     if (sent < 0)
         return sent;

@@ -10,7 +10,7 @@
 #include "server/session/negotiation.h"
 #include "server/session/requests.h"
 
-#define FILL_MIN 4096 /* bytes of a payload that are worth a loan of the disk's memory */
+#define FILL_MIN 4096 /* bytes of a payload; fewer are not worth a loan of the disk's memory */
 
 /* Processing. */
 
@@ -24,13 +24,13 @@ static int process_by_state(struct connection *connection, struct input *input)
     return r;
 }
 
-/* Process the first bytes of scratch->in, and keep what is left of them. */
+/* Process the first `size` bytes of scratch->in, and keep what is left of them. */
 static int process_input(struct connection *connection, size_t size)
 {
     struct input input = {connection->worker->scratch->in, size};
     int r = process_by_state(connection, &input);
     if (connection->state == CONNECTION_TLS || connection->state == CONNECTION_DRAINING)
-        input.left = 0; /* nothing that came in after a STARTTLS, ABORT or DISC is honoured */
+        input.left = 0; /* what follows a STARTTLS, an ABORT or a DISC does not count */
     connection->unread_ready = false;
     if (input.left == 0 || (r < 0 && r != -EAGAIN))
         return r;
@@ -47,9 +47,9 @@ static int process_input(struct connection *connection, size_t size)
 struct direct_receive {
     struct connection *connection;
     size_t missing;  /* bytes of the payload that have not arrived */
-    size_t received; /* bytes of the payload that this receive brought */
-    size_t header;   /* bytes of the next request's header that it brought, in scratch->in */
-    bool was_full;   /* it brought all that it had asked for */
+    size_t received; /* bytes of the payload that this call received */
+    size_t header;   /* bytes of the next request's header that it received, in scratch->in */
+    bool was_full;   /* it received as much as it could have */
 };
 
 /* Called by disk_fill, inside a read section of the disk.  If the loan ends with the payload, the
@@ -80,8 +80,8 @@ static bool is_payload_worth_filling(const struct connection *connection)
     return job->active && job->error == 0 && job->request.payload - job->at >= FILL_MIN;
 }
 
-/* Receive a large payload into the disk's memory.  -ENOBUFS: the disk has none to lend at this
- * place, and nothing was received; else as inbox_receive. */
+/* Receive more of a large payload, into the disk's memory.  -ENOBUFS if the disk has none to lend
+ * at that place, and nothing was received; otherwise returns what inbox_receive does. */
 static int receive_payload(struct connection *connection)
 {
     const struct payload_job *job = &connection->payload;
@@ -99,7 +99,7 @@ static int receive_payload(struct connection *connection)
 
 /* Everything else. */
 
-/* The number of bytes to receive after those that are unread. */
+/* The number of bytes to receive after the unread ones. */
 static size_t bytes_wanted(const struct connection *connection)
 {
     size_t unread = buffer_left(&connection->unread);
@@ -109,10 +109,10 @@ static size_t bytes_wanted(const struct connection *connection)
     return SCRATCH_IN - unread;
 }
 
-/* Receive up to want bytes, unless there is something to process first, and put the unread bytes
- * before them, at the front of scratch->in.  Returns how many there are together, *received of
- * them new; -ENOTCONN at the end of the stream, or what transport_receive returns, and the unread
- * bytes stay. */
+/* Move the unread bytes to the front of scratch->in and, unless inbox_is_ready, receive up to
+ * `want` bytes after them.  Returns the number of all these bytes, of which *received are new.
+ * On an error the unread bytes stay: -ENOTCONN at the end of the stream, or what
+ * transport_receive returns. */
 static ssize_t receive_after_unread(struct connection *connection, size_t want, size_t *received)
 {
     struct buffer *unread = &connection->unread;

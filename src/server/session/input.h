@@ -2,8 +2,8 @@
 
 /* input - received bytes, processed from the front
  *
- * The bytes are in the scratch of the worker, and are good until the step ends.  What is still in
- * the input when its processing ends is kept by inbox.h.
+ * The bytes are in the worker's scratch, and are valid until the step ends.  inbox.h keeps what
+ * is left after the processing.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_INPUT_H
@@ -13,11 +13,11 @@
 #include <stdint.h>
 
 struct input {
-    const uint8_t *at;
-    size_t left; /* bytes */
+    const uint8_t *at; /* the next byte */
+    size_t left;       /* bytes */
 };
 
-/* Consume n bytes, of which there must be so many.  Returns where they are. */
+/* Consume n bytes; so many must be left.  Returns where they are. */
 static inline const uint8_t *input_consume(struct input *input, size_t n)
 {
     const uint8_t *at = input->at;

@@ -18,9 +18,9 @@
 #define EVENTS_MAX 256
 #define STOP_MILLISECONDS 700
 
-/* After this many bytes of connections that ended, malloc is asked to give free memory back.  Of
- * its own accord it does so only where nothing above that memory is in use: after 4,000
- * connections at once some MiB would stay. */
+/* When so many bytes of connections have been freed, malloc is asked to give memory back to the
+ * system.  Of its own accord it gives back only what has nothing in use above it: 5 to 10 MiB
+ * would stay after 4,000 simultaneous connections. */
 #define TIDY_AFTER (512u << 10)
 
 /* What epoll watches. */
@@ -38,8 +38,8 @@ static int watch_descriptor(struct loop *loop, struct connection *connection, in
     return 0;
 }
 
-/* Two descriptors (-s) are watched one by one.  One that is not waited for is taken out of epoll,
- * which would otherwise report its end for ever. */
+/* Of two descriptors (-s) each is watched for its own events.  One without events is removed from
+ * epoll, which would otherwise report its end again and again. */
 static int watch_connection(struct loop *loop, struct connection *connection)
 {
     uint32_t events = connection_events(connection);
@@ -146,7 +146,7 @@ static void destroy_ended(struct loop *loop)
         connection_destroy(connection);
         atomic_fetch_sub_explicit(&loop->open->count, 1, memory_order_relaxed);
         if (write(loop->open->ended_event, &one, sizeof one) < 0)
-            continue; /* cannot happen: it would take 2^64 of them */
+            continue; /* cannot happen: the counter has 64 bits */
     }
     if (loop->untidy >= TIDY_AFTER) {
         loop->untidy = 0;
@@ -223,10 +223,10 @@ static int milliseconds_to_wait(const struct loop *loop)
     return oldest && loop->service->timeout_seconds ? milliseconds_until(oldest->deadline) : -1;
 }
 
-/* A client with one small request in flight sends the next one within microseconds.  To fall
- * asleep and be woken in between costs as much as the request, and more in a virtual machine.  So
- * as long as there is a single client, of that kind, the loop spins for a moment before it
- * sleeps.  After a spin in vain it skips the next 1, 2, 4, ... SPIN_PENALTY_MAX. */
+/* A client with one small request in flight sends the next one within microseconds.  Falling
+ * asleep and being woken in between costs as much as the request, and more in a virtual machine.
+ * So if the only client is of that kind, the loop spins for a moment before it sleeps.  After a
+ * spin in vain it skips the next spin, after another one the next 2, 4, ... SPIN_PENALTY_MAX. */
 #define SPIN_NANOSECONDS 25000
 #define SPIN_PENALTY_MAX 1024
 
@@ -296,7 +296,7 @@ static void *loop_main(void *arg)
     return NULL;
 }
 
-/* Callers. */
+/* Called by the main thread. */
 
 static void free_loop(struct loop *loop)
 {

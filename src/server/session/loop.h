@@ -3,11 +3,12 @@
 /* loop - a thread that waits for its connections, and serves those that can go on
  *
  * Each loop has an epoll instance, level-triggered, and a worker (worker.h), which it lends to
- * the connection whose step it is making.  A connection belongs to one loop, and only that loop's
- * thread touches it.  The loop knows a connection by the functions of connection.h.
+ * each connection for the time of a step.  A connection belongs to one loop, and only that loop's
+ * thread touches it.  A loop uses the functions of connection.h, the descriptors, and the fields
+ * that state.h sets aside for it; it knows nothing else of a connection.
  *
- * Other threads post to a loop under its lock, and wake it through an eventfd; handle_wakeup
- * (loop.c) is the one place where that is read.  Posted are connections, and the request to stop.
+ * Other threads post to a loop: they put something where its lock guards it, and write to its
+ * eventfd.  handle_wakeup (loop.c) receives all posts: new connections, and the request to stop.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_LOOP_H
@@ -23,7 +24,7 @@
 /* The connections of all loops together. */
 struct open_connections {
     _Atomic unsigned count; /* relaxed: a number to compare with, which guards nothing */
-    int ended_event;        /* eventfd, written whenever a connection has ended */
+    int ended_event;        /* eventfd, written when a connection has ended */
 };
 
 struct loop {
@@ -32,12 +33,12 @@ struct loop {
     struct open_connections *open;
     pthread_t thread;
     int epoll;
-    int wake_event; /* eventfd, written after something was posted */
-    bool may_spin;  /* there is more than one processor */
+    int wake_event; /* eventfd, written to after something was posted */
+    bool may_spin;  /* the machine has more than one processor */
 
-    pthread_mutex_t lock;           /* guards what is posted: */
-    struct connection_list arrived; /* new connections */
-    bool stop;                      /* the server stops */
+    pthread_mutex_t lock; /* guards what is posted, which is: */
+    struct connection_list arrived;
+    bool stop; /* the server stops */
 
     /* the thread's own */
     struct worker worker;
@@ -50,17 +51,19 @@ struct loop {
     int64_t deadline;                     /* of stopping, milliseconds of os_clock_ms */
 };
 
-/* Start a loop's thread.  service and open must outlive it.  -errno, and nothing is left
- * behind. */
+/* Start a loop and its thread.  service and open have to outlive it.  On an error (-errno)
+ * nothing is left behind. */
 int loop_start(struct loop *loop, const struct service *service, struct open_connections *open);
 
-/* Called by the main thread: give a connection to the loop, which owns it from here on, and
- * subtracts it from `open` when it has ended. */
+/* Called by the main thread: give a connection to the loop.  The loop owns it from here on, and
+ * subtracts it from open->count when it has ended. */
 void loop_hand_over(struct loop *loop, struct connection *connection);
 
-/* Called by the main thread: ask the loop to stop; and wait until it has, and free what it
- * has. */
+/* Called by the main thread: ask the loop to stop. */
 void loop_ask_to_stop(struct loop *loop);
+
+/* Called by the main thread: wait until a loop that was asked to stop has ended, and free what it
+ * holds, except for its counters. */
 void loop_join(struct loop *loop);
 
 #endif

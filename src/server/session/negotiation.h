@@ -2,8 +2,8 @@
 
 /* negotiation - what happens to a connection before transmission: options, and TLS
  *
- * nbd/handshake.h knows the options and their answers.  Here its steps are made with the bytes
- * that have arrived, and the state of the connection follows.
+ * nbd/handshake.h knows the options and their answers.  Here the bytes that have arrived are
+ * handed to it, and its results become the state of the connection.
  *
  * Threads: the connection's loop.
  */
@@ -14,18 +14,21 @@
 #include "server/session/input.h"
 #include "server/session/state.h"
 
-/* In CONNECTION_HANDSHAKE: process input, option by option, and consume what was processed; what
- * is left is the beginning of an option, or, once the state is CONNECTION_TRANSMISSION, requests.
- * In the other states it may change to (TLS, DRAINING) nobody may look at what is left.
+/* In CONNECTION_HANDSHAKE: process and consume options.  The state afterwards says what is left:
  *
- * Returns 0; -EAGAIN when replies wait for the client (replies.h); another -errno when the
- * connection is to be closed. */
+ *     CONNECTION_HANDSHAKE       options for which there is no room now, or a part of one
+ *     CONNECTION_TRANSMISSION    requests
+ *     CONNECTION_TLS, _DRAINING  bytes that the caller has to throw away
+ *
+ * Returns 0; -EAGAIN if replies wait for the client (replies.h); another -errno if the connection
+ * has to be closed. */
 int negotiation_take(struct connection *connection, struct input *input);
 
-/* In CONNECTION_TLS, once everything in the clear has been sent: go on with the TLS handshake.
- * Returns 1 when it is complete: the state is CONNECTION_HANDSHAKE again, now inside TLS.
- * -EAGAIN: wait for transport_events.  Another -errno: the connection is to be closed; a refusal
- * has been logged. */
+/* In CONNECTION_TLS, after everything in the clear has been sent: go on with the handshake of
+ * TLS. Returns 1 when it is complete, and the state is CONNECTION_HANDSHAKE again, now inside
+ * TLS;
+ * -EAGAIN if it has to wait for transport_events; another -errno if the connection has to be
+ * closed.  A refusal is logged here. */
 int negotiation_secure(struct connection *connection);
 
 #endif

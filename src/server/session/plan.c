@@ -63,9 +63,9 @@ static bool has_room_for(const struct plan *plan, size_t size)
 /* Decompress a piece into scratch->out, if there is room. */
 static int plan_packed(struct plan *plan, struct read_job *job, size_t size)
 {
-    if (!has_room_for(plan, size))
+    uint8_t *bytes = has_room_for(plan, size) ? wire_claim(&plan->scratch->replies, size) : NULL;
+    if (!bytes)
         return 0;
-    uint8_t *bytes = wire_claim(&plan->scratch->replies, size);
     int r = disk_read(plan->connection->service->disk, job->offset, size, bytes);
     turn_look(&plan->connection->worker->turn);
     if (r < 0)

@@ -11,7 +11,7 @@
 #include "nbd/reply.h"
 #include "server/session/plan.h"
 
-/* Bytes of scratch->out that any one reply fits into: an option's answer, or a block status. */
+/* Any one reply fits into so many bytes: the answer to an option, or a block status. */
 #define REPLY_ROOM (NBD_HANDSHAKE_OUT + NBD_REPLY_SIZE_MAX)
 #define STATUS_MAX NBD_HANDSHAKE_OUT      /* bytes of descriptors in one reply */
 #define STATUS_SLICE ((uint64_t)64 << 20) /* bytes of a long range in its first slice */
@@ -133,9 +133,9 @@ void replies_add_status(struct connection *connection, const struct nbd_request 
 
 /* Sending. */
 
-/* Plan and send once.  *next is the number of the first read that is not done, before and after.
- * Returns the number of bytes sent, if that was all; else -EAGAIN, and the rest is kept; or
- * another -errno. */
+/* Make a plan and send it.  *next is the number of the first read that is not completely sent.
+ * Returns the number of bytes if all of the plan was sent; -EAGAIN if not, and the connection
+ * keeps the rest; or another -errno. */
 static ssize_t send_some(struct connection *connection, unsigned *next)
 {
     struct scratch *scratch = scratch_of(connection);
@@ -162,7 +162,7 @@ static ssize_t send_some(struct connection *connection, unsigned *next)
     return r < 0 ? r : blocked ? -EAGAIN : sent;
 }
 
-/* Move the reads that are not done, beginning with number `next`, to the connection. */
+/* Move the reads that are not completely sent, from number `next`, to the connection. */
 static int store_waiting_reads(struct connection *connection, unsigned next)
 {
     struct scratch *scratch = scratch_of(connection);

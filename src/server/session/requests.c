@@ -7,7 +7,7 @@
 #include "server/session/commands.h"
 #include "server/session/replies.h"
 
-/* From this many bytes on, a payload does not wait in the inbox for the rest of it. */
+/* A payload of at least so many bytes is not kept unread until the rest of it arrives. */
 #define LARGE_PAYLOAD (16u << 10)
 
 /* What a request costs beyond its payload, as bytes copied (turn.h): some 200 ns. */
@@ -16,12 +16,12 @@
 enum outcome {
     TAKEN,      /* carried out, answered, or turned into a job */
     INCOMPLETE, /* the rest of it has to arrive first; nothing was consumed */
-    HOPELESS,   /* the stream is out of step, or would have to be skipped for too long */
+    HOPELESS,   /* the stream is out of step, or the payload is too long to be skipped */
 };
 
-/* The request is parsed into the place where it stays if it is a read.  Copied there, it would
- * cost a tenth of the time of a small one: words just written in parts would be loaded as a
- * whole. */
+/* The request is parsed right into the place where it stays if it is a read.  Copying it there
+ * would add a tenth to the time of a small request, because the processor would load whole words
+ * that it has just stored in parts. */
 static enum outcome take_request(struct connection *connection, struct input *input)
 {
     const struct nbd_export *export = &connection->service->export;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* requests - bytes of a client in transmission, taken apart into requests
+/* requests - the bytes of a client in transmission, parsed into requests
  *
  * Requests are parsed and checked by nbd/command.h, one after the other, and handed to
- * commands.h.  They are carried out in the order in which they came, except that reads come last
- * (replies.h): NBD leaves the order of requests in flight to the server.
+ * commands.h.  They are carried out in the order in which they arrived, except that reads are
+ * last (replies.h): NBD leaves the order of requests in flight to the server.
  *
  * Where a payload goes:
  *
@@ -22,13 +22,13 @@
 #include "server/session/input.h"
 #include "server/session/state.h"
 
-/* In CONNECTION_TRANSMISSION: process input, and consume what was processed.  What is left is an
- * incomplete request, or requests for which there is no room or no time now.  After a DISC the
- * state is CONNECTION_DRAINING, and nobody may look at what is left.
+/* In CONNECTION_TRANSMISSION: process and consume requests.  What is left is a part of one, or
+ * requests for which there is no room or no time now.  After a DISC the state is
+ * CONNECTION_DRAINING, and the caller has to throw away what is left.
  *
- * Returns 0; -EAGAIN when replies wait for the client (replies.h) or the turn is over; another
- * -errno when the connection is to be closed: -EPROTO after a wrong magic number, or a payload
- * too long to be skipped. */
+ * Returns 0; -EAGAIN if replies wait for the client (replies.h) or the turn is over; another
+ * -errno if the connection has to be closed, such as -EPROTO after a wrong magic number or a
+ * payload that is too long to be skipped. */
 int requests_take(struct connection *connection, struct input *input);
 
 #endif

@@ -64,7 +64,7 @@ unsigned server_connections(const struct server *server)
     return atomic_load_explicit(&server->open.count, memory_order_relaxed);
 }
 
-/* Whether accept failed because of the connection, which is gone, and not because of us. */
+/* Whether accept failed because of one connection, which is gone then, and not because of us. */
 static bool is_fault_of_connection(int error)
 {
     return error == ECONNABORTED || error == EINTR || error == EPROTO || error == EPERM;

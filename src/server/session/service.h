@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* service - what is served, to whom, and how: the same for every connection
+/* service - what is served and how: the same for every connection
  *
- * Filled in by main before the first loop starts, and constant from then on, so every thread
- * reads it without a lock.  The disk and the credentials belong to main, and outlive the service.
+ * main fills it in before the first loop starts.  From then on it is constant, so every thread
+ * reads it without a lock.  What it points to belongs to main, and outlives it.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_SERVICE_H
@@ -23,9 +23,9 @@ struct service {
     struct nbd_policy policy;
     const struct tls_credentials *credentials; /* NULL: no TLS */
     struct logger *log;                        /* any thread may use it */
-    unsigned timeout_seconds;                  /* that a handshake may take; 0: no limit */
-    unsigned max_connections;                  /* open at one time; 0: no limit */
-    bool keepalive;                            /* TCP asks a silent peer whether it is there */
+    unsigned timeout_seconds;                  /* for a handshake; 0: no limit */
+    unsigned max_connections;                  /* open at the same time; 0: no limit */
+    bool keepalive;                            /* TCP sockets get keep-alive */
 };
 
 #endif

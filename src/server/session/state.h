@@ -2,10 +2,10 @@
 
 /* state - what the server knows of one client
  *
- * Passive: data that inbox, negotiation, requests, commands, replies and plan work on, and no
- * function that acts.  connection.h says how the states follow each other.
+ * These are the data that the other files of this folder work on, without functions of their own.
+ * connection.h says how the states follow each other.
  *
- * Between two steps (connection_check verifies it):
+ * Between two steps the following is true (connection_check verifies it):
  *
  *     1  In HANDSHAKE and TLS there is a handshake, and in TRANSMISSION there is none.
  *     2  A buffer that has memory has bytes left.
@@ -13,12 +13,11 @@
  *     4  While a payload job is active, nothing is unread, and no zero job is active.
  *     5  An active payload job is not complete; unless it was refused, it is a write.
  *     6  An active zero job is not complete.
- *     7  There are waiting reads if waiting_count says so, at most SCRATCH_READS.
- *     8  What is left of a waiting read is the end of its range.  Only the first one has promised
- *        bytes, and not more than are left.
+ *     7  `waiting` exists if waiting_count is not 0, which is at most SCRATCH_READS.
+ *     8  What is left of a waiting read is the last part of its range, and not empty.  Only the
+ *        first one may have promised bytes, and not more than are left.
  *
- * Everything here belongs to the thread of the connection's loop, once connection_attach was
- * called.
+ * Threads: see connection.h.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_STATE_H
@@ -37,32 +36,32 @@
 
 enum connection_state {
     CONNECTION_HANDSHAKE,    /* options are negotiated */
-    CONNECTION_TLS,          /* the TLS handshake is under way, or about to begin */
+    CONNECTION_TLS,          /* the handshake of TLS is under way, or about to begin */
     CONNECTION_TRANSMISSION, /* requests are carried out */
     CONNECTION_DRAINING,     /* replies still go out; nothing more is received */
-    CONNECTION_LINGERING,    /* our side is shut; what comes in is thrown away */
+    CONNECTION_LINGERING,    /* our side is shut; what arrives is thrown away */
     CONNECTION_CLOSED,       /* over; the loop frees it */
 };
 
-/* A write whose payload is on its way in, or the payload of a request that was refused. */
+/* A write whose payload is arriving, or a refused request whose payload is arriving. */
 struct payload_job {
     struct nbd_request request;
     uint64_t at; /* bytes of the payload that have arrived */
-    int error;   /* -errno to answer with: the rest of the payload is thrown away; or 0 */
+    int error;   /* the answer so far, 0 or -errno; after an error the rest is thrown away */
     bool active;
 };
 
-/* A trim or write zeroes of a long range, done slice by slice. */
+/* A trim or a write zeroes of a long range, which is carried out slice by slice. */
 struct zero_job {
     struct nbd_request request;
     uint64_t at;    /* bytes done */
-    uint64_t slice; /* bytes to be done next */
+    uint64_t slice; /* bytes to do next */
     bool active;
 };
 
 struct connection {
     const struct service *service;
-    struct worker *worker; /* its loop's */
+    struct worker *worker; /* of its loop */
     struct transport transport;
     enum connection_state state;
     bool
@@ -73,8 +72,8 @@ struct connection {
 
     /* in */
     struct buffer unread; /* received, and not processed yet */
-    bool unread_ready;    /* it waits for replies to go out, not for more bytes */
-    bool bulk;            /* the last request had a large payload: so may the next */
+    bool unread_ready;    /* unread bytes wait for replies to go out, not for more bytes */
+    bool bulk;            /* the last request had a large payload, so the next may have one */
     struct payload_job payload;
     struct zero_job zeroing;
 
@@ -82,7 +81,7 @@ struct connection {
 
     /* out */
     struct buffer unsent;     /* goes out before anything else */
-    struct read_job *waiting; /* owned: reads that were accepted and are not wholly sent */
+    struct read_job *waiting; /* owned: accepted reads whose replies are not completely sent */
     unsigned waiting_count;
 
     /* the loop's own: no other file touches it */
@@ -93,7 +92,7 @@ struct connection {
     TAILQ_ENTRY(connection) handshaking; /* in its list of handshakes, while has_deadline */
     bool has_deadline;
     int64_t deadline;                 /* of the handshake, milliseconds of os_clock_ms */
-    uint32_t watched_in, watched_out; /* what epoll watches the descriptors for */
+    uint32_t watched_in, watched_out; /* the events for which epoll watches the descriptors */
 };
 
 TAILQ_HEAD(connection_list, connection);

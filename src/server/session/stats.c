@@ -28,7 +28,7 @@ struct snapshot {
     struct disk_stats disk;
     uint64_t size;     /* bytes of the virtual disk */
     uint64_t stored;   /* bytes in pages that hold data */
-    uint64_t packed;   /* of these, bytes in compressed pages, before their compression */
+    uint64_t packed;   /* of these, bytes in compressed pages, counted uncompressed */
     uint64_t resident; /* bytes of memory that the whole process has */
 };
 
@@ -62,8 +62,8 @@ static struct snapshot snapshot_of(const struct server *server)
     return snapshot;
 }
 
-/* The size of the compressed pages before their compression, divided by that after it; 1 if there
- * are none. */
+/* The size of the compressed pages without compression, divided by the size that they have; 1 if
+ * there are none. */
 static double compression_ratio(const struct snapshot *snapshot)
 {
     uint64_t blobs = snapshot->disk.blob_bytes;
@@ -134,7 +134,7 @@ static void print_json(const struct server *server, FILE *to)
     fprintf(to, "  \"compression_ratio\": %.3f\n}\n", compression_ratio(&s));
 }
 
-/* Not a device, nor a link: writing would replace it. */
+/* Refuse a device or a link, which writing would replace. */
 static int check_target(const struct stats_file *file, const char *path, struct reason *reason)
 {
     struct stat status;

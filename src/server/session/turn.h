@@ -15,7 +15,7 @@
  * What cannot be interrupted has to be short, since nobody else is served meanwhile: a send of
  * 512 KiB, a slice of a zeroing, one inflated page, one step of a TLS handshake.
  *
- * A turn belongs to its loop's thread.
+ * Threads: a turn belongs to the thread of its loop.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_TURN_H

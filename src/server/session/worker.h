@@ -2,13 +2,12 @@
 
 /* worker - what a step of a connection borrows from its loop
  *
- * A loop has one worker, and lends it to the connection whose step it is making.  So a connection
- * that does nothing costs a few hundred bytes: all buffers are here.  A step leaves the scratch
+ * A loop has one worker, and lends it to each connection for the time of a step.  All large
+ * buffers are here, so an idle connection costs a few hundred bytes.  A step leaves the scratch
  * empty (scratch_is_empty): what could not be sent or processed is copied to the connection.
  *
- * Passive: this header includes nothing that acts.
- *
- * Threads: the loop's own, but for `counters`, which any thread may read.
+ * Threads: a worker belongs to the thread of its loop, except that any thread may read
+ * `counters`.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_WORKER_H
@@ -25,43 +24,44 @@
 #include "nbd/wire.h"
 #include "server/session/turn.h"
 
-#define SCRATCH_IN (160u << 10)   /* bytes received in one piece */
-#define SCRATCH_OUT (256u << 10)  /* bytes: headers, block states, decompressed pages */
-#define SCRATCH_READS 512u        /* reads accepted before their replies go out */
+#define SCRATCH_IN (160u << 10)   /* bytes received at once */
+#define SCRATCH_OUT (256u << 10)  /* bytes of headers, block states and decompressed pages */
+#define SCRATCH_READS 512u        /* reads accepted before their replies are sent */
 #define SCRATCH_VECTORS 1024u     /* IOV_MAX */
-#define SCRATCH_LENT (512u << 10) /* bytes sent in one piece */
+#define SCRATCH_LENT (512u << 10) /* bytes sent at once, more or less */
 
 _Static_assert(SCRATCH_IN >= NBD_HANDSHAKE_IN, "the longest option does not fit");
 
-/* A read whose reply is on its way out, in one piece (simple replies, DF) or chunk by chunk. */
+/* A read whose reply is being sent: in one piece (simple replies, DF), or chunk by chunk. */
 struct read_job {
     struct nbd_request request;
-    uint64_t offset, left; /* the range of which no data were sent yet */
-    uint64_t promised;     /* bytes of that range that a header sent before has announced */
+    uint64_t offset, left; /* the range whose data are not sent yet */
+    uint64_t promised;     /* the first bytes of it, which a header has already announced */
 };
 
 struct scratch {
-    struct iovec vectors[SCRATCH_VECTORS];
-    struct read_job reads[SCRATCH_READS];
+    struct iovec vectors[SCRATCH_VECTORS]; /* of the next send */
+    struct read_job reads[SCRATCH_READS];  /* to be answered by the next flush */
     unsigned read_count;
-    struct wire_writer replies; /* into `out` */
+    struct wire_writer replies; /* all other replies, into `out` */
     uint8_t out[SCRATCH_OUT];
-    uint8_t in[SCRATCH_IN];
+    uint8_t in[SCRATCH_IN]; /* what was received */
 };
 
-/* Forget the replies in `out`.  A fresh scratch, all zeroes, needs this too. */
+/* Drop the replies in `out`.  A new scratch, which is all zeroes, needs this too. */
 static inline void scratch_clear_out(struct scratch *scratch)
 {
     scratch->replies = wire_write(scratch->out, SCRATCH_OUT);
 }
 
-/* Whether no reply waits in it. */
+/* Whether it holds no reply. */
 static inline bool scratch_is_empty(const struct scratch *scratch)
 {
     return scratch->replies.at == scratch->out && scratch->read_count == 0;
 }
 
-/* What the loop's thread has done.  Relaxed: numbers for people, which guard nothing. */
+/* What the loop's thread has done so far.  Relaxed: the numbers are for people, and guard
+ * nothing. */
 struct counters {
     _Atomic uint64_t requests[NBD_COMMANDS];
     _Atomic uint64_t failed;   /* requests answered with an error */
@@ -69,7 +69,7 @@ struct counters {
     _Atomic uint64_t sent;     /* bytes read from the disk, those in holes included */
 };
 
-/* Only the loop's thread writes, so a load and a store are enough. */
+/* Only the loop's thread adds, so a load and a store are enough. */
 static inline void counter_add(_Atomic uint64_t *counter, uint64_t n)
 {
     uint64_t before = atomic_load_explicit(counter, memory_order_relaxed);
@@ -80,14 +80,14 @@ struct worker {
     struct scratch *scratch;
     struct counters counters;
     struct turn turn;
-    unsigned requests_taken; /* since the loop last waited; see worker_count_request */
-    bool stopping;           /* the server stops */
+    unsigned requests_taken; /* since the loop waited last; see worker_count_request */
+    bool stopping;           /* the server is stopping */
 };
 
-#define WORKER_SMALL_REQUEST (16u << 10) /* bytes, at most */
+#define WORKER_SMALL_REQUEST (16u << 10) /* bytes that a small request moves at most */
 
-/* A request that moves so many bytes was taken in.  A large one counts as two, so that
- * requests_taken is 1 after exactly one small request (loop.c spins then). */
+/* Count a request that moves so many bytes.  A large one counts as two, so requests_taken is 1
+ * after exactly one small request, which is when loop.c spins. */
 static inline void worker_count_request(struct worker *worker, uint64_t bytes)
 {
     worker->requests_taken += bytes > WORKER_SMALL_REQUEST ? 2 : 1;
