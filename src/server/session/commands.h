@@ -9,8 +9,8 @@
  *     read_job      a read: replies.h sends its data, with the others of the batch
  *     payload_job   a write whose payload is still arriving: commands_feed_payload and
  *                   commands_payload_filled go on with it
- *     zero_job      a trim or a write zeroes of a long range: commands_zero_slice goes on with it,
- *                   and other connections have their turns between the slices
+ *     zero_job      a trim or a write zeroes of a long range: commands_zero_slice goes on with
+ *                   it, and other connections have their turns between the slices
  *
  * While a payload job or a zero job is active, no further request of the connection is processed.
  *
@@ -29,7 +29,7 @@
 #include "server/session/input.h"
 #include "server/session/state.h"
 
-/* Bytes of a long range that are zeroed or trimmed in one go at first. */
+/* The first slice of a long range to zero or trim, bytes; a shorter range is done at once. */
 #define COMMANDS_ZERO_SLICE ((uint64_t)1 << 20)
 
 /* Carry out a request that nbd_request_check accepts, and that is at replies_request_slot.  If it

@@ -65,22 +65,23 @@ void connection_destroy(struct connection *connection);
 /* Lend it the worker of the loop whose thread it belongs to from now on. */
 void connection_attach(struct connection *connection, struct worker *worker);
 
-/* Go as far as possible without waiting, until the turn that the caller began is over (turn.h).
- * If there is more to do then, connection_wants_turn is true afterwards. */
+/* Go as far as possible without waiting, until the turn is over, which the caller has begun
+ * (turn.h).  If there is more to do then, connection_wants_turn is true afterwards. */
 void connection_step(struct connection *connection);
 
 /* Called instead of connection_step while the server is stopping: answer what has arrived
  * already, complete what is in flight, and close. */
 void connection_stop(struct connection *connection);
 
-/* Whether it needs another turn, even if no descriptor becomes ready. */
+/* Whether it needs another turn even if no descriptor becomes ready. */
 bool connection_wants_turn(const struct connection *connection);
 
-/* Whether the next step is one of a TLS handshake, which takes a millisecond or more and cannot be
- * interrupted. */
+/* Whether the next step is one of a TLS handshake.  That takes a millisecond or more, and cannot
+ * be interrupted. */
 bool connection_is_securing(const struct connection *connection);
 
-/* What to wait for until the next step, unless it wants a turn: EPOLLIN on transport.in, EPOLLOUT on transport.out. */
+/* What to wait for until the next step, unless it wants a turn: EPOLLIN on transport.in, EPOLLOUT
+ * on transport.out. */
 uint32_t connection_events(const struct connection *connection);
 
 /* Whether the connection is still in its handshake, which includes that of TLS. */

@@ -72,7 +72,7 @@ static void leave_line(struct loop *loop, struct connection *connection)
     connection->is_in_line = false;
 }
 
-/* The connection is destroyed later: this round may have another event for it. */
+/* The connection is destroyed later, because this round may have another event for it. */
 static void retire_connection(struct loop *loop, struct connection *connection)
 {
     if (connection->has_deadline)
@@ -123,7 +123,7 @@ static void handle_event(struct loop *loop, struct connection *connection)
         join_line(loop, connection);
 }
 
-/* Serve those in line, at least one, for as long as one long turn. */
+/* Serve the line for the time of one long turn, and at least one connection. */
 static void serve_line(struct loop *loop)
 {
     struct connection *connection;

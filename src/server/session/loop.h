@@ -7,6 +7,11 @@
  * thread touches it.  A loop uses the functions of connection.h, the descriptors, and the fields
  * that state.h sets aside for it; it knows nothing else of a connection.
  *
+ * Turns (turn.h).  A connection whose last turn was cheap gets a short turn as soon as epoll
+ * reports it.  All others wait in a line, and between two calls of epoll_wait the line is served
+ * for the time of one long turn.  So a client that waits for each of its answers waits for one
+ * long turn at most, however many others are busy.
+ *
  * Other threads post to a loop: they put something where its lock guards it, and write to its
  * eventfd.  handle_wakeup (loop.c) receives all posts: new connections, and the request to stop.
  */
@@ -42,10 +47,10 @@ struct loop {
 
     /* the thread's own */
     struct worker worker;
-    struct connection_list connections; /* all that are live */
-    struct connection_list line; /* those that wait for a long turn: first come, first served */
-    struct connection_list handshaking;   /* those in the handshake, by deadline: oldest first */
-    struct connection_list ended;         /* to be destroyed after the current round of events */
+    struct connection_list connections;   /* all that have not ended */
+    struct connection_list line;          /* those that wait for a long turn, in this order */
+    struct connection_list handshaking;   /* those that have a deadline, the earliest first */
+    struct connection_list ended;         /* to be destroyed after this round of events */
     unsigned spins_to_skip, spin_penalty; /* see wait_for_events */
     size_t untidy;                        /* bytes of connections freed since os_memory_tidy */
     int64_t deadline;                     /* of stopping, milliseconds of os_clock_ms */

@@ -14,7 +14,7 @@
 /* Any one reply fits into so many bytes: the answer to an option, or a block status. */
 #define REPLY_ROOM (NBD_HANDSHAKE_OUT + NBD_REPLY_SIZE_MAX)
 #define STATUS_MAX NBD_HANDSHAKE_OUT      /* bytes of descriptors in one reply */
-#define STATUS_SLICE ((uint64_t)64 << 20) /* bytes of a long range in its first slice */
+#define STATUS_SLICE ((uint64_t)64 << 20) /* bytes in the first slice of a long range */
 
 /* Answers. */
 
@@ -64,8 +64,8 @@ struct status {
     enum nbd_style style;
     struct wire_writer *writer;
     uint32_t count, max; /* descriptors */
-    uint64_t length;     /* of the extent that the next descriptor is for; 0: none yet */
-    bool is_hole;        /* whether that is a hole */
+    uint64_t length;     /* of the extent found last, which has no descriptor yet; 0: none */
+    bool is_hole;        /* that extent is a hole */
 };
 
 static void put_extent(struct status *status)
@@ -91,8 +91,8 @@ static int add_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
     return 0;
 }
 
-/* Fill in the status slice by slice, while the turn lasts.  A status may cover less than what was
- * asked about (NBD specification, "NBD_CMD_BLOCK_STATUS"); the client then asks again. */
+/* Look at the range slice by slice, until the turn is over.  A reply may cover less than the
+ * request asks about (NBD specification, "NBD_CMD_BLOCK_STATUS"); the client then asks again. */
 static int collect_extents(struct connection *connection, const struct nbd_request *request,
                            struct status *status)
 {

@@ -10,7 +10,8 @@
 /* A payload of at least so many bytes is not kept unread until the rest of it arrives. */
 #define LARGE_PAYLOAD (16u << 10)
 
-/* What a request costs beyond its payload, as bytes copied (turn.h): some 200 ns. */
+/* What a request takes besides its payload: as long as copying so many bytes, some 200 ns
+ * (turn.h). */
 #define REQUEST_BYTES 2048u
 
 enum outcome {

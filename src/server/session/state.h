@@ -64,8 +64,7 @@ struct connection {
     struct worker *worker; /* of its loop */
     struct transport transport;
     enum connection_state state;
-    bool
-        wants_turn; /* the last turn ended before its work did: it has to go on without being woken */
+    bool wants_turn; /* the last turn ended before the work did: go on without waiting */
 
     struct nbd_session session;
     struct nbd_handshake *handshake; /* owned; NULL from transmission on */
@@ -84,13 +83,13 @@ struct connection {
     struct read_job *waiting; /* owned: accepted reads whose replies are not completely sent */
     unsigned waiting_count;
 
-    /* the loop's own: no other file touches it */
-    TAILQ_ENTRY(connection) link;    /* in its list of connections that arrived, live or ended */
-    TAILQ_ENTRY(connection) in_line; /* in its line, while is_in_line */
+    /* for loop.c only */
+    TAILQ_ENTRY(connection) link;        /* in loop->arrived, loop->connections or loop->ended */
+    TAILQ_ENTRY(connection) in_line;     /* in loop->line, if is_in_line */
+    TAILQ_ENTRY(connection) handshaking; /* in loop->handshaking, if has_deadline */
     bool is_in_line;
-    bool was_cheap;                      /* the last turn took no longer than TURN_CHEAP_NS */
-    TAILQ_ENTRY(connection) handshaking; /* in its list of handshakes, while has_deadline */
     bool has_deadline;
+    bool was_cheap;                   /* the last turn took no longer than TURN_CHEAP_NS */
     int64_t deadline;                 /* of the handshake, milliseconds of os_clock_ms */
     uint32_t watched_in, watched_out; /* the events for which epoll watches the descriptors */
 };
