@@ -6,6 +6,7 @@
 #include "support/folder.h"
 #include "support/support.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,12 +21,18 @@ static int leave_folder(void **state)
     return folder_leave(state, (const char *const[]){"out", "pid", "link", NULL});
 }
 
-static void assert_holds_our_pid(const char *path)
+static void assert_text(const char *path, const char *expected)
 {
-    char expected[32], text[64];
-    snprintf(expected, sizeof expected, "%ld\n", (long)getpid());
+    char text[64];
     file_read(path, text, sizeof text);
     assert_string_equal(text, expected);
+}
+
+static void assert_holds_our_pid(const char *path)
+{
+    char expected[32];
+    snprintf(expected, sizeof expected, "%ld\n", (long)getpid());
+    assert_text(path, expected);
 }
 
 static struct pidfile opened(const char *path)
@@ -111,16 +118,41 @@ static void fifo_as_pid_file_is_written_to(void **state)
     close(fd);
 }
 
-static void link_as_pid_file_is_followed(void **state)
+/* Whoever may write to the folder could have us write anywhere. */
+static void link_as_pid_file_is_refused(void **state)
 {
     (void)state;
+    struct reason reason = {0};
+    struct pidfile pidfile;
     assert_int_equal(symlink("out", "link"), 0);
-    struct pidfile pidfile = written("link");
-    assert_holds_our_pid("out");
-    struct stat status;
+    assert_int_equal(pidfile_open(&pidfile, "link", &reason), -ELOOP);
+    assert_non_null(strstr(reason.text, "the pid file link is a symbolic link"));
+    /* One that was put there later. */
+    pidfile = opened("pid");
+    file_write_text("out", "precious");
+    assert_int_equal(symlink("out", "pid"), 0);
+    assert_int_equal(pidfile_write(&pidfile, &reason), 0);
+    assert_holds_our_pid("pid");
+    assert_text("out", "precious");
     pidfile_close(&pidfile);
-    assert_int_equal(lstat("link", &status), 0);
-    assert_true(S_ISLNK(status.st_mode));
+    assert_false(file_exists("pid"));
+}
+
+/* As a shell does with >(command). */
+static void descriptor_as_pid_file_is_written_to(void **state)
+{
+    (void)state;
+    char path[32], expected[32], text[64];
+    int ends[2];
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    snprintf(path, sizeof path, "/dev/fd/%d", ends[1]);
+    struct pidfile pidfile = written(path);
+    snprintf(expected, sizeof expected, "%ld\n", (long)getpid());
+    assert_int_equal(read(ends[0], text, sizeof text), (ssize_t)strlen(expected));
+    assert_memory_equal(text, expected, strlen(expected));
+    pidfile_close(&pidfile);
+    close(ends[0]);
+    close(ends[1]);
 }
 
 static void pid_file_that_cannot_be_written_is_named(void **state)
@@ -147,7 +179,8 @@ int main(void)
         TEST(pid_file_that_was_not_written_stays),
         TEST(pid_file_of_others_stays),
         TEST(fifo_as_pid_file_is_written_to),
-        TEST(link_as_pid_file_is_followed),
+        TEST(link_as_pid_file_is_refused),
+        TEST(descriptor_as_pid_file_is_written_to),
         TEST(pid_file_that_cannot_be_written_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

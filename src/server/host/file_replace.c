@@ -4,9 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 static int write_all(int fd, const char *bytes, size_t size)
@@ -67,9 +70,30 @@ int file_replace(int folder, const char *path, const void *bytes, size_t size)
     return r;
 }
 
+/* /dev/fd/3 and the like: the kernel makes them, and nobody else can.  A link, whatever it leads
+ * to, is on the file system where it was made. */
+static bool is_link_of_the_kernel(int folder, const char *path)
+{
+    struct statfs system;
+    int fd = openat(folder, path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool is_of_proc = fstatfs(fd, &system) == 0 && system.f_type == PROC_SUPER_MAGIC;
+    close(fd);
+    return is_of_proc;
+}
+
+bool file_is_link(int folder, const char *path)
+{
+    struct stat status;
+    return fstatat(folder, path, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(status.st_mode) &&
+           !is_link_of_the_kernel(folder, path);
+}
+
 int file_write_in_place(int folder, const char *path, const void *bytes, size_t size)
 {
-    return write_and_close(
-        openat(folder, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0644), bytes,
-        size);
+    int flags = O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY;
+    if (!is_link_of_the_kernel(folder, path))
+        flags |= O_NOFOLLOW;
+    return write_and_close(openat(folder, path, flags, 0644), bytes, size);
 }

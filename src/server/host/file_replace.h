@@ -10,6 +10,7 @@
 #ifndef NBDRAM_SERVER_HOST_FILE_REPLACE_H
 #define NBDRAM_SERVER_HOST_FILE_REPLACE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Put these bytes into a new file, and rename it to path: a reader finds the old content or the
@@ -17,9 +18,13 @@
  * replaced, be it a link or a device.  Returns 0, or -errno; then path is as it was. */
 int file_replace(int folder, const char *path, const void *bytes, size_t size);
 
-/* Write these bytes to what is at path: a plain file, made if there is none, a FIFO, a device, or
- * what a link leads to.  Waits until a FIFO has a reader.  Returns 0, or -errno; then a part may
- * have been written. */
+/* Is there a symbolic link at path?  Somebody else may have put it there, to have us write where
+ * it leads.  Those that the kernel makes, as /dev/fd/3, do not count. */
+bool file_is_link(int folder, const char *path);
+
+/* Write these bytes to what is at path: a plain file, made if there is none, a FIFO or a device.
+ * Waits until a FIFO has a reader.  Returns 0, or -errno; then a part may have been written.
+ * -ELOOP: it is a symbolic link (file_is_link), which is not followed. */
 int file_write_in_place(int folder, const char *path, const void *bytes, size_t size);
 
 #endif

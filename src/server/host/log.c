@@ -6,9 +6,9 @@
  *     under the lock, without a system call                   without the lock; may wait for ever
  *
  * A thread, because no call that writes a log is certain not to wait.  syslog(3) waits for the
- * daemon: without a reader of /dev/log, 11 clients without credentials once held both loops for good.
- * A terminal says in poll() that it has room, and then waits in the middle of the line.  A file
- * waits for its disk.  O_NONBLOCK would be set for every process that shares standard error.
+ * daemon: without a reader of /dev/log, 11 clients without credentials once held both loops for
+ * good.  A terminal says in poll() that it has room, and then waits in the middle of the line.  A
+ * file waits for its disk.  O_NONBLOCK would be set for every process that shares standard error.
  *
  * A buffer holds records: struct record, then its text, which is not terminated. */
 

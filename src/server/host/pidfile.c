@@ -30,6 +30,13 @@ int pidfile_open(struct pidfile *pidfile, const char *path, struct reason *reaso
     int folder = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (folder < 0)
         return reason_set(reason, -errno, "the current folder: ");
+    if (file_is_link(folder, path)) {
+        close(folder);
+        return reason_set(reason, -ELOOP,
+                          "the pid file %s is a symbolic link: a file, a new one, "
+                          "or a FIFO is accepted",
+                          path);
+    }
     *pidfile = (struct pidfile){.path = path, .folder = folder};
     return 0;
 }
@@ -39,8 +46,8 @@ static int write_line(int folder, const char *path)
     const struct pid_line line = make_line();
     struct stat status;
     bool exists = fstatat(folder, path, &status, AT_SYMLINK_NOFOLLOW) == 0;
-    /* Somebody may wait at a FIFO, and a link may lead to /dev/fd: they must not be replaced. */
-    if (exists && !S_ISREG(status.st_mode))
+    /* Somebody may wait at a FIFO, or at /dev/fd/3: they must not be replaced. */
+    if (exists && !S_ISREG(status.st_mode) && !file_is_link(folder, path))
         return file_write_in_place(folder, path, line.text, line.length);
     int r = file_replace(folder, path, line.text, line.length);
     /* The file may have been prepared for us, in a folder that is not ours. */

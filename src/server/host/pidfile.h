@@ -18,13 +18,14 @@ struct pidfile {
     bool is_written;
 };
 
-/* Remember the current folder, to which path is relative.  Writes nothing.  Returns 0, or -errno
+/* Remember the current folder, to which path is relative.  Writes nothing.  A symbolic link is
+ * refused, because somebody else may have put it there; but not /dev/fd/3.  Returns 0, or -errno
  * with a reason. */
 int pidfile_open(struct pidfile *pidfile, const char *path, struct reason *reason);
 
 /* Write the number of this process and a newline.  A plain file is replaced whole, so that a
- * reader never finds a part of a number.  A FIFO, a device or a link is written to instead, as is
- * a file in a folder in which we may not create another.  Returns 0, or -errno with a reason. */
+ * reader never finds a part of a number.  A FIFO or a device is written to instead, as is a file
+ * in a folder in which we may not create another.  Returns 0, or -errno with a reason. */
 int pidfile_write(struct pidfile *pidfile, struct reason *reason);
 
 /* Remove the file if it was written, is still a plain file and still holds our number, and forget
