@@ -301,17 +301,30 @@ static const struct rule *rule_of(uint32_t type)
     return known ? &rules[type] : NULL;
 }
 
+/* Whether the policy requires TLS before this option.  Remembers that such an option came: somebody
+ * may have kept the client from STARTTLS. */
+static bool comes_before_tls(const struct option *option)
+{
+    struct nbd_handshake *handshake = option->handshake;
+    const struct rule *rule = rule_of(option->type);
+    if (!handshake->policy->tls_required || handshake->session->secure ||
+        (rule && rule->properties & WITHOUT_TLS))
+        return false;
+    handshake->wanted_tls = true;
+    return true;
+}
+
+static const char tls_message[] = "this server requires TLS";
+
 /* Returns NULL if the table allows the option here, else a message for people, and the reply's
  * number in *error. */
 static const char *reason_to_refuse(const struct option *option, uint32_t *error)
 {
     struct nbd_handshake *handshake = option->handshake;
     const struct rule *rule = rule_of(option->type);
-    if (handshake->policy->tls_required && !handshake->session->secure &&
-        !(rule && rule->properties & WITHOUT_TLS)) {
+    if (comes_before_tls(option)) {
         *error = NBD_REP_ERR_TLS_REQD;
-        handshake->wanted_tls = true;
-        return "this server requires TLS";
+        return tls_message;
     }
     if (!rule) {
         *error = NBD_REP_ERR_UNSUP;
@@ -341,6 +354,7 @@ static enum nbd_progress answer_option(struct option *option)
 static enum nbd_progress answer_too_big(struct option *option, uint32_t length)
 {
     struct nbd_handshake *handshake = option->handshake;
+    bool needs_tls = comes_before_tls(option);
     if (length > NBD_OPTION_ABSURD || option->type == NBD_OPT_EXPORT_NAME)
         return NBD_CLOSE;
     handshake->skip = length;
@@ -350,6 +364,8 @@ static enum nbd_progress answer_too_big(struct option *option, uint32_t length)
         handshake->closing = true;
         return acknowledge(option);
     }
+    if (needs_tls)
+        return refuse_option(option, NBD_REP_ERR_TLS_REQD, tls_message);
     return refuse_option(option, NBD_REP_ERR_TOO_BIG, "the option is too long");
 }
 

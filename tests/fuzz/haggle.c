@@ -250,10 +250,15 @@ static enum haggle_end answer(struct haggle *haggle, struct option *option)
     }
 }
 
+static bool comes_before_tls(const struct haggle *haggle, const struct option *option)
+{
+    return haggle->policy->tls_required && !haggle->session.secure &&
+           option->type != NBD_OPT_ABORT && option->type != NBD_OPT_STARTTLS;
+}
+
 static enum haggle_end take_option(struct haggle *haggle, struct option *option)
 {
-    bool needs_tls = haggle->policy->tls_required && !haggle->session.secure &&
-                     option->type != NBD_OPT_ABORT && option->type != NBD_OPT_STARTTLS;
+    bool needs_tls = comes_before_tls(haggle, option);
     switch (option->type) {
     case NBD_OPT_EXPORT_NAME:
         return needs_tls ? HAGGLE_CLOSES : answer(haggle, option);
@@ -287,7 +292,8 @@ static enum haggle_end take_long(struct haggle *haggle, const struct option *opt
     if (option->type == NBD_OPT_ABORT)
         acknowledge(haggle, option);
     else
-        refuse(haggle, option, NBD_REP_ERR_TOO_BIG);
+        refuse(haggle, option,
+               comes_before_tls(haggle, option) ? NBD_REP_ERR_TLS_REQD : NBD_REP_ERR_TOO_BIG);
     *stuck = haggle->in.left < option->length;
     wire_get(&haggle->in, option->length);
     return option->type == NBD_OPT_ABORT && !*stuck ? HAGGLE_CLOSES : HAGGLE_WAITS;
