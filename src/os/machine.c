@@ -16,6 +16,16 @@
 
 #define PATH_SIZE 4400 /* PATH_MAX, and room for what is put before and after the path */
 
+/* The lines of a group's memory.stat that matter here. */
+enum reclaim_line {
+    ACTIVE_FILE,   /* page cache that was used more than once */
+    INACTIVE_FILE, /* other page cache */
+    DIRTY,         /* page cache that differs from its file */
+    WRITEBACK,     /* page cache that is being written to its file */
+    SLAB,          /* the kernel's own caches */
+    RECLAIM_LINES, /* the number of lines */
+};
+
 /* Open root + directory + name.  NULL on failure, with errno set. */
 static FILE *open_below(const char *root, const char *directory, const char *name)
 {
@@ -46,47 +56,105 @@ static int read_number(const char *root, const char *directory, const char *name
     return found ? 0 : -ENOENT;
 }
 
-/* Find the line "key number" in a file and read the number.  Returns what read_number returns. */
-static int read_keyed(const char *root, const char *directory, const char *name, const char *key,
-                      uint64_t *number)
+/* One of the lines "key number" of a file. */
+struct line {
+    const char *key; /* with the colon or space that follows it */
+    uint64_t number; /* what the file says; if it has no such line, what it was before */
+};
+
+/* Read the numbers of some lines of a file.  0 or an error of open_error. */
+static int read_lines(const char *root, const char *directory, const char *name,
+                      struct line *lines, size_t count)
 {
     FILE *file = open_below(root, directory, name);
     if (!file)
         return open_error();
-    bool found = false;
-    char line[256];
-    size_t length = strlen(key);
-    while (!found && fgets(line, sizeof line, file))
-        found = strncmp(line, key, length) == 0 && sscanf(line + length, "%" SCNu64, number) == 1;
+    char text[256];
+    while (fgets(text, sizeof text, file))
+        for (size_t i = 0; i < count; i++) {
+            size_t length = strlen(lines[i].key);
+            if (strncmp(text, lines[i].key, length) == 0)
+                sscanf(text + length, "%" SCNu64, &lines[i].number);
+        }
     fclose(file);
-    return found ? 0 : -ENOENT;
+    return 0;
 }
 
 /* Where the two versions of control groups keep the same facts. */
 struct group_files {
     const char *mount;
-    const char *limit, *usage; /* files in a group's directory */
-    const char *inactive;      /* key in its memory.stat: clean page cache and the like */
+    const char *limits[2];           /* files in a group's directory; the lower one counts */
+    const char *usage;               /* file there */
+    const char *stat[RECLAIM_LINES]; /* keys in its memory.stat, by enum reclaim_line */
 };
-static const struct group_files version1 = {"/sys/fs/cgroup/memory", "/memory.limit_in_bytes",
-                                            "/memory.usage_in_bytes", "total_inactive_file "};
-static const struct group_files version2 = {"/sys/fs/cgroup", "/memory.max", "/memory.current",
-                                            "inactive_file "};
+static const struct group_files version1 = {
+    .mount = "/sys/fs/cgroup/memory",
+    .limits = {"/memory.limit_in_bytes"},
+    .usage = "/memory.usage_in_bytes",
+    .stat = {[ACTIVE_FILE] = "total_active_file ",
+             [INACTIVE_FILE] = "total_inactive_file ",
+             [DIRTY] = "total_dirty ",
+             [WRITEBACK] = "total_writeback "},
+};
+static const struct group_files version2 = {
+    .mount = "/sys/fs/cgroup",
+    .limits = {"/memory.max", "/memory.high"},
+    .usage = "/memory.current",
+    .stat = {[ACTIVE_FILE] = "active_file ",
+             [INACTIVE_FILE] = "inactive_file ",
+             [DIRTY] = "file_dirty ",
+             [WRITEBACK] = "file_writeback ",
+             [SLAB] = "slab_reclaimable "},
+};
+
+/* The lower limit of a group.  0, or an error of read_number. */
+static int read_limit(const char *root, const char *directory, const struct group_files *files,
+                      uint64_t *limit)
+{
+    int found = -ENOENT;
+    for (unsigned i = 0; i < 2 && files->limits[i]; i++) {
+        uint64_t number;
+        int r = read_number(root, directory, files->limits[i], &number);
+        if (r < 0 && r != -ENOENT)
+            return r;
+        if (r == 0 && (found < 0 || number < *limit)) {
+            *limit = number;
+            found = 0;
+        }
+    }
+    return found;
+}
+
+/* Bytes that a group uses and that the kernel would free to make room: page cache, but not what
+ * it would have to write first; and half of the slabs that it calls reclaimable, because many of
+ * their objects are in use.  Locked pages and shared memory are on other lists than these.  If
+ * the file cannot be read, this is 0 and the answer is too low, which does no harm. */
+static uint64_t read_reclaimable(const char *root, const char *directory,
+                                 const struct group_files *files)
+{
+    struct line lines[RECLAIM_LINES];
+    for (unsigned i = 0; i < RECLAIM_LINES; i++)
+        lines[i] = (struct line){.key = files->stat[i] ? files->stat[i] : "no such line"};
+    if (read_lines(root, directory, "/memory.stat", lines, RECLAIM_LINES) < 0)
+        return 0;
+    uint64_t cache = lines[ACTIVE_FILE].number + lines[INACTIVE_FILE].number;
+    uint64_t busy = lines[DIRTY].number + lines[WRITEBACK].number;
+    return (cache > busy ? cache - busy : 0) + lines[SLAB].number / 2;
+}
 
 /* Lower room to what one group allows.  A group without these files allows everything.  0, or an
  * error of open_error except -ENOENT. */
 static int apply_group(struct os_memory_room *room, const char *root, const char *directory,
                        const struct group_files *files)
 {
-    uint64_t limit, usage, inactive = 0;
-    int r = read_number(root, directory, files->limit, &limit);
+    uint64_t limit, usage;
+    int r = read_limit(root, directory, files, &limit);
     if (r == 0)
         r = read_number(root, directory, files->usage, &usage);
     if (r < 0)
         return r == -ENOENT ? 0 : r;
-    /* If this fails, the answer is too low, which does no harm. */
-    read_keyed(root, directory, "/memory.stat", files->inactive, &inactive);
-    usage -= inactive < usage ? inactive : usage;
+    uint64_t reclaimable = read_reclaimable(root, directory, files);
+    usage -= reclaimable < usage ? reclaimable : usage;
     uint64_t available = limit > usage ? limit - usage : 0;
     if (limit < room->total)
         room->total = limit;
@@ -139,15 +207,17 @@ static int apply_own_groups(struct os_memory_room *room, const char *root)
 
 int os_memory_room(const char *root, struct os_memory_room *room)
 {
-    uint64_t total_kib = 0, available_kib = 0, swap_kib = 0;
-    int r = read_keyed(root, "/proc/meminfo", "", "MemTotal:", &total_kib);
-    if (r == 0)
-        r = read_keyed(root, "/proc/meminfo", "", "MemAvailable:", &available_kib);
+    enum { TOTAL, AVAILABLE, SWAP, LINES };
+    struct line lines[LINES] = {[TOTAL] = {.key = "MemTotal:", .number = UINT64_MAX},
+                                [AVAILABLE] = {.key = "MemAvailable:", .number = UINT64_MAX},
+                                [SWAP] = {.key = "SwapTotal:"}};
+    int r = read_lines(root, "/proc/meminfo", "", lines, LINES);
     if (r < 0)
         return r;
-    read_keyed(root, "/proc/meminfo", "", "SwapTotal:", &swap_kib);
-    room->total = total_kib * 1024;
-    room->swap = swap_kib * 1024;
-    room->available = available_kib * 1024;
+    if (lines[TOTAL].number == UINT64_MAX || lines[AVAILABLE].number == UINT64_MAX)
+        return -ENOENT;
+    room->total = lines[TOTAL].number * 1024;
+    room->swap = lines[SWAP].number * 1024;
+    room->available = lines[AVAILABLE].number * 1024;
     return apply_own_groups(room, root);
 }

@@ -14,16 +14,18 @@ struct os_memory_room {
 };
 
 /* Ask the machine (/proc/meminfo) and each control group that the process is in, of version 1 or
- * 2, and fill in *room with the lowest of their answers.  Memory that the kernel would free to
- * make room (clean page cache) counts as available.  The paths of files are appended to root: ""
- * is the real machine, and tests make up others.
+ * 2, and fill in *room with the lowest of their answers.  The limit of a group is memory.max or
+ * memory.high, whichever is lower: beyond memory.high the kernel lets a process do next to
+ * nothing.  Memory that the kernel would free to make room (page cache that need not be written
+ * first) counts as available.  The paths of files are appended to root: "" is the real machine,
+ * and tests make up others.
  *
  * 0
  * -ENOENT                    the machine has no /proc/meminfo, or not with these lines
  * -EMFILE, -ENFILE, -ENOMEM  a file cannot be opened at the moment
  *
- * After an error *room is undefined.  Reads some six files: about 50 microseconds.  Any thread
- * may call it. */
+ * After an error *room is undefined.  Reads four files for each group and two others: some 100
+ * microseconds.  Any thread may call it. */
 int os_memory_room(const char *root, struct os_memory_room *room);
 
 #endif

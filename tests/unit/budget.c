@@ -97,6 +97,59 @@ static void groups_version_1(void **state)
     assert_int_equal(room_now().available, 1 * GiB + 4096);
 }
 
+/* memory.high counts as a limit, in any group above the process. */
+static void group_is_throttled(void **state)
+{
+    (void)state;
+    machine_of_16_gib();
+    file("/proc/self/cgroup", "0::/outer/inner\n");
+    file("/sys/fs/cgroup/outer/memory.max", "max\n");
+    file("/sys/fs/cgroup/outer/memory.high", "100663296\n");
+    file("/sys/fs/cgroup/outer/memory.current", "33554432\n");
+    file("/sys/fs/cgroup/outer/inner/memory.max", "268435456\n");
+    file("/sys/fs/cgroup/outer/inner/memory.high", "max\n");
+    file("/sys/fs/cgroup/outer/inner/memory.current", "4096\n");
+    assert_int_equal(room_now().total, 96 * MiB);
+    assert_int_equal(room_now().available, 64 * MiB);
+    file("/sys/fs/cgroup/outer/memory.max", "67108864\n");
+    assert_int_equal(room_now().total, 64 * MiB);
+    assert_int_equal(room_now().available, 32 * MiB);
+}
+
+/* The page cache of a group makes room when it is needed, even what was used more than once; but
+ * not what has to be written first, not what is locked, and not shared memory. */
+static void groups_full_of_page_cache(void **state)
+{
+    (void)state;
+    machine_of_16_gib();
+    file("/proc/self/cgroup", "0::/ours\n");
+    file("/sys/fs/cgroup/ours/memory.max", "805306368\n");
+    file("/sys/fs/cgroup/ours/memory.current", "671088640\n");
+    file("/sys/fs/cgroup/ours/memory.stat",
+         "anon 1\nfile 637534208\nshmem 67108864\nfile_dirty 16777216\n"
+         "file_writeback 1048576\ninactive_file 67108864\nactive_file 469762048\n"
+         "unevictable 33554432\nslab_reclaimable 2097152\n");
+    assert_int_equal(room_now().available, (128 + 64 + 448 - 16 - 1 + 1) * MiB);
+    file("/sys/fs/cgroup/ours/memory.stat",
+         "file_dirty 536870913\ninactive_file 536870912\nactive_file 0\n");
+    assert_int_equal(room_now().available, 128 * MiB);
+    file("/sys/fs/cgroup/ours/memory.stat", "inactive_file 671088640\nactive_file 1\n");
+    assert_int_equal(room_now().available, 768 * MiB);
+}
+
+static void groups_version_1_full_of_page_cache(void **state)
+{
+    (void)state;
+    machine_of_16_gib();
+    file("/proc/self/cgroup", "4:memory:/ours\n");
+    file("/sys/fs/cgroup/memory/ours/memory.limit_in_bytes", "805306368\n");
+    file("/sys/fs/cgroup/memory/ours/memory.usage_in_bytes", "671088640\n");
+    file("/sys/fs/cgroup/memory/ours/memory.stat",
+         "active_file 7\ntotal_dirty 16777216\ntotal_writeback 1048576\n"
+         "total_inactive_file 67108864\ntotal_active_file 469762048\n");
+    assert_int_equal(room_now().available, (128 + 64 + 448 - 16 - 1) * MiB);
+}
+
 /* In a container the path of the group need not exist below /sys/fs/cgroup. */
 static void group_seen_from_inside(void **state)
 {
@@ -423,6 +476,9 @@ int main(void)
         TEST_ON_A_MACHINE(machine_without_numbers),
         TEST_ON_A_MACHINE(groups_version_2),
         TEST_ON_A_MACHINE(groups_version_1),
+        TEST_ON_A_MACHINE(group_is_throttled),
+        TEST_ON_A_MACHINE(groups_full_of_page_cache),
+        TEST_ON_A_MACHINE(groups_version_1_full_of_page_cache),
         TEST_ON_A_MACHINE(group_seen_from_inside),
         cmocka_unit_test(limit_is_kept),
         cmocka_unit_test(keepback_is_for_those_who_make_room),
