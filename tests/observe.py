@@ -37,16 +37,24 @@ def resident_is_meaningful(server):
 # Descriptors.
 
 
+def links(server):
+    """What each of its descriptors leads to."""
+    for link in pathlib.Path(f"/proc/{server.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            yield os.readlink(link)
+
+
 def descriptors(server):
-    return len(os.listdir(f"/proc/{server.pid}/fd"))
+    """How many there are, without the files by which the machine is asked for memory.
+
+    Those are open for a moment, at any time.
+    """
+    asked = ("/proc/", "/sys/fs/cgroup/")
+    return sum(not link.startswith(asked) for link in links(server))
 
 
 def sockets(server):
-    count, folder = 0, pathlib.Path(f"/proc/{server.pid}/fd")
-    for link in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            count += os.readlink(link).startswith("socket:")
-    return count
+    return sum(link.startswith("socket:") for link in links(server))
 
 
 def await_clients(server, count):
