@@ -294,15 +294,15 @@ static const struct rule {
     [NBD_OPT_EXTENDED_HEADERS] = {extended_headers, 0},
 };
 
-/* NULL: the option is not known here. */
+/* The row of an option, or NULL if the option is unknown. */
 static const struct rule *rule_of(uint32_t type)
 {
     bool known = type < sizeof rules / sizeof rules[0] && rules[type].answer;
     return known ? &rules[type] : NULL;
 }
 
-/* Whether the policy requires TLS before this option.  Remembers that such an option came: somebody
- * may have kept the client from STARTTLS. */
+/* Whether the policy requires TLS before this option.  Remembers that such an option came:
+ * somebody may have kept the client from STARTTLS. */
 static bool comes_before_tls(const struct option *option)
 {
     struct nbd_handshake *handshake = option->handshake;

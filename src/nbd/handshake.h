@@ -26,9 +26,8 @@
 /* All in bytes. */
 #define NBD_GREETING_SIZE 18u
 #define NBD_OPTION_HEADER 16u
-#define NBD_OPTION_MAX (64u << 10) /* of an option's data; a longer option is "too big" */
-#define NBD_OPTION_ABSURD                                                                        \
-    (1u << 20) /* of an option's data; a longer option ends the connection */
+#define NBD_OPTION_MAX (64u << 10)   /* of an option's data; longer data are "too big" */
+#define NBD_OPTION_ABSURD (1u << 20) /* of an option's data; longer data end the connection */
 #define NBD_HANDSHAKE_IN (NBD_OPTION_HEADER + NBD_OPTION_MAX) /* that a step may need to see */
 #define NBD_HANDSHAKE_OUT (2 * NBD_STRING_MAX + 256u)         /* that a step may put */
 

@@ -5,14 +5,15 @@
  * No struct is ever laid over a buffer.  What arrives is taken by a reader, and what is sent is
  * put by a writer, and neither can be led beyond the end of its buffer.  Their errors are sticky:
  *
- *     a get beyond the end returns zeroes or NULL, and the reader has failed from then on
- *     a put beyond the end puts nothing, and the writer has failed from then on: no later put
- *     succeeds, so what it holds is a whole number of earlier puts
+ *     a get beyond the end returns zero or NULL, and so does every later get
+ *     a put beyond the end puts nothing, and so does every later put: the writer holds the
+ *     puts before that one, each of them whole
  *
- * So a sequence of gets or puts needs one look at `failed`, at its end.
+ * So `failed` need not be looked at before the end of a sequence of gets or puts.
  *
- * On the way of every request one check has to do for a whole header: claim its bytes with
- * wire_claim, and fill them in with wire_set, wire_set16, ..., which check nothing.
+ * For the headers of replies, which are on the hot path, one check of the room is enough:
+ * wire_claim claims the bytes of a whole header, and wire_set, wire_set16, ... fill them in
+ * without a check.
  *
  * Threads: a reader or writer belongs to one thread.
  */
@@ -29,7 +30,7 @@
 struct wire_reader {
     const uint8_t *at; /* the next byte */
     size_t left;       /* bytes */
-    bool failed;
+    bool failed;       /* a get went beyond the end */
 };
 
 /* A reader of n bytes, which have to stay where they are while it is used. */
@@ -107,8 +108,8 @@ static inline uint8_t *wire_set64(uint8_t *at, uint64_t n)
 
 struct wire_writer {
     uint8_t *at;  /* where the next byte goes */
-    uint8_t *end; /* after the last byte that there is room for; equals at once it has failed */
-    bool failed;
+    uint8_t *end; /* after the last byte that there is room for; equal to `at` after a failure */
+    bool failed;  /* a put went beyond the end */
 };
 
 /* A writer that puts up to n bytes. */

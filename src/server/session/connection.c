@@ -148,7 +148,7 @@ static int receive_and_reply(struct connection *connection)
     if (connection->state == CONNECTION_DRAINING)
         return -ENOTCONN;
     if (r == 0 && connection->worker->stopping)
-        return 1; /* a short receive is likely the last one; when stopping it has to be certain */
+        return 1; /* probably nothing more has arrived; while stopping, make certain */
     return r > 0 || connection->state == CONNECTION_TLS || inbox_is_ready(connection) ||
            transport_has_pending(&connection->transport);
 }

@@ -76,8 +76,8 @@ static void put_extent(struct status *status)
     status->length = 0;
 }
 
-/* Without extended headers a length has 32 bits: it is at most the request's, which had so
- * many. */
+/* An extent is not longer than the request's range, so its length fits into a descriptor of this
+ * style. */
 static int add_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
 {
     struct status *status = opaque;
@@ -121,8 +121,10 @@ void replies_add_status(struct connection *connection, const struct nbd_request 
     status.max = request->flags & NBD_CMD_FLAG_REQ_ONE
                      ? 1
                      : (uint32_t)(STATUS_MAX / nbd_descriptor_size(style));
+    if (!start)
+        return; /* the writer has failed, and replies_flush will return that */
     int r = collect_extents(connection, request, &status);
-    if (!start || r < 0 || status.count == 0) {
+    if (r < 0 || status.count == 0) {
         *writer = before;
         replies_add_answer(connection, request, r < 0 ? r : -EINVAL);
         return;
