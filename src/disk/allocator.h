@@ -113,7 +113,8 @@ struct allocator {
 
     /* Make the range read as zeroes.  flags is 0 or DISK_NO_HOLE.  Without DISK_NO_HOLE whole
      * pages are freed, where the allocator frees memory at all.  With it, the memory of the whole
-     * range is there afterwards and stays until it is trimmed, or zeroed without the flag.
+     * range is there afterwards, and each byte's stays until it is trimmed, or zeroed without the
+     * flag.
      * -ENOSPC: as write. */
     int (*zero)(void *state, uint64_t offset, uint64_t count, unsigned flags);
 

@@ -168,8 +168,10 @@ ssize_t disk_fill(struct disk *disk, uint64_t offset, size_t count, size_t *lent
 /* Make a range read as zeroes.  flags is 0 or DISK_NO_HOLE.
  *
  * Without the flag, the memory of whole pages is freed.  With it, memory is provided for the whole
- * range, so that a later write there cannot fail for lack of it.  Such pages keep their memory
- * until they are trimmed, or zeroed whole without the flag.  Errors are those of disk_write. */
+ * range, so that a later write there cannot fail for lack of it.  This promise holds for each byte
+ * until the byte is trimmed, or zeroed without the flag.  A page keeps its memory until nothing of
+ * it is promised any more; see paged/promise.h if it is trimmed in small pieces.  Errors are those
+ * of disk_write. */
 #define DISK_NO_HOLE 1u
 int disk_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags);
 

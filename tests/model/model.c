@@ -9,7 +9,8 @@
  * Sometimes the model also knows that a page must be reported as a hole or as data:
  *
  *     cleared as a whole        HOLE, until anything but zeroes is written to it
- *     zeroed with NO_HOLE       DATA, until it is trimmed, or zeroed as a whole without NO_HOLE
+ *     zeroed with NO_HOLE       DATA, until all that was zeroed so has been trimmed, or zeroed
+ *                               without NO_HOLE, at once or in parts
  *     anything else             either may be reported; a hole has to be zero in the array
  *
  * Half of the reads and writes are by loans (support/loan.h).
@@ -30,12 +31,11 @@
 #define POOL (LONGEST + ((size_t)1 << 20))
 #define HISTORY ((size_t)1 << 16)
 
-enum known { HOLE = 1, DATA = 2, WAS_RESERVED = 4 };
-
 struct window {
     uint64_t base, size;
     uint8_t *bytes;
-    uint8_t *known; /* for each page that lies in the window as a whole */
+    bool *is_reserved; /* for each byte: it was zeroed with NO_HOLE, and not cleared since */
+    bool *is_hole;     /* for each page that lies in the window as a whole */
 };
 
 enum kind {
@@ -121,36 +121,26 @@ static size_t window_at(const struct model *m,
     return low;
 }
 
-enum change { CHANGE_WRITE, CHANGE_CLEAR, CHANGE_TRIM, CHANGE_RESERVE };
-
-static uint8_t known_after(uint8_t known, enum change change, bool whole)
-{
-    switch (change) {
-    case CHANGE_WRITE:
-        return (uint8_t)(known & ~HOLE);
-    case CHANGE_RESERVE:
-        return DATA | WAS_RESERVED;
-    case CHANGE_TRIM:
-        return whole ? HOLE : known & ~DATA;
-    case CHANGE_CLEAR: /* nothing says whether a reserved page stays that is zeroed as a whole */
-        if (!whole)
-            return known;
-        return known & WAS_RESERVED ? known & ~DATA : HOLE;
-    }
-    return 0;
-}
+enum change { CHANGE_WRITE, CHANGE_CLEAR, CHANGE_RESERVE };
 
 static void learn(struct model *m, struct window *w, uint64_t at, uint64_t count,
                   enum change change)
 {
     if (m->allocator == &allocator_malloc || count == 0)
         return;
+    if (change != CHANGE_WRITE)
+        memset(w->is_reserved + at, change == CHANGE_RESERVE, count);
     for (uint64_t p = at / m->page; p <= (at + count - 1) / m->page; p++) {
         if ((p + 1) * m->page > w->size)
             return;
         bool whole = at <= p * m->page && (p + 1) * m->page <= at + count;
-        w->known[p] = known_after(w->known[p], change, whole);
+        w->is_hole[p] = change == CHANGE_CLEAR && (whole || w->is_hole[p]);
     }
+}
+
+static bool is_any_reserved(const struct model *m, const struct window *w, uint64_t p)
+{
+    return memchr(w->is_reserved + p * m->page, true, m->page) != NULL;
 }
 
 /* The operations, on a range of one window. */
@@ -200,10 +190,7 @@ static void do_zero(struct model *m, struct window *w, uint64_t at, size_t count
     if (err != 0)
         complain(m, offset, "zero or trim fails");
     memset(w->bytes + at, 0, count);
-    learn(m, w, at, count,
-          kind == TRIM   ? CHANGE_TRIM
-          : kind == ZERO ? CHANGE_CLEAR
-                         : CHANGE_RESERVE);
+    learn(m, w, at, count, kind == ZERO_NO_HOLE ? CHANGE_RESERVE : CHANGE_CLEAR);
 }
 
 /* Extents are checked as disk_extents reports them.  A failure is kept until it has returned: to
@@ -237,9 +224,9 @@ static int check_extent_in_window(struct extent_check *t, const struct window *w
     for (uint64_t p = at / page; p <= (at + count - 1) / page; p++) {
         if ((p + 1) * page > w->size)
             break;
-        if (hole && (w->known[p] & DATA))
+        if (hole && is_any_reserved(t->m, w, p))
             return blame(t, w->base + p * page, "a reserved page is reported as a hole");
-        if (!hole && (w->known[p] & HOLE))
+        if (!hole && w->is_hole[p])
             return blame(t, w->base + p * page, "a page that was freed is reported as data");
     }
     return 0;
@@ -384,7 +371,7 @@ static void step_across(struct model *m)
         struct window *w = &m->windows[k];
         uint64_t from = k == i ? start : 0, to = k == j ? end : w->size;
         memset(w->bytes + from, 0, (size_t)(to - from));
-        learn(m, w, from, to - from, trim ? CHANGE_TRIM : CHANGE_CLEAR);
+        learn(m, w, from, to - from, CHANGE_CLEAR);
     }
 }
 
@@ -428,8 +415,9 @@ static void window_make(struct model *m, uint64_t base, uint64_t size)
     w->base = base;
     w->size = size;
     w->bytes = must_have(calloc(1, (size_t)size));
-    w->known = must_have(malloc((size_t)(size / m->page) + 1));
-    memset(w->known, HOLE, (size_t)(size / m->page) + 1);
+    w->is_reserved = must_have(calloc((size_t)size, 1));
+    w->is_hole = must_have(malloc((size_t)(size / m->page) + 1));
+    memset(w->is_hole, true, (size_t)(size / m->page) + 1);
 }
 
 static void model_free(struct model *m)
@@ -437,7 +425,8 @@ static void model_free(struct model *m)
     disk_end(m->disk);
     for (size_t i = 0; i < m->window_count; i++) {
         free(m->windows[i].bytes);
-        free(m->windows[i].known);
+        free(m->windows[i].is_reserved);
+        free(m->windows[i].is_hole);
     }
     free(m->windows);
     free(m->random);

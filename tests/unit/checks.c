@@ -188,6 +188,12 @@ static void pinned_lone(struct patient *patient)
     set_word(patient, slot, *slot | ENTRY_PINNED);
 }
 
+static void pinned_and_frozen(struct patient *patient)
+{
+    slot_t *slot = slot_of(patient, 3);
+    set_word(patient, slot, *slot | ENTRY_PINNED | ENTRY_FROZEN);
+}
+
 static void page_above_level_0(struct patient *patient)
 {
     set_word(patient, slot_above(patient, 3), *slot_of(patient, 3));
@@ -373,6 +379,7 @@ static const struct fault of_any[] = {
     {page_beyond_the_disk, "table: invariant 4: page 40000 is not within the disk"},
     {node_with_age, "table: invariant 6: "},
     {pinned_lone, "table: invariant 6: "},
+    {pinned_and_frozen, "table: invariant 6: page 3 "},
     {node_of_two, "two things lead to node "},
     {node_never_made, "something leads to node 1099511627775, and only "},
     {lost_node, "is in use, and nothing leads to it"},

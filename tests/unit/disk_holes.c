@@ -184,6 +184,50 @@ static void pages_cleared_piecemeal_become_holes(void **state)
     disk_end(disk);
 }
 
+/* Pages zeroed with NO_HOLE and trimmed in pieces stay data until the last piece, and then become
+ * holes. */
+enum order { ASCENDING, DESCENDING, ODD_ONES_FIRST };
+
+static void trim_pinned_page(struct disk *disk, uint64_t at, uint64_t piece, enum order order)
+{
+    uint64_t page = disk_page_size(disk), count = page / piece;
+    assert_int_equal(disk_zero(disk, at, page, DISK_NO_HOLE), 0);
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t turn = order == ASCENDING    ? i
+                        : order == DESCENDING ? count - 1 - i
+                                              : (2 * i + (2 * i < count)) % count;
+        assert_true(all_data(disk, at, page));
+        clear(disk, i % 3 != 0, at + turn * piece, piece);
+    }
+}
+
+static void pinned_pages_trimmed_piecemeal_become_holes(void **state)
+{
+    struct disk *disk = disk_made(allocator_of(state), 1 * GiB, 0);
+    uint64_t page = disk_page_size(disk), at = page;
+    for (unsigned order = 0; order <= ODD_ONES_FIRST; order++)
+        for (uint64_t pieces = 2; pieces <= 16; pieces *= 2, at += 2 * page)
+            trim_pinned_page(disk, at, page / pieces, order);
+    assert_int_equal(disk_settle(disk), 0);
+    assert_true(all_hole(disk, 0, 1 * GiB));
+    assert_int_equal(stats_of(disk).pages, 0);
+    disk_end(disk);
+}
+
+/* The rest of a page that ends beyond the disk, of which nothing was promised. */
+static void a_pinned_page_at_the_end_of_the_disk(void **state)
+{
+    uint64_t page = allocator_of(state)->page_size, size = 4 * page + 5000 % page + 1;
+    struct disk *disk = disk_made(allocator_of(state), size, 0);
+    assert_int_equal(disk_zero(disk, 4 * page, size - 4 * page, DISK_NO_HOLE), 0);
+    clear(disk, true, 4 * page, 512);
+    assert_true(all_data(disk, 4 * page, size - 4 * page));
+    clear(disk, true, 4 * page + 512, size - 4 * page - 512);
+    assert_int_equal(disk_settle(disk), 0);
+    assert_true(all_hole(disk, 0, size));
+    disk_end(disk);
+}
+
 /* A page that was found empty, or was compressed, can be written like any other. */
 static void holes_and_pages_alternate(void **state)
 {
@@ -210,6 +254,8 @@ int main(void)
         TEST_OF_PAGED(zeroes_written_to_a_hole_leave_it),
         TEST_OF_PAGED(no_hole_provides_memory),
         TEST_OF_PAGED(pages_cleared_piecemeal_become_holes),
+        TEST_OF_PAGED(pinned_pages_trimmed_piecemeal_become_holes),
+        TEST_OF_PAGED(a_pinned_page_at_the_end_of_the_disk),
         TEST_OF_PAGED(holes_and_pages_alternate),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

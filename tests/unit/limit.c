@@ -195,6 +195,28 @@ static void reserved_range_can_be_written(void **state)
     disk_end(disk);
 }
 
+/* The same for what is left of each page after a part of it was trimmed. */
+static void rest_of_a_reserved_range_can_be_written(void **state)
+{
+    struct disk *disk = disk_made(allocator_of(state), SIZE, LIMIT);
+    uint64_t page = disk_page_size(disk), elsewhere = SIZE / 2 / BLOCK;
+    uint8_t byte = 0x77;
+    assert_int_equal(disk_zero(disk, 0, 4 * MiB, DISK_NO_HOLE), 0);
+    for (uint64_t at = 0; at < 4 * MiB; at += page) {
+        assert_int_equal(disk_trim(disk, at, page / 8), 0);
+        assert_int_equal(disk_trim(disk, at + page / 2, page / 2), 0);
+    }
+    assert_int_equal(disk_settle(disk), 0);
+    uint64_t n = fill(disk, elsewhere, RANDOM);
+    assert_int_equal(disk_settle(disk), 0);
+    n += fill(disk, elsewhere + n, RANDOM);
+    for (uint64_t at = 0; at < 4 * MiB; at += page)
+        assert_int_equal(disk_write(disk, at + page / 8, 1, &byte), 0);
+    assert_blocks(disk, elsewhere, n, RANDOM);
+    assert_within_limit(disk);
+    disk_end(disk);
+}
+
 /* A reservation for which there is no room is refused soon, even one of 2^63 bytes. */
 static void reservation_too_large(void **state)
 {
@@ -559,6 +581,7 @@ int main(void)
         TEST_OF_PAGED(trimmed_room_is_had_again),
         TEST_OF_PAGED(full_disk_swaps_pages),
         TEST_OF_PAGED(reserved_range_can_be_written),
+        TEST_OF_PAGED(rest_of_a_reserved_range_can_be_written),
         TEST_OF_PAGED(reservation_too_large),
         TEST_OF_PAGED(scattered_pages_count_their_index),
         cmocka_unit_test(more_than_the_limit_is_stored),

@@ -7,9 +7,11 @@
  *     3       FROZEN       a thread is about to take this away, and waits for a grace period; a
  *                          thread that is about to put something into it must thaw it first
  *     4-5     age          of a frame: 0 when written, 1 and 2 as the cold store comes by, 3 INERT
- *     6       PINNED       a client asked for this frame (DISK_NO_HOLE), and it must stay a frame
+ *     6       PINNED       a client asked for this frame (DISK_NO_HOLE), and it must stay a frame;
+ *                          it is not frozen, and of age 0
  *     7-23    generation   differs each time that the word is frozen, so that a thread that froze
- *                          it cannot mistake a later freeze for its own
+ *                          it cannot mistake a later freeze for its own.  Of a pinned frame: the
+ *                          part of it for which it is pinned (promise.h)
  *     24-63   number       of a frame, a node or a lone in its pool; of a blob, in the cold store
  *
  * A word changes by compare-and-swap of the whole word only.  A swap that publishes the contents

@@ -7,7 +7,8 @@
  *  3. The page of a lone is one of those that its slot leads to.
  *  4. Every page is within the disk.
  *  5. Every node and lone is in use in its pool, one word leads to it, and nothing else is in use.
- *  6. Only a frame has an age or is pinned, and a blob has nothing but its number.
+ *  6. Only a frame has an age or is pinned, a pinned one is of age 0 and not frozen, and a blob has
+ *     nothing but its number.
  */
 
 #include <errno.h>
@@ -36,6 +37,9 @@ static int check_page(struct walk *walk, uint64_t page, uint64_t word)
     if (entry_kind(word) == ENTRY_BLOB && word != entry_make(ENTRY_BLOB, entry_number(word)))
         return BROKEN(walk->reason, 6, "page %" PRIu64 " is a blob with flags: %#" PRIx64, page,
                       word);
+    if ((word & ENTRY_PINNED) && !entry_writable(word))
+        return BROKEN(walk->reason, 6,
+                      "page %" PRIu64 " is pinned, and frozen or aged: %#" PRIx64, page, word);
     return walk->fn(walk->opaque, page, word, walk->reason);
 }
 

@@ -7,6 +7,7 @@
 #include "disk/memory/rcu.h"
 #include "disk/memory/sabotage.h"
 #include "disk/paged/housekeeping.h"
+#include "disk/paged/promise.h"
 #include "disk/paged/request.h"
 #include "disk/paged/slots.h"
 #include "os/bytes.h"
@@ -59,7 +60,9 @@ int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct re
     if (r < 0)
         return r;
     uint64_t before = *word;
-    uint64_t made = entry_make(ENTRY_FRAME, cell) | (request->provide ? ENTRY_PINNED : 0);
+    uint64_t made = entry_make(ENTRY_FRAME, cell);
+    if (request->provide)
+        made = promise_add(made, paged_page_size(paged), at, n);
     void *frame = paged_frame(paged, made);
     r = prepare_frame(paged, frame, before, at, n, request->from);
     sabotage_before_swap(frame, paged_page_size(paged));
@@ -110,12 +113,13 @@ static int provide_page(struct paged *paged, slot_t *slot, struct request *reque
     uint64_t word = slot_load(slot);
     for (;;) {
         int r = 0;
-        if (entry_writable(word) && (word & ENTRY_PINNED)) {
+        uint64_t wanted = promise_add(entry_young(word), paged_page_size(paged), at, n);
+        if (word == wanted) {
             bytes_zero((char *)paged_frame(paged, word) + at, n);
             return 0;
         }
         if (entry_kind(word) == ENTRY_FRAME)
-            paged_swap(paged, slot, &word, entry_young(word) | ENTRY_PINNED);
+            paged_swap(paged, slot, &word, wanted);
         else
             r = request_replace(paged, slot, &word, request);
         if (r != 0)

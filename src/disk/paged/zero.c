@@ -6,6 +6,7 @@
 
 #include "disk/memory/rcu.h"
 #include "disk/paged/housekeeping.h"
+#include "disk/paged/promise.h"
 #include "disk/paged/request.h"
 #include "disk/paged/slots.h"
 #include "os/bytes.h"
@@ -23,7 +24,20 @@ static void freeze_if_all_zero(struct paged *paged, slot_t *slot, uint64_t word,
         deferred_add_frozen(&request->deferred, paged_page_of(paged, request->offset), word);
 }
 
-/* Inside a section: zero the request's part of its first page, which is not all of that page. */
+/* What the word of a frame must be before the request's part is zeroed: nothing of that part is
+ * promised any more. */
+static uint64_t word_to_zero_in(const struct paged *paged, const struct request *request,
+                                uint64_t word)
+{
+    size_t at, n = request_part(paged, request, &at);
+    if (request->offset + n == paged->size) /* the rest of the page is not part of the disk */
+        n = paged_page_size(paged) - at;
+    return promise_remove(entry_young(word), paged_page_size(paged), at, n);
+}
+
+/* Inside a section: zero the request's part of its first page, which is not all of that page.  The
+ * promise goes first: afterwards the word may have changed, and the part must not be zeroed
+ * twice. */
 static int zero_part(struct paged *paged, struct request *request)
 {
     uint64_t span;
@@ -35,13 +49,14 @@ static int zero_part(struct paged *paged, struct request *request)
     uint64_t word = slot_load(slot);
     while (word) {
         int r = 0;
-        if (entry_writable(word)) {
+        uint64_t wanted = word_to_zero_in(paged, request, word);
+        if (entry_kind(word) != ENTRY_FRAME) {
+            r = request_replace(paged, slot, &word, request);
+        } else if (word == wanted) {
             bytes_zero((char *)paged_frame(paged, word) + at, n);
             r = 1;
-        } else if (entry_kind(word) == ENTRY_FRAME) {
-            paged_swap(paged, slot, &word, entry_young(word));
         } else {
-            r = request_replace(paged, slot, &word, request);
+            paged_swap(paged, slot, &word, wanted);
         }
         if (r > 0)
             freeze_if_all_zero(paged, slot, word, request);
