@@ -16,7 +16,6 @@
 #define NBDRAM_DISK_MEMORY_SABOTAGE_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 /* Whether the engine is broken in any of these ways. */
@@ -49,42 +48,14 @@ static inline uint32_t sabotage_generation(uint32_t generation)
 #endif
 }
 
-/* To be called before and after the swap of a frame that is ready: the contents go away, and come
- * back when others can see the frame.  One pair at a time in each thread. */
-
+/* Whether a frame is swapped in before it is filled. */
+static inline bool sabotage_swaps_first(void)
+{
 #ifdef NBDRAM_BREAK_ORDER
-
-#include <string.h>
-
-#define SABOTAGE_FRAME_MAX 32768
-
-static _Thread_local char sabotage_contents[SABOTAGE_FRAME_MAX];
-
-static inline void sabotage_before_swap(void *frame, size_t size)
-{
-    memcpy(sabotage_contents, frame, size);
-    memset(frame, 0xa5, size); /* a recycled frame holds anything at all */
-}
-
-static inline void sabotage_after_swap(void *frame, size_t size)
-{
-    memcpy(frame, sabotage_contents, size);
-}
-
+    return true;
 #else
-
-static inline void sabotage_before_swap(void *frame, size_t size)
-{
-    (void)frame;
-    (void)size;
-}
-
-static inline void sabotage_after_swap(void *frame, size_t size)
-{
-    (void)frame;
-    (void)size;
-}
-
+    return false;
 #endif
+}
 
 #endif

@@ -14,12 +14,15 @@
 
 /* Turning a hole or a blob into a frame. */
 
-/* Store in a frame what the page is going to hold: what it held, with n bytes from `from` written
- * over it at `at`, unless `from` is that very place. */
-static int prepare_frame(struct paged *paged, void *frame, uint64_t word, size_t at, size_t n,
-                         const char *from)
+/* Store in the frame of `made` what the page is going to hold: what it held, as `word` says, with
+ * the request's part of it written over that, unless that part was received there. */
+static int prepare_frame(struct paged *paged, uint64_t made, uint64_t word,
+                         const struct request *request)
 {
+    void *frame = paged_frame(paged, made);
+    const char *from = request->from;
     size_t size = paged_page_size(paged);
+    size_t at, n = request_part(paged, request, &at);
     if (entry_kind(word) == ENTRY_BLOB && n < size) {
         int r = paged->cold.store->read(paged->cold.state, NULL, word, frame);
         if (r < 0)
@@ -47,9 +50,28 @@ static int choose_frame(struct paged *paged, uint64_t word, const struct request
     return paged_take_frame(paged, word ? BUDGET_INFLATE : BUDGET_GROW, cell);
 }
 
-/* Rules 1, 4 and 6.  Once the frame is in the table other threads write to it.  From then on it is
- * no longer for us to copy into it, least of all from the frame to itself, if the request was
- * received there. */
+/* Rules 1 and 6: fill the frame of `made`, and then swap it in.  Once it is in the table other
+ * threads write to it.  From then on it is no longer for us to copy into it, least of all from the
+ * frame to itself, if the request was received there.  1, 0 or an error, as request_replace. */
+static int fill_and_swap(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t made,
+                         const struct request *request)
+{
+    int r = prepare_frame(paged, made, *word, request);
+    return r < 0 ? r : slot_swap(slot, word, made);
+}
+
+/* For sabotage.h: in the wrong order. */
+static int swap_and_fill(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t made,
+                         const struct request *request)
+{
+    uint64_t before = *word;
+    if (!slot_swap(slot, word, made))
+        return 0;
+    prepare_frame(paged, made, before, request);
+    return 1;
+}
+
+/* Rules 1, 4 and 6. */
 int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct request *request)
 {
     uint64_t cell;
@@ -63,12 +85,9 @@ int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct re
     uint64_t made = entry_make(ENTRY_FRAME, cell);
     if (request->provide)
         made = promise_add(made, paged_page_size(paged), at, n);
-    void *frame = paged_frame(paged, made);
-    r = prepare_frame(paged, frame, before, at, n, request->from);
-    sabotage_before_swap(frame, paged_page_size(paged));
-    bool swapped = r == 0 && slot_swap(slot, word, made);
-    sabotage_after_swap(frame, paged_page_size(paged));
-    if (!swapped) {
+    r = sabotage_swaps_first() ? swap_and_fill(paged, slot, word, made, request)
+                               : fill_and_swap(paged, slot, word, made, request);
+    if (r <= 0) {
         if (cell != request->cell)
             pool_give(&paged->frames, cell);
         return r;
