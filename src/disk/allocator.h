@@ -3,8 +3,8 @@
 /* allocator - the strategy that keeps a disk's bytes in memory
  *
  * An allocator is one constant struct allocator, defined in the file that implements it, and one
- * row of allocators[] (allocators.c).  Nothing else names it: the grammar of allocator=, the help
- * texts and both fronts read the row.  disk.c checks each request and calls the slot of the same
+ * row of allocators[] (allocators.c).  No other code of src/ names it: the grammar of allocator=,
+ * the help texts and both fronts read the row.  disk.c checks each request and calls the slot of the same
  * name; the contract of each slot is written beside it.
  *
  * UNITS.    Offsets and counts are bytes.  A range is (offset, count), half-open.  disk.c has
@@ -14,7 +14,12 @@
  * THREADS.  create, start and destroy have the state to themselves.  Every other slot may be
  *           called from any thread, at the same time as any other, on the same bytes.
  * ERRORS.   A slot returns 0 or -errno, and only the values that its contract lists.  Running out
- *           of memory is an ordinary error, and loses nothing that was stored before.
+ *           of memory is an ordinary error, and loses nothing that was stored before.  Where a
+ *           file or a device can fail, -EIO may be added to any slot that returns int: the server
+ *           and the plugin pass it on to the client.
+ * WAITING.  To wait is to stay for a grace period, for the compressor, for a device, or until
+ *           somebody gives memory back.  The try_ slots, lend, and read inside a section must not:
+ *           all other clients of the thread would stay as well.
  */
 
 #ifndef NBDRAM_DISK_ALLOCATOR_H
@@ -43,7 +48,7 @@ struct allocator {
 
     const char *name;    /* what a person types after allocator=; lower case, no comma */
     const char *summary; /* for help texts, whose lines have 51 columns for it; no full stop */
-    uint32_t page_size;  /* bytes, a power of two: requests aligned to it are the fastest */
+    uint32_t page_size;  /* bytes, a power of two, at most 64 KiB: aligned requests are fastest */
 
     bool takes_mlock; /* accepts mlock=BOOL: memory that is never swapped out */
     bool takes_level; /* accepts level=N, from DISK_LEVEL_MIN to DISK_LEVEL_MAX */
@@ -54,7 +59,8 @@ struct allocator {
 
     /* Make the state of a disk of options->size bytes.  budget is the disk's: all memory that
      * grows with the disk is taken from it and given back to it, and it outlives the state.
-     * options need not outlive the call.  No thread may be started, and memory that does not
+     * options need not outlive the call.  An allocator that takes no memory may ignore
+     * the budget.  No thread may be started, and memory that does not
      * survive a fork may not be locked: the process may still fork.  Returns 0 and the state in
      * *state; or an error, and everything taken has been given back.
      * -ENOMEM: too little memory.  -EPERM: the process may not lock that much memory. */
@@ -99,8 +105,9 @@ struct allocator {
     void (*lend_end)(void *state);
 
     /* Inside such a section: describe the longest piece at the start of the range that is of one
-     * kind and, if it is data, contiguous in memory.  A long one may be cut short, but never to 0
-     * bytes.  piece->base stays the allocator's and is good until lend_end. */
+     * kind (enum disk_piece_kind) and, if it is data, contiguous in memory.  DISK_PIECE_PACKED is
+     * for any bytes that cannot be lent: the caller gets them by read, one page at a time.  A long
+     * piece may be cut short, but never to 0 bytes.  piece->base stays the allocator's and is good until lend_end. */
     void (*lend)(void *state, uint64_t offset, size_t count, struct disk_piece *piece);
 
     /* Lend memory for the range, or for a part at its start, to fn, which receives into it; then

@@ -194,12 +194,7 @@ static void flat_stats(void *state, struct disk_stats *stats)
 static int flat_check(void *state, struct reason *reason)
 {
     const struct flat *flat = state;
-    uint64_t used = atomic_load_explicit(&flat->budget->used, memory_order_relaxed);
-    if (used != flat->length)
-        return reason_set(reason, -EUCLEAN,
-                          "flat: %zu bytes are taken, and the budget was charged %" PRIu64,
-                          flat->length, used);
-    return 0;
+    return budget_check(flat->budget, flat->length, reason);
 }
 
 const struct allocator allocator_malloc = {

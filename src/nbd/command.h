@@ -48,7 +48,8 @@
 
 /* Nor does a command compile that has a number (protocol.h) and no row. */
 #define NBD_COUNT_COMMAND(...) +1
-_Static_assert(0 NBD_COMMAND_LIST(NBD_COUNT_COMMAND) == NBD_COMMANDS, "a command has no row");
+_Static_assert(0 NBD_COMMAND_LIST(NBD_COUNT_COMMAND) == NBD_COMMANDS,
+               "a command has no row, or the numbers of the commands have a gap");
 
 #define NBD_REQUEST_SIZE_MAX 32u     /* bytes of the longest header */
 #define NBD_STATUS_PAYLOAD_MAX 4096u /* bytes; a block status with more of them is refused */

@@ -77,7 +77,9 @@ enum nbd_command_type {
     NBD_CMD_CACHE = 5,
     NBD_CMD_WRITE_ZEROES = 6,
     NBD_CMD_BLOCK_STATUS = 7,
-    NBD_COMMANDS, /* the number of commands; each has a row in NBD_COMMAND_LIST (command.h) */
+    /* The number of commands.  They are numbered without a gap, and each has a row in
+     * NBD_COMMAND_LIST (command.h). */
+    NBD_COMMANDS,
 };
 
 #define NBD_CMD_FLAG_FUA (1u << 0)

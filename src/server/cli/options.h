@@ -2,7 +2,7 @@
 
 /* options - what the command line asks for
  *
- * Filled in by command_line.c from the rows of option_table.c; read by main.c.  Strings point into
+ * Filled in by command_line.c from the rows of option_table.c; read by set_up.c and serve.c.  Strings point into
  * argv and live as long as it does.
  */
 
