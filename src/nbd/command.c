@@ -41,12 +41,12 @@ int nbd_request_parse(enum nbd_style style, const uint8_t *header, struct nbd_re
     request->offset = wire_get64(&reader);
     request->length = extended ? wire_get64(&reader) : wire_get32(&reader);
     /* A write with an extended header MUST announce its payload by a flag.  qemu's client (10.0)
-     * sends the payload without the flag, and to take its data for requests would be worse than
-     * to overlook that. */
+     * sends the payload without the flag.  So a write has a payload even without the flag:
+     * otherwise we would take the data for requests. */
     bool carries =
         request->type == NBD_CMD_WRITE || (extended && request->flags & NBD_CMD_FLAG_PAYLOAD_LEN);
     if (request->type == NBD_CMD_DISC)
-        carries = false; /* nothing after it is looked at */
+        carries = false; /* no byte after a DISC is looked at */
     request->payload = carries ? request->length : 0;
     return magic == (extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC) ? 0 : -EPROTO;
 }
@@ -56,7 +56,7 @@ static uint16_t legal_flags(const struct nbd_session *session, uint16_t type)
 {
     uint16_t flags = commands[type].flags | NBD_CMD_FLAG_FUA;
     if (session->style == NBD_SIMPLE)
-        flags &= (uint16_t)~NBD_CMD_FLAG_DF; /* offered with structured replies only */
+        flags &= (uint16_t)~NBD_CMD_FLAG_DF; /* DF is offered with structured replies only */
     if (session->style == NBD_EXTENDED && has_property(type, PAYLOAD))
         flags |= NBD_CMD_FLAG_PAYLOAD_LEN;
     return flags;
@@ -83,14 +83,15 @@ int nbd_request_check(const struct nbd_export *export, const struct nbd_session 
                       const struct nbd_request *request)
 {
     if (request->type == NBD_CMD_DISC)
-        return 0; /* no answer exists for it, not even if it is malformed */
+        return 0; /* a DISC has no answer, not even if it is malformed */
     if (session->shutting_down)
         return -ESHUTDOWN;
     if (!is_well_formed(session, request))
         return -EINVAL;
     if (has_property(request->type, CHANGES) && export->read_only)
         return -EPERM;
-    /* The payload of a block status holds its length, so the range is not known yet. */
+    /* If a block status has a payload, that holds the length of the range.  The payload has not
+     * been parsed yet, so the range cannot be checked here. */
     if (has_property(request->type, RANGED) &&
         !(request->type == NBD_CMD_BLOCK_STATUS && request->payload) &&
         is_outside_export(export, request))

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* command - requests are parsed, looked up in one table, and checked by one function
+/* command - how requests are parsed and checked, and the table of all commands
  *
- * Pure: nothing is carried out here, and no function keeps anything between calls.
+ * Pure: no function here carries a request out, or keeps anything between calls.
  *
  * NBD specification, "Request message", "Request types", "Command flags", "Error values".
  */
@@ -22,16 +22,17 @@
  *
  *     X(NAME, name, FOR_PEOPLE, OUTSIDE, PROPERTIES, FLAGS)
  *
- *     NAME        as in NBD_CMD_NAME (protocol.h)
- *     name        as in the names of functions
- *     FOR_PEOPLE  as in log lines and statistics
+ *     NAME        the command's name in NBD_CMD_NAME (protocol.h)
+ *     name        the command's name in the names of functions
+ *     FOR_PEOPLE  the command's name in log lines and statistics
  *     OUTSIDE     the errno that answers a range that does not lie within the disk
- *     PROPERTIES  PAYLOAD  it always carries a payload (write), or may do so (block status, with
- *                          extended headers)
- *                 CHANGES  it changes the disk, and is refused if that is read-only
- *                 RANGED   it is about a range; without this, offset and length have to be zero
- *     FLAGS       those that a client may set, besides FUA, which is legal on every command, and
- *                 PAYLOAD_LEN, which follows from PAYLOAD
+ *     PROPERTIES  PAYLOAD  the command always carries a payload (write), or may carry one (block
+ *                          status, with extended headers)
+ *                 CHANGES  the command changes the disk, and is refused if the disk is read-only
+ *                 RANGED   the command is about a range; the offset and length of any other
+ *                          command have to be zero
+ *     FLAGS       the flags that a client may set, without two: FUA is legal on every command,
+ *                 and PAYLOAD_LEN is legal if the command has the property PAYLOAD
  */
 /* clang-format off */
 #define NBD_COMMAND_LIST(X)                                                                      \
@@ -46,21 +47,21 @@
     X(BLOCK_STATUS, block_status, "block status", EINVAL, RANGED | PAYLOAD, NBD_CMD_FLAG_REQ_ONE)
 /* clang-format on */
 
-/* Nor does a command compile that has a number (protocol.h) and no row. */
+/* A command that has a number in protocol.h, but no row in the list, does not compile either. */
 #define NBD_COUNT_COMMAND(...) +1
 _Static_assert(0 NBD_COMMAND_LIST(NBD_COUNT_COMMAND) == NBD_COMMANDS,
                "a command has no row, or the numbers of the commands have a gap");
 
-#define NBD_REQUEST_SIZE_MAX 32u     /* bytes of the longest header */
-#define NBD_STATUS_PAYLOAD_MAX 4096u /* bytes; a block status with more of them is refused */
+#define NBD_REQUEST_SIZE_MAX 32u     /* bytes of a request's header, at most */
+#define NBD_STATUS_PAYLOAD_MAX 4096u /* a block status with more bytes of payload is refused */
 
 struct nbd_request {
     uint16_t flags;
     uint16_t type;
-    uint64_t cookie;  /* the client's: 8 bytes in the order in which they were on the wire */
-    uint64_t offset;  /* of the range, bytes */
-    uint64_t length;  /* of the range, bytes */
-    uint64_t payload; /* bytes that follow the header */
+    uint64_t cookie;  /* chosen by the client: 8 bytes, kept in the order of the wire */
+    uint64_t offset;  /* where the range begins, bytes */
+    uint64_t length;  /* the size of the range, bytes */
+    uint64_t payload; /* the number of bytes that follow the header */
 };
 
 /* The size of a request's header, in bytes. */
@@ -69,12 +70,12 @@ static inline size_t nbd_request_size(enum nbd_style style)
     return style == NBD_EXTENDED ? 32 : 28;
 }
 
-/* Parse a header of nbd_request_size bytes.  -EPROTO if its magic number is wrong: the stream is
- * out of step, and no answer is possible. */
+/* Parse a header of nbd_request_size bytes.  Returns 0, or -EPROTO if the header's magic number
+ * is wrong: the stream is out of step, and no answer is possible. */
 int nbd_request_parse(enum nbd_style style, const uint8_t *header, struct nbd_request *request);
 
-/* Whether a request may be carried out: 0, or the -errno to answer it with.  The caller has to
- * consume its payload in both cases.
+/* Check whether a request may be carried out.  Returns 0, or the -errno with which to answer the
+ * request.  In both cases the caller has to consume the request's payload.
  *
  * -EINVAL     an unknown command or flag; a flag or a payload on a command that takes none; a
  *             block status without a negotiated context; a range outside the disk, unless the
@@ -84,17 +85,18 @@ int nbd_request_parse(enum nbd_style style, const uint8_t *header, struct nbd_re
  * -EOVERFLOW  a read of more than export->payload_max bytes
  * -ESHUTDOWN  the session is shutting down
  *
- * A DISC is never refused: nothing answers it. */
+ * A DISC is never refused, because it has no answer. */
 int nbd_request_check(const struct nbd_export *export, const struct nbd_session *session,
                       const struct nbd_request *request);
 
 /* Whether a payload is too long even to be skipped: the connection has to be closed. */
 bool nbd_request_is_absurd(const struct nbd_export *export, const struct nbd_request *request);
 
-/* Parse the payload of a block status (extended headers), request->payload bytes: the length of
- * the range, which goes into request->length, and the contexts that the client asks about.
- * *wanted: ours is one of them.  -EINVAL if it is malformed, or names a context that was not
- * negotiated, or one twice. */
+/* Parse the payload of a block status (extended headers), which has request->payload bytes.  The
+ * payload holds the length of the range, which is stored in request->length, and the contexts
+ * that the client asks about.  *wanted is set to true if our context is among them, else to
+ * false. Returns 0, or -EINVAL if the payload is malformed, or names a context twice or one that
+ * was not negotiated. */
 int nbd_request_parse_status(const struct nbd_session *session, const uint8_t *payload,
                              struct nbd_request *request, bool *wanted);
 

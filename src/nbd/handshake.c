@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Each option has a row in a table, which says when it is legal and names the function that
- * answers it.  An option is looked at once all of it has arrived, and all of it is taken,
- * whatever the answer is; one that is too long is answered at once, and skipped as it arrives. */
+/* Each option has a row in a table.  The row says when the option is legal, and names the
+ * function that answers it.  An option is processed once all of it has arrived, and all of its
+ * bytes are taken, whatever the answer is.  An option that is too long is answered as soon as its
+ * header has arrived, and its data are skipped as they arrive. */
 
 #include "nbd/handshake.h"
 
@@ -20,7 +21,7 @@ struct option {
 
 static const char context_name[] = "base:allocation";
 
-/* Replies. */
+/* Putting the replies to an option. */
 
 static void put_reply(struct option *option, uint32_t reply, size_t length)
 {
@@ -49,7 +50,7 @@ static enum nbd_progress acknowledge(struct option *option)
     return NBD_AGAIN;
 }
 
-/* The export. */
+/* Options that describe the export or choose it. */
 
 static uint16_t transmission_flags(const struct nbd_handshake *handshake)
 {
@@ -87,7 +88,7 @@ static void reply_info_block_size(struct option *option)
     const struct nbd_export *export = option->handshake->export;
     put_reply(option, NBD_REP_INFO, 14);
     wire_put16(option->out, NBD_INFO_BLOCK_SIZE);
-    wire_put32(option->out, 1); /* minimum */
+    wire_put32(option->out, 1); /* the minimum block size */
     wire_put32(option->out, export->preferred);
     wire_put32(option->out, export->payload_max);
 }
@@ -101,7 +102,7 @@ static bool get_string(struct wire_reader *data, uint32_t length, const char **s
     return *string && !memchr(*string, 0, length);
 }
 
-/* A chosen context is valid only for the export that it was chosen for. */
+/* A context that the client has chosen is valid only for the export for which it was chosen. */
 static void drop_foreign_context(struct nbd_handshake *handshake, const char *name, uint32_t size)
 {
     if (handshake->name_size != size || memcmp(handshake->name, name, size) != 0)
@@ -173,7 +174,7 @@ static enum nbd_progress list_exports(struct option *option)
     return acknowledge(option);
 }
 
-/* Contexts. */
+/* Options about metadata contexts. */
 
 /* In LIST_META_CONTEXT the query "base:" stands for all contexts of that name space. */
 static bool is_our_context(uint32_t option, const char *query, uint32_t size)
@@ -209,7 +210,8 @@ static enum nbd_progress meta_context(struct option *option)
     bool set = option->type == NBD_OPT_SET_META_CONTEXT, found = false;
     const char *name;
     if (set)
-        handshake->session->has_context = false; /* the earlier choice, even if this one fails */
+        handshake->session->has_context =
+            false; /* drops the earlier choice, even if this fails */
     if (handshake->session->style == NBD_SIMPLE)
         return refuse_option(option, NBD_REP_ERR_INVALID,
                              "structured replies have to be negotiated first");
@@ -230,7 +232,7 @@ static enum nbd_progress meta_context(struct option *option)
     return acknowledge(option);
 }
 
-/* Styles, TLS, and the end. */
+/* Options that choose the style of replies, start TLS, or end the handshake. */
 
 static enum nbd_progress structured_reply(struct option *option)
 {
@@ -270,12 +272,12 @@ static enum nbd_progress abort_session(struct option *option)
     return NBD_CLOSE;
 }
 
-/* The table. */
+/* The table of options. */
 
 enum option_property {
-    HAS_DATA = 1 << 0,     /* it may carry data; without this, data are invalid */
-    WITHOUT_TLS = 1 << 1,  /* legal in the clear even if the policy requires TLS */
-    WHEN_CLOSING = 1 << 2, /* answered even while the server shuts down */
+    HAS_DATA = 1 << 0,     /* the option may carry data; data of any other option are invalid */
+    WITHOUT_TLS = 1 << 1,  /* the option is legal before TLS even if the policy requires TLS */
+    WHEN_CLOSING = 1 << 2, /* the option is answered even while the server shuts down */
 };
 
 static const struct rule {
@@ -301,8 +303,8 @@ static const struct rule *rule_of(uint32_t type)
     return known ? &rules[type] : NULL;
 }
 
-/* Whether the policy requires TLS before this option.  Remembers that such an option came:
- * somebody may have kept the client from STARTTLS. */
+/* Whether the policy requires TLS before this option.  If so, that is noted in wanted_tls:
+ * somebody on the way may have kept the client from sending STARTTLS. */
 static bool comes_before_tls(const struct option *option)
 {
     struct nbd_handshake *handshake = option->handshake;
@@ -316,8 +318,8 @@ static bool comes_before_tls(const struct option *option)
 
 static const char tls_message[] = "this server requires TLS";
 
-/* Returns NULL if the table allows the option here, else a message for people, and the reply's
- * number in *error. */
+/* Returns NULL if the table allows the option here.  Otherwise returns a message for people, and
+ * stores the number of the reply in *error. */
 static const char *reason_to_refuse(const struct option *option, uint32_t *error)
 {
     struct nbd_handshake *handshake = option->handshake;
@@ -350,7 +352,7 @@ static enum nbd_progress answer_option(struct option *option)
     return option->type == NBD_OPT_EXPORT_NAME ? NBD_CLOSE : refuse_option(option, error, reason);
 }
 
-/* The option is too long to be looked at. */
+/* Answer an option that is too long to be processed. */
 static enum nbd_progress answer_too_big(struct option *option, uint32_t length)
 {
     struct nbd_handshake *handshake = option->handshake;
@@ -390,8 +392,8 @@ static enum nbd_progress take_option(struct nbd_handshake *handshake, struct wir
     return answer_option(&option);
 }
 
-/* Flags that were not offered end the connection.  A client that does not know fixed newstyle is
- * accepted: it sends nothing but EXPORT_NAME. */
+/* A client that sends flags that were not offered is disconnected.  A client that does not know
+ * fixed newstyle is accepted: it sends no option but EXPORT_NAME. */
 static enum nbd_progress take_flags(struct nbd_handshake *handshake, struct wire_reader *in)
 {
     if (in->left < sizeof(uint32_t))

@@ -8,7 +8,8 @@
  *                        v              v
  *                      close          close: ABORT, or something that has no answer
  *
- * Pure: bytes are taken from a reader and put into a writer, and the result says how to go on.
+ * Pure: a step takes bytes from a reader, puts its answer into a writer, and returns how the
+ * caller has to go on.
  * Threads: a handshake belongs to one thread.
  *
  * NBD specification, "Fixed newstyle negotiation", "Option types".
@@ -23,13 +24,13 @@
 #include "nbd/session.h"
 #include "nbd/wire.h"
 
-/* All in bytes. */
+/* All sizes are in bytes. */
 #define NBD_GREETING_SIZE 18u
 #define NBD_OPTION_HEADER 16u
-#define NBD_OPTION_MAX (64u << 10)   /* of an option's data; longer data are "too big" */
-#define NBD_OPTION_ABSURD (1u << 20) /* of an option's data; longer data end the connection */
-#define NBD_HANDSHAKE_IN (NBD_OPTION_HEADER + NBD_OPTION_MAX) /* that a step may need to see */
-#define NBD_HANDSHAKE_OUT (2 * NBD_STRING_MAX + 256u)         /* that a step may put */
+#define NBD_OPTION_MAX (64u << 10)   /* an option with more data is answered with "too big" */
+#define NBD_OPTION_ABSURD (1u << 20) /* an option with more data ends the connection */
+#define NBD_HANDSHAKE_IN (NBD_OPTION_HEADER + NBD_OPTION_MAX) /* input of one step, at most */
+#define NBD_HANDSHAKE_OUT (2 * NBD_STRING_MAX + 256u)         /* output of one step, at most */
 
 /* A handshake in progress.  The caller owns it; export, policy and session have to outlive it. */
 struct nbd_handshake {
@@ -39,9 +40,9 @@ struct nbd_handshake {
     bool has_flags;  /* the client's flags have arrived */
     bool no_zeroes;  /* the client wants no padding after EXPORT_NAME */
     uint32_t skip;   /* bytes of an answered option that have not arrived yet */
-    bool closing;    /* once they have arrived, the handshake is over */
+    bool closing;    /* the handshake is over as soon as `skip` is 0 */
     bool wanted_tls; /* an option was refused because TLS is required */
-    /* The export for which SET_META_CONTEXT was sent last. */
+    /* The name of the export for which the client sent its last SET_META_CONTEXT. */
     uint32_t name_size;
     char name[NBD_STRING_MAX];
 };
@@ -49,21 +50,22 @@ struct nbd_handshake {
 /* How the caller goes on. */
 enum nbd_progress {
     NBD_MORE,         /* nothing was done: receive more bytes */
-    NBD_AGAIN,        /* a step was made, and another may be possible with what is left */
-    NBD_TLS,          /* send the answer, throw away what is left, and start TLS */
+    NBD_AGAIN,        /* a step was made; the bytes left may be enough for another step */
+    NBD_TLS,          /* send the answer, throw away the bytes left, and start TLS */
     NBD_TRANSMISSION, /* send the answer; the session is complete, and requests follow */
     NBD_CLOSE,        /* send the answer, and close */
 };
 
-/* Begin a handshake with an empty session, and put the greeting, NBD_GREETING_SIZE bytes. */
+/* Begin a handshake with an empty session.  Puts the greeting, NBD_GREETING_SIZE bytes, into
+ * `out`. */
 void nbd_handshake_begin(struct nbd_handshake *handshake, const struct nbd_export *export,
                          const struct nbd_policy *policy, struct nbd_session *session,
                          struct wire_writer *out);
 
-/* Make one step with the bytes that have arrived: take some of `in`, and put the answer, at most
- * NBD_HANDSHAKE_OUT bytes.  Any number of bytes may have arrived; with NBD_HANDSHAKE_IN of them
- * the result is never NBD_MORE.  A writer with less room than the answer takes fails, and the
- * result is NBD_CLOSE. */
+/* Make one step with the bytes that have arrived: take some of them from `in`, and put the
+ * answer, at most NBD_HANDSHAKE_OUT bytes, into `out`.  `in` may hold any number of bytes; if it
+ * holds NBD_HANDSHAKE_IN or more, the result is never NBD_MORE.  If `out` has no room for the
+ * answer, it fails, and the result is NBD_CLOSE. */
 enum nbd_progress nbd_handshake_step(struct nbd_handshake *handshake, struct wire_reader *in,
                                      struct wire_writer *out);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* protocol - the numbers of the NBD specification, under the names that they have there
+/* protocol - the numbers of the NBD specification, with the specification's names
  *
  * Source: doc/proto.md of NetworkBlockDevice/nbd, and its branch extension-ext-header.
  */

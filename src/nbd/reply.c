@@ -33,7 +33,7 @@ uint32_t nbd_error_of(int error)
     }
 }
 
-/* The cookie goes back as it arrived. */
+/* The client gets its cookie back unchanged. */
 static uint8_t *set_cookie(uint8_t *at, const struct nbd_request *request)
 {
     return wire_set(at, &request->cookie, sizeof request->cookie);
@@ -52,13 +52,14 @@ static inline void put_simple(struct wire_writer *writer, const struct nbd_reque
 
 struct chunk_header {
     uint32_t type;
-    bool done;       /* the last chunk */
-    uint32_t length; /* bytes of payload that follow */
+    bool done;       /* this is the last chunk of the reply */
+    uint32_t length; /* bytes of payload that follow the header */
 };
 
-/* Put the header of a chunk, and claim the first `more` bytes of its payload.  Returns where they
- * are, or NULL if there is no room.  The compiler would not inline this of its own accord, and
- * then a small structured read takes 1 % more instructions. */
+/* Put the header of a chunk, and claim the first `more` bytes of its payload.  Returns a pointer
+ * to these bytes, or NULL if there is no room.  The function is always_inline because the
+ * compiler would not inline it by itself, and then a small structured read takes 1 % more
+ * instructions. */
 __attribute__((always_inline)) static inline uint8_t *
 put_chunk(struct wire_writer *writer, enum nbd_style style, const struct nbd_request *request,
           struct chunk_header header, size_t more)

@@ -2,12 +2,13 @@
 
 /* wire - bytes as they travel: numbers in network order, strings with a length
  *
- * No struct is ever laid over a buffer.  What arrives is taken by a reader, and what is sent is
- * put by a writer, and neither can be led beyond the end of its buffer.  Their errors are sticky:
+ * No struct is ever laid over a buffer.  A reader takes bytes from a buffer that was received,
+ * and a writer puts bytes into a buffer that will be sent.  Neither can be led beyond the end of
+ * its buffer.  The errors of both are sticky:
  *
  *     a get beyond the end returns zero or NULL, and so does every later get
- *     a put beyond the end puts nothing, and so does every later put: the writer holds the
- *     puts before that one, each of them whole
+ *     a put beyond the end puts nothing, and so does every later put: the writer then holds
+ *     all earlier puts, each of them whole
  *
  * So `failed` need not be looked at before the end of a sequence of gets or puts.
  *
@@ -29,17 +30,17 @@
 
 struct wire_reader {
     const uint8_t *at; /* the next byte */
-    size_t left;       /* bytes */
+    size_t left;       /* the number of bytes not taken yet */
     bool failed;       /* a get went beyond the end */
 };
 
-/* A reader of n bytes, which have to stay where they are while it is used. */
+/* A reader of n bytes.  The bytes have to stay in place while the reader is used. */
 static inline struct wire_reader wire_read(const void *bytes, size_t n)
 {
     return (struct wire_reader){.at = bytes, .left = n};
 }
 
-/* Take n bytes.  Returns where they are, or NULL if fewer are left. */
+/* Take n bytes.  Returns a pointer to the first of them, or NULL if fewer than n are left. */
 static inline const uint8_t *wire_get(struct wire_reader *reader, size_t n)
 {
     const uint8_t *at = reader->at;
@@ -79,7 +80,8 @@ static inline uint64_t wire_get64(struct wire_reader *reader)
     return be64toh(n);
 }
 
-/* Filling in bytes that have been claimed.  Each returns where the next byte goes. */
+/* wire_set... fill in bytes that have been claimed.  Each function returns the place of the next
+ * byte. */
 
 static inline uint8_t *wire_set(uint8_t *at, const void *bytes, size_t n)
 {
@@ -107,8 +109,8 @@ static inline uint8_t *wire_set64(uint8_t *at, uint64_t n)
 }
 
 struct wire_writer {
-    uint8_t *at;  /* where the next byte goes */
-    uint8_t *end; /* after the last byte that there is room for; equal to `at` after a failure */
+    uint8_t *at;  /* the place of the next byte */
+    uint8_t *end; /* the end of the buffer; equal to `at` after a failure */
     bool failed;  /* a put went beyond the end */
 };
 
@@ -124,8 +126,8 @@ static inline size_t wire_room(const struct wire_writer *writer)
     return (size_t)(writer->end - writer->at);
 }
 
-/* Claim n bytes (at least one): the caller fills in all of them.  Returns where they are, or NULL
- * if there is no room for them. */
+/* Claim n bytes (at least one); the caller has to fill in all of them.  Returns a pointer to the
+ * first of them, or NULL if there is no room for n bytes. */
 static inline uint8_t *wire_claim(struct wire_writer *writer, size_t n)
 {
     uint8_t *at = writer->at;

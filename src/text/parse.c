@@ -35,7 +35,7 @@ int parse_size(const char *text, uint64_t *size)
     return 0;
 }
 
-/* The number that text begins with; *end is what follows it. */
+/* Parse the number at the beginning of text.  *end is set to the first byte after the number. */
 static bool read_number(const char *text, int base, char **end, uint64_t *number)
 {
     if (strchr(text, '-')) /* strtoumax accepts negative numbers, and wraps them around */

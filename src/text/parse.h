@@ -2,8 +2,8 @@
 
 /* parse - numbers, sizes, times and booleans, as a person types them
  *
- * The whole text must be the value.  Each function returns 0; or -EINVAL, and its result is as it
- * was.
+ * The whole text must be the value.  Each function returns 0 and stores the value, or returns
+ * -EINVAL and stores nothing.
  */
 
 #ifndef NBDRAM_TEXT_PARSE_H
@@ -18,15 +18,15 @@ int parse_size(const char *text, uint64_t *size);
 
 enum parse_base {
     PARSE_DECIMAL, /* decimal digits and nothing else */
-    PARSE_AS_IN_C, /* 31, 0x1f or 037; blanks or a plus sign may precede it */
+    PARSE_AS_IN_C, /* 31, 0x1f or 037; blanks or a plus sign may precede the number */
 };
 
 /* A whole number from min to max. */
 int parse_number(const char *text, enum parse_base base, unsigned min, unsigned max,
                  unsigned *number);
 
-/* A time from 0 to max seconds: a whole number as in C and one of the units s ms us ns.  Without a
- * unit it is in seconds.  Part of a second is rounded up to a whole one. */
+/* A time from 0 to max seconds: a whole number as in C, and one of the units s ms us ns.  A
+ * number without a unit is in seconds.  A part of a second is rounded up to a whole second. */
 int parse_seconds(const char *text, unsigned max, unsigned *seconds);
 
 /* One of 1 0 true false t f yes no y n on off, in either case. */

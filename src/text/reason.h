@@ -11,14 +11,13 @@
 #ifndef NBDRAM_TEXT_REASON_H
 #define NBDRAM_TEXT_REASON_H
 
-/* Long enough for a path and a sentence; longer lines are cut off. */
 struct reason {
-    char text[320]; /* always terminated */
+    char text[320]; /* always terminated; fits a path and a sentence; longer lines are cut off */
 };
 
-/* Format the line, and return error, which is negative.  If the format ends in ": ", the system's
- * message for error is appended.  Control characters become '?', so that text from a person or a
- * client cannot break the line or steer a terminal. */
+/* Format the line.  Returns error, which must be negative.  If the format ends in ": ", the
+ * system's message for error is appended.  Control characters become '?', so that text from a
+ * person or a client cannot break the line or control a terminal. */
 __attribute__((format(printf, 3, 4))) int reason_set(struct reason *reason, int error,
                                                      const char *format, ...);
 

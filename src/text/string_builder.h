@@ -2,8 +2,8 @@
 
 /* string_builder - a string that is built by printing to a stream
  *
- * open_memstream would do the same, except that when memory runs out it drops a part of the text
- * and reports success.  Half of a shell command is another command.
+ * open_memstream is not used, because it drops a part of the text and reports success when memory
+ * runs out.  A string can be a shell command, and half of a command is another command.
  */
 
 #ifndef NBDRAM_TEXT_STRING_BUILDER_H
@@ -14,15 +14,15 @@
 
 struct string_builder {
     char *bytes; /* NULL while nothing is printed */
-    size_t size; /* without the terminating zero */
+    size_t size; /* the length of the string, without the terminating zero */
 };
 
-/* Open a stream; everything printed to it is appended to the string.  The builder must outlive the
- * stream.  NULL: no memory. */
+/* Open a stream.  Everything printed to the stream is appended to the string.  The builder must
+ * outlive the stream.  Returns NULL if there is no memory. */
 FILE *string_builder_open(struct string_builder *builder);
 
-/* Close the stream and return the whole string, terminated, for the caller to free.  NULL: nothing
- * was printed, or there was no memory for all of it. */
+/* Close the stream and return the whole string, terminated, for the caller to free.  Returns NULL
+ * if nothing was printed, or if there was no memory for all of the string. */
 char *string_builder_close(struct string_builder *builder, FILE *stream);
 
 #endif
