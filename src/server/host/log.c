@@ -27,7 +27,11 @@
 #include "text/reason.h"
 
 #define LINE_MAX_BYTES 2048 /* below PIPE_BUF, so that a pipe does not mix it with others */
-#define DRAIN_MILLISECONDS 300
+
+/* At the end, and before standard error becomes another file: how long a reader may take, and how
+ * long the machine may take to run the writer.  On a busy one, 300 ms for both lost messages. */
+#define READER_MILLISECONDS 500
+#define WRITER_MILLISECONDS 10000
 
 static const char prefix[] = "nbdram: ";
 #define PREFIX_LENGTH (sizeof prefix - 1)
@@ -231,6 +235,7 @@ static void write_all_locked(struct logger *log)
     log->lost = 0;
     log->filling ^= 1;
     log->is_writing = true;
+    pthread_cond_broadcast(&log->changed);
     pthread_mutex_unlock(&log->lock);
     write_buffer(buffer);
     write_notices(log, lost, untold);
@@ -302,31 +307,50 @@ int log_start(struct logger *log)
     return r;
 }
 
+static bool is_empty_locked(const struct logger *log)
+{
+    return !log->is_writing && !has_something_to_write_locked(log);
+}
+
+static bool has_ended_locked(const struct logger *log)
+{
+    return log->has_ended;
+}
+
+/* Wait until the writer is so far, or seems to wait for a reader. */
+static void wait_for_writer_locked(struct logger *log, bool (*is_so_far)(const struct logger *))
+{
+    int64_t now = os_clock_ms(), deadline = now + WRITER_MILLISECONDS;
+    bool has_begun = false;
+    for (; !is_so_far(log) && now < deadline; now = os_clock_ms()) {
+        if (log->is_writing && !has_begun) {
+            has_begun = true;
+            deadline = now + READER_MILLISECONDS;
+        }
+        wait_locked(log, deadline);
+    }
+}
+
 void log_drain(struct logger *log)
 {
-    int64_t deadline = os_clock_ms() + DRAIN_MILLISECONDS;
-    if (!log->has_writer)
-        return;
     pthread_mutex_lock(&log->lock);
-    while ((log->buffers[log->filling].used || log->is_writing) && os_clock_ms() < deadline)
-        wait_locked(log, deadline);
+    wait_for_writer_locked(log, is_empty_locked);
     pthread_mutex_unlock(&log->lock);
 }
 
 void log_close(struct logger *log)
 {
-    int64_t deadline = os_clock_ms() + DRAIN_MILLISECONDS;
-    bool is_alone = !log->has_writer && log_start(log) < 0;
-    pthread_mutex_lock(&log->lock);
-    log->is_closing = true;
-    if (is_alone) {
-        pthread_mutex_unlock(&log->lock);
+    /* Without clients there is nobody whom a wait for standard error could harm. */
+    bool may_wait = atomic_load_explicit(&log->target, memory_order_relaxed) != LOG_TO_SYSLOG;
+    if (!log->has_writer && (may_wait || log_start(log) < 0)) {
+        log->is_closing = true;
         writer_main(log);
         return;
     }
+    pthread_mutex_lock(&log->lock);
+    log->is_closing = true;
     pthread_cond_broadcast(&log->changed);
-    while (!log->has_ended && os_clock_ms() < deadline)
-        wait_locked(log, deadline);
+    wait_for_writer_locked(log, has_ended_locked);
     bool has_ended = log->has_ended;
     pthread_mutex_unlock(&log->lock);
     if (has_ended)

@@ -82,7 +82,8 @@ void log_init(struct logger *log);
  * have waited for it.  Returns 0 or -errno. */
 int log_start(struct logger *log);
 
-/* Wait until what was logged has been written, but not for long. */
+/* Wait until what was logged has been written, but not long for the reader of the log.  log_start
+ * was called. */
 void log_drain(struct logger *log);
 
 /* The same, and end the thread.  Must be called before the program ends, whether or not log_start
