@@ -170,8 +170,10 @@ static int start_server(struct program *program)
         .credentials = program->credentials,
         .log = &program->log,
         .timeout_seconds = options->timeout_seconds,
+        .idle_seconds = options->idle_seconds,
         .keepalive = options->keepalive,
         .max_connections = options->max_connections,
+        .max_per_peer = options->max_per_peer,
     };
     int r = server_start(&program->server, options->threads ? options->threads : os_cpu_count());
     return r < 0 ? report_error(program, "cannot start the threads", r) : 0;

@@ -78,7 +78,9 @@ static void check(const struct options *options, const struct line *line)
            "level");
     DEMAND(options->threads <= OPTIONS_THREADS_MAX, "threads");
     DEMAND(options->max_connections <= OPTIONS_CONNECTIONS_MAX, "connections");
+    DEMAND(options->max_per_peer <= OPTIONS_CONNECTIONS_MAX, "connections of a peer");
     DEMAND(options->timeout_seconds <= OPTIONS_TIMEOUT_MAX, "timeout");
+    DEMAND(options->idle_seconds <= OPTIONS_TIMEOUT_MAX, "idle timeout");
     DEMAND(options->tls.mode <= TLS_REQUIRE && options->log <= LOG_TO_NULL, "TLS %d, log %d",
            (int)options->tls.mode, (int)options->log);
     DEMAND(options->listen.family == AF_UNSPEC || options->listen.family == AF_INET ||
@@ -156,7 +158,9 @@ static void add_values(struct line *line, const struct options *options)
     const struct disk_options *disk = &options->disk;
     add(line, "--threads=%u", options->threads);
     add(line, "--max-connections=%u", options->max_connections);
+    add(line, "--max-per-peer=%u", options->max_per_peer);
     add(line, "--timeout=%u", options->timeout_seconds);
+    add(line, "--idle-timeout=%u", options->idle_seconds);
     add(line, "--mask-handshake=%#x", options->handshake_mask);
     add(line, "--tls=%s", tls[options->tls.mode]);
     add(line, "--log=%s", log[options->log]);
@@ -200,11 +204,12 @@ static void demand_same(const struct options *a, const struct options *b)
                a->foreground == b->foreground && a->print_uri == b->print_uri &&
                a->exit_with_parent == b->exit_with_parent && a->swap == b->swap &&
                a->read_only == b->read_only && a->threads == b->threads &&
-               a->max_connections == b->max_connections &&
-               a->timeout_seconds == b->timeout_seconds && a->keepalive == b->keepalive &&
-               a->no_structured == b->no_structured && a->handshake_mask == b->handshake_mask &&
-               a->tls.mode == b->tls.mode && a->tls.verify_peer == b->tls.verify_peer &&
-               a->verbose == b->verbose && a->log == b->log,
+               a->max_connections == b->max_connections && a->max_per_peer == b->max_per_peer &&
+               a->idle_seconds == b->idle_seconds && a->timeout_seconds == b->timeout_seconds &&
+               a->keepalive == b->keepalive && a->no_structured == b->no_structured &&
+               a->handshake_mask == b->handshake_mask && a->tls.mode == b->tls.mode &&
+               a->tls.verify_peer == b->tls.verify_peer && a->verbose == b->verbose &&
+               a->log == b->log,
            "another number or flag");
 }
 

@@ -164,7 +164,10 @@ static void flags(void **state)
 static void numbers(void **state)
 {
     (void)state;
-    accepts("-t 1 --max-connections 7 --timeout 0 --mask-handshake 0 1M");
+    accepts("-t 1 --max-connections 7 --max-per-peer 3 --timeout 0 --idle-timeout 90s "
+            "--mask-handshake 0 1M");
+    assert_int_equal(options.max_per_peer, 3);
+    assert_int_equal(options.idle_seconds, 90);
     assert_int_equal(options.threads, 1);
     assert_int_equal(options.max_connections, 7);
     assert_int_equal(options.timeout_seconds, 0);

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "server/net/socket_kind.h"
 #include "server/net/transport.h"
 
 /* Open a transport over a Unix socket.  Returns the client's end. */
@@ -216,6 +217,59 @@ static void peers_have_names(void **state)
     transport_close(&transport);
 }
 
+static void assert_holder(int fd, const char *expected)
+{
+    char name[64], small[4];
+    socket_name_holder(fd, name, sizeof name);
+    assert_string_equal(name, expected);
+    socket_name_holder(fd, small, sizeof small);
+    assert_int_equal(strlen(small), sizeof small - 1);
+}
+
+static void holders_have_names(void **state)
+{
+    (void)state;
+    struct transport transport;
+    char expected[64];
+    int pipes[2];
+    int client = open_unix(&transport);
+    snprintf(expected, sizeof expected, "uid %lu", (unsigned long)geteuid());
+    assert_holder(transport.in, expected);
+    close(client);
+    transport_close(&transport);
+    client = open_tcp(&transport, AF_INET, false);
+    assert_holder(transport.in, "127.0.0.1");
+    close(client);
+    transport_close(&transport);
+    assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+    assert_holder(pipes[0], "unknown");
+    close(pipes[0]);
+    close(pipes[1]);
+}
+
+/* A socket for both versions shows clients of version 4 as such of version 6. */
+static void holder_has_one_name_at_either_version(void **state)
+{
+    (void)state;
+    struct sockaddr_in6 any = {.sin6_family = AF_INET6}, bound;
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof bound;
+    int listener = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0), no = 0;
+    if (listener < 0 || setsockopt(listener, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no) < 0 ||
+        bind(listener, (const struct sockaddr *)&any, sizeof any) < 0)
+        skip();
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&bound, &size), 0);
+    to.sin_port = bound.sin6_port;
+    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(client, (const struct sockaddr *)&to, sizeof to), 0);
+    int fd = accept(listener, NULL, NULL);
+    assert_holder(fd, "127.0.0.1");
+    close(fd);
+    close(client);
+    close(listener);
+}
+
 static void peers_of_version_6_have_names(void **state)
 {
     (void)state;
@@ -253,6 +307,8 @@ int main(void)
         cmocka_unit_test(pipes_do_as_well),
         cmocka_unit_test(tcp_does_not_delay_and_may_be_kept_alive),
         cmocka_unit_test(peers_have_names),
+        cmocka_unit_test(holders_have_names),
+        cmocka_unit_test(holder_has_one_name_at_either_version),
         cmocka_unit_test(peers_of_version_6_have_names),
         cmocka_unit_test(a_bad_descriptor_stays_the_callers),
     };

@@ -36,7 +36,7 @@ static void print_options(void)
         column += print_option(row);
         if (!row->help)
             continue;
-        printf("%*s%s\n", column < HELP_COLUMN ? HELP_COLUMN - column : 1, "", row->help);
+        printf("%*s%s\n", column < HELP_COLUMN ? HELP_COLUMN - column : 2, "", row->help);
         column = 0;
     }
 }

@@ -77,6 +77,9 @@ struct socket_kind {
 
     /* Name the client behind a connected socket, for log lines; address is the client's. */
     void (*name_peer)(int fd, const struct socket_address *address, char *name, size_t size);
+
+    /* Name whoever holds the connection, and may hold others: see socket_name_holder. */
+    void (*name_holder)(int fd, const struct socket_address *address, char *name, size_t size);
 };
 
 extern const struct socket_kind socket_tcp;       /* IPv4 and IPv6 */
@@ -87,5 +90,9 @@ extern const struct socket_kind socket_stdio;     /* standard input and output *
 
 /* The kind of socket that has this address family; NULL: none that we know. */
 const struct socket_kind *socket_kind_of_family(sa_family_t family);
+
+/* Name whoever holds the connection of a socket, and may hold others: "192.0.2.1", "2001:db8::1",
+ * "uid 1000", "vsock 3".  What cannot be named is "unknown".  name is always terminated. */
+void socket_name_holder(int fd, char *name, size_t size);
 
 #endif

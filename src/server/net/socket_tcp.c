@@ -232,6 +232,20 @@ static void name_tcp_peer(int fd, const struct socket_address *address, char *na
                  port);
 }
 
+/* A socket that was passed to us may listen for IPv6 and IPv4; ::ffff:192.0.2.1 is 192.0.2.1. */
+static void name_tcp_holder(int fd, const struct socket_address *address, char *name, size_t size)
+{
+    static const char mapped[] = "::ffff:";
+    char host[NI_MAXHOST];
+    const char *start = host;
+    (void)fd;
+    if (getnameinfo(&address->any, address->length, host, sizeof host, NULL, 0, NI_NUMERICHOST))
+        snprintf(host, sizeof host, "unknown");
+    if (strncmp(host, mapped, sizeof mapped - 1) == 0 && strchr(host, '.'))
+        start += sizeof mapped - 1;
+    snprintf(name, size, "%s", start);
+}
+
 const struct socket_kind socket_tcp = {
     .name = "tcp",
     .port_max = PORT_MAX,
@@ -243,4 +257,5 @@ const struct socket_kind socket_tcp = {
     .families = {AF_INET, AF_INET6},
     .tune = set_tcp_options,
     .name_peer = name_tcp_peer,
+    .name_holder = name_tcp_holder,
 };

@@ -287,6 +287,18 @@ static void name_unix_peer(int fd, const struct socket_address *address, char *n
         snprintf(name, size, "unix");
 }
 
+static void name_unix_holder(int fd, const struct socket_address *address, char *name,
+                             size_t size)
+{
+    struct ucred peer;
+    socklen_t length = sizeof peer;
+    (void)address;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0)
+        snprintf(name, size, "uid %lu", (unsigned long)peer.uid);
+    else
+        snprintf(name, size, "unknown");
+}
+
 const struct socket_kind socket_unix = {
     .name = "unix",
     .open = open_unix,
@@ -297,4 +309,5 @@ const struct socket_kind socket_unix = {
     .families = {AF_UNIX},
     .tune = enlarge_send_buffer,
     .name_peer = name_unix_peer,
+    .name_holder = name_unix_holder,
 };

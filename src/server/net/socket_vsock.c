@@ -76,6 +76,13 @@ static void name_vsock_peer(int fd, const struct socket_address *address, char *
              vsock_address(address)->svm_port);
 }
 
+static void name_vsock_holder(int fd, const struct socket_address *address, char *name,
+                              size_t size)
+{
+    (void)fd;
+    snprintf(name, size, "vsock %u", vsock_address(address)->svm_cid);
+}
+
 const struct socket_kind socket_vsock = {
     .name = "vsock",
     .port_max = UINT32_MAX,
@@ -84,4 +91,5 @@ const struct socket_kind socket_vsock = {
     .put_authority = put_vsock_authority,
     .families = {AF_VSOCK},
     .name_peer = name_vsock_peer,
+    .name_holder = name_vsock_holder,
 };

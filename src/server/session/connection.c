@@ -84,10 +84,14 @@ void connection_close(struct connection *connection)
 
 void connection_expire(struct connection *connection)
 {
+    const struct service *service = connection->service;
     char peer[64];
     transport_peer(&connection->transport, peer, sizeof peer);
-    log_error(connection->service->log, "%s: no handshake within %u seconds", peer,
-              connection->service->timeout_seconds);
+    if (connection_is_handshaking(connection))
+        log_error(service->log, "%s: no handshake within %u seconds", peer,
+                  service->timeout_seconds);
+    else
+        log_error(service->log, "%s: idle for %u seconds", peer, service->idle_seconds);
     connection_close(connection);
 }
 

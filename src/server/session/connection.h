@@ -93,7 +93,8 @@ bool connection_is_closed(const struct connection *connection);
 /* End the connection, which then has to be destroyed. */
 void connection_close(struct connection *connection);
 
-/* Log that the handshake took longer than the service allows, and close. */
+/* Log that the handshake took longer than the service allows, or the client's idleness, and
+ * close. */
 void connection_expire(struct connection *connection);
 
 /* Verify the invariants that state.h lists.  0, or -EUCLEAN and the broken one in reason. */

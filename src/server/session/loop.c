@@ -54,10 +54,23 @@ static int watch_connection(struct loop *loop, struct connection *connection)
 
 /* Connections. */
 
-static void drop_deadline(struct loop *loop, struct connection *connection)
+static void clear_deadline(struct connection *connection)
 {
-    TAILQ_REMOVE(&loop->handshaking, connection, handshaking);
-    connection->has_deadline = false;
+    if (connection->deadlines)
+        TAILQ_REMOVE(connection->deadlines, connection, by_deadline);
+    connection->deadlines = NULL;
+}
+
+/* All deadlines of a list are as far ahead, so it stays in order.  0 seconds: no deadline. */
+static void set_deadline(struct connection *connection, struct connection_list *deadlines,
+                         unsigned seconds)
+{
+    clear_deadline(connection);
+    if (seconds == 0)
+        return;
+    connection->deadline = os_clock_ms() + (int64_t)seconds * 1000;
+    connection->deadlines = deadlines;
+    TAILQ_INSERT_TAIL(deadlines, connection, by_deadline);
 }
 
 static void join_line(struct loop *loop, struct connection *connection)
@@ -75,8 +88,7 @@ static void leave_line(struct loop *loop, struct connection *connection)
 /* The connection is destroyed later, because this round may have another event for it. */
 static void retire_connection(struct loop *loop, struct connection *connection)
 {
-    if (connection->has_deadline)
-        drop_deadline(loop, connection);
+    clear_deadline(connection);
     if (connection->is_in_line)
         leave_line(loop, connection);
     TAILQ_REMOVE(&loop->connections, connection, link);
@@ -85,8 +97,9 @@ static void retire_connection(struct loop *loop, struct connection *connection)
 
 static void after_step(struct loop *loop, struct connection *connection)
 {
-    if (connection->has_deadline && !connection_is_handshaking(connection))
-        drop_deadline(loop, connection);
+    if (!connection_is_handshaking(connection) &&
+        (connection->deadlines || loop->service->idle_seconds))
+        set_deadline(connection, &loop->idling, loop->service->idle_seconds);
     if (connection_wants_turn(connection)) {
         join_line(loop, connection);
     } else if (!connection_is_closed(connection)) {
@@ -143,6 +156,8 @@ static void destroy_ended(struct loop *loop)
     while ((connection = TAILQ_FIRST(&loop->ended))) {
         TAILQ_REMOVE(&loop->ended, connection, link);
         loop->untidy += connection_memory(connection);
+        if (connection->peer)
+            peers_leave(&loop->open->peers, connection->peer);
         connection_destroy(connection);
         atomic_fetch_sub_explicit(&loop->open->count, 1, memory_order_relaxed);
         if (write(loop->open->ended_event, &one, sizeof one) < 0)
@@ -159,10 +174,8 @@ static void destroy_ended(struct loop *loop)
 static void add_connection(struct loop *loop, struct connection *connection)
 {
     connection_attach(connection, &loop->worker);
-    connection->deadline = os_clock_ms() + (int64_t)loop->service->timeout_seconds * 1000;
-    connection->has_deadline = true;
+    set_deadline(connection, &loop->handshaking, loop->service->timeout_seconds);
     TAILQ_INSERT_TAIL(&loop->connections, connection, link);
-    TAILQ_INSERT_TAIL(&loop->handshaking, connection, handshaking);
     join_line(loop, connection);
 }
 
@@ -197,13 +210,33 @@ static void handle_wakeup(struct loop *loop)
 
 /* Time. */
 
+static void expire(struct loop *loop, struct connection *connection)
+{
+    connection_expire(connection);
+    retire_connection(loop, connection);
+}
+
 static void expire_handshakes(struct loop *loop)
 {
     struct connection *connection;
-    while (loop->service->timeout_seconds && (connection = TAILQ_FIRST(&loop->handshaking)) &&
-           connection->deadline <= os_clock_ms()) {
-        connection_expire(connection);
-        retire_connection(loop, connection);
+    while ((connection = TAILQ_FIRST(&loop->handshaking)) &&
+           connection->deadline <= os_clock_ms())
+        expire(loop, connection);
+}
+
+/* After a round of events.  A connection is idle if its deadline was over before epoll was asked,
+ * and epoll had no event for it.  The time now would not do: the process may be late, or may have
+ * been stopped. */
+static void expire_idle(struct loop *loop, int events)
+{
+    struct connection *connection;
+    if (events < 0 || events == EVENTS_MAX)
+        return;
+    while ((connection = TAILQ_FIRST(&loop->idling)) && connection->deadline <= loop->asked) {
+        if (connection->is_in_line)
+            set_deadline(connection, &loop->idling, loop->service->idle_seconds);
+        else
+            expire(loop, connection);
     }
 }
 
@@ -215,12 +248,18 @@ static int milliseconds_until(int64_t deadline)
 
 static int milliseconds_to_wait(const struct loop *loop)
 {
-    const struct connection *oldest = TAILQ_FIRST(&loop->handshaking);
+    const struct connection *handshaking = TAILQ_FIRST(&loop->handshaking);
+    const struct connection *idling = TAILQ_FIRST(&loop->idling);
+    int64_t deadline = INT64_MAX;
     if (!TAILQ_EMPTY(&loop->line))
         return 0;
     if (loop->worker.stopping)
         return milliseconds_until(loop->deadline);
-    return oldest && loop->service->timeout_seconds ? milliseconds_until(oldest->deadline) : -1;
+    if (handshaking)
+        deadline = handshaking->deadline;
+    if (idling && idling->deadline < deadline)
+        deadline = idling->deadline;
+    return deadline < INT64_MAX ? milliseconds_until(deadline) : -1;
 }
 
 /* A client with one small request in flight sends the next one within microseconds.  Falling
@@ -261,6 +300,8 @@ static int spin_for_events(struct loop *loop, struct epoll_event *events)
 
 static int wait_for_events(struct loop *loop, struct epoll_event *events)
 {
+    if (loop->service->idle_seconds)
+        loop->asked = os_clock_ms();
     int n = should_spin(loop) ? spin_for_events(loop, events) : 0;
     loop->worker.requests_taken = 0;
     return n ? n : epoll_wait(loop->epoll, events, EVENTS_MAX, milliseconds_to_wait(loop));
@@ -287,6 +328,7 @@ static void *loop_main(void *arg)
         if (!TAILQ_EMPTY(&loop->line))
             serve_line(loop);
         expire_handshakes(loop);
+        expire_idle(loop, n);
         destroy_ended(loop);
     }
     struct connection *connection;
@@ -318,6 +360,7 @@ int loop_start(struct loop *loop, const struct service *service, struct open_con
     TAILQ_INIT(&loop->connections);
     TAILQ_INIT(&loop->line);
     TAILQ_INIT(&loop->handshaking);
+    TAILQ_INIT(&loop->idling);
     TAILQ_INIT(&loop->ended);
     loop->epoll = epoll_create1(EPOLL_CLOEXEC);
     loop->wake_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -24,12 +24,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "server/session/peers.h"
 #include "server/session/state.h"
 
 /* The connections of all loops together. */
 struct open_connections {
     _Atomic unsigned count; /* relaxed: a number to compare with, which guards nothing */
     int ended_event;        /* eventfd, written when a connection has ended */
+    struct peers peers;     /* of the connections that have one */
 };
 
 struct loop {
@@ -50,7 +52,9 @@ struct loop {
     struct connection_list connections;   /* all that have not ended */
     struct connection_list line;          /* those that wait for a long turn, in this order */
     struct connection_list handshaking;   /* those that have a deadline, the earliest first */
+    struct connection_list idling;        /* the others that have one, the earliest first */
     struct connection_list ended;         /* to be destroyed after this round of events */
+    int64_t asked;                        /* when epoll was asked, if clients may be idle */
     unsigned spins_to_skip, spin_penalty; /* see wait_for_events */
     size_t untidy;                        /* bytes of connections freed since os_memory_tidy */
     int64_t deadline;                     /* of stopping, milliseconds of os_clock_ms */

@@ -8,7 +8,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "server/host/log.h"
+#include "server/net/socket_kind.h"
 #include "server/session/connection.h"
+#include "server/session/peers.h"
 
 void server_stop(struct server *server)
 {
@@ -29,6 +32,7 @@ void server_free(struct server *server)
 int server_start(struct server *server, unsigned loops)
 {
     int r = 0;
+    peers_init(&server->open.peers);
     server->open.ended_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (server->open.ended_event < 0)
         return -errno;
@@ -48,15 +52,21 @@ int server_start(struct server *server, unsigned loops)
     return r;
 }
 
-int server_adopt(struct server *server, int in, int out)
+static int adopt(struct server *server, int in, int out, struct peer *peer)
 {
     struct connection *connection;
     int r = connection_create(&server->service, in, out, &connection);
     if (r < 0)
         return r;
+    connection->peer = peer;
     atomic_fetch_add_explicit(&server->open.count, 1, memory_order_relaxed);
     loop_hand_over(&server->loops[server->accepted++ % server->loop_count], connection);
     return 0;
+}
+
+int server_adopt(struct server *server, int in, int out)
+{
+    return adopt(server, in, out, NULL);
 }
 
 unsigned server_connections(const struct server *server)
@@ -68,6 +78,30 @@ unsigned server_connections(const struct server *server)
 static bool is_fault_of_connection(int error)
 {
     return error == ECONNABORTED || error == EINTR || error == EPROTO || error == EPERM;
+}
+
+/* Returns 0, also if the connection was refused, and so closed. */
+static int admit(struct server *server, int fd)
+{
+    const struct service *service = &server->service;
+    struct peer *peer = NULL;
+    char name[64];
+    if (service->max_per_peer) {
+        socket_name_holder(fd, name, sizeof name);
+        int r = peers_join(&server->open.peers, name, service->max_per_peer, &peer);
+        if (r < 0 && r != -EDQUOT)
+            return r;
+        if (r == -EDQUOT) {
+            log_error(service->log, "%s: refused: it holds %u connections already", name,
+                      service->max_per_peer);
+            close(fd);
+            return 0;
+        }
+    }
+    int r = adopt(server, fd, fd, peer);
+    if (r < 0 && peer)
+        peers_leave(&server->open.peers, peer);
+    return r;
 }
 
 int server_accept(struct server *server, int listener)
@@ -82,7 +116,7 @@ int server_accept(struct server *server, int listener)
             continue;
         if (fd < 0)
             return errno == EAGAIN ? 0 : -errno;
-        int r = server_adopt(server, fd, fd);
+        int r = admit(server, fd);
         if (r < 0) {
             close(fd);
             return r;

@@ -24,7 +24,9 @@ struct service {
     const struct tls_credentials *credentials; /* NULL: no TLS */
     struct logger *log;                        /* any thread may use it */
     unsigned timeout_seconds;                  /* for a handshake; 0: no limit */
+    unsigned idle_seconds;                     /* for a client that does nothing; 0: no limit */
     unsigned max_connections;                  /* open at the same time; 0: no limit */
+    unsigned max_per_peer;                     /* of these, held by one peer; 0: no limit */
     bool keepalive;                            /* TCP sockets get keep-alive */
 };
 

@@ -86,12 +86,13 @@ struct connection {
     /* for loop.c only */
     TAILQ_ENTRY(connection) link;        /* in loop->arrived, loop->connections or loop->ended */
     TAILQ_ENTRY(connection) in_line;     /* in loop->line, if is_in_line */
-    TAILQ_ENTRY(connection) handshaking; /* in loop->handshaking, if has_deadline */
+    TAILQ_ENTRY(connection) by_deadline; /* in deadlines */
     bool is_in_line;
-    bool has_deadline;
-    bool was_cheap;                   /* the last turn took no longer than TURN_CHEAP_NS */
-    int64_t deadline;                 /* of the handshake, milliseconds of os_clock_ms */
-    uint32_t watched_in, watched_out; /* the events for which epoll watches the descriptors */
+    bool was_cheap;                    /* the last turn took no longer than TURN_CHEAP_NS */
+    struct connection_list *deadlines; /* loop->handshaking or loop->idling; NULL: no deadline */
+    int64_t deadline;                  /* milliseconds of os_clock_ms */
+    struct peer *peer;                 /* to be counted out at the end; NULL: not counted */
+    uint32_t watched_in, watched_out;  /* the events for which epoll watches the descriptors */
 };
 
 TAILQ_HEAD(connection_list, connection);

@@ -6,12 +6,16 @@ makes less.
 """
 
 import contextlib
+import os
 import resource
 import select
+import socket
 
 from client import Closed, Connection
-from harness import MIB, until
+from harness import HANG_SECONDS, MIB, until
 from observe import (
+    address_of,
+    asleep,
     await_clients,
     await_departures,
     descriptors,
@@ -57,6 +61,70 @@ def test_max_connections(nbdram):
     waiting.greet().go()
     waiting.read(0, PAGE)
     clients[0].read(0, PAGE)
+
+
+def test_idle_clients_do_not_lock_others_out(nbdram):
+    """They hold all connections that there may be, and lose them; one that is busy does not."""
+    server = nbdram("8M", flags=("--max-connections", "3", "--idle-timeout", "1"))
+    busy, *idle = [join(server) for _ in range(3)]
+    newcomer = Connection.to(server.socket)
+    while not select.select([newcomer.sock], [], [], 0.1)[0]:
+        busy.read(0, PAGE)
+    newcomer.greet().go()
+    for client in idle:
+        while not select.select([client.sock], [], [], 0.1)[0]:
+            busy.read(0, PAGE)
+        client.expect_closed()
+    busy.read(0, PAGE)
+    until(lambda: server.errors().count("idle for 1 seconds") == 2)
+
+
+def test_client_that_does_not_read_is_idle(nbdram):
+    server = nbdram("8M", flags=("--idle-timeout", "1"))
+    client = join(server, receive_buffer=4096)
+    for _ in range(8):
+        client.send_request(NBD_CMD_READ, 0, 8 * MIB)
+    until(lambda: "idle for 1 seconds" in server.errors())
+
+
+def test_client_is_not_idle_because_the_server_was_stopped(nbdram):
+    """What it sent meanwhile counts."""
+    server = nbdram("8M", flags=("-t", "1", "--idle-timeout", "1"))
+    clients = [join(server) for _ in range(300)]  # more than the loop sees at a time
+    with asleep(server):
+        requests = [client.send_request(NBD_CMD_FLUSH) for client in clients]
+        select.select([], [], [], 1.5)
+    for client, request in zip(clients, requests):
+        assert client.finish(request).error == 0
+
+
+def test_share_of_a_peer(nbdram):
+    """A user at a Unix socket holds no more connections than this; the next one is closed."""
+    server = nbdram("8M", flags=("--max-per-peer", "2"))
+    await_clients(server, 0)  # the harness's own probe may still hold one
+    clients = [join(server) for _ in range(2)]
+    for _ in range(3):
+        Connection.to(server.socket).expect_closed()
+    refusal = f"uid {os.getuid()}: refused: it holds 2 connections already"
+    until(lambda: server.errors().count(refusal) == 3)
+    clients.pop().close()
+    await_clients(server, 1)
+    clients.append(join(server))
+    for client in clients:
+        client.read(0, PAGE)
+
+
+def test_share_of_an_address(nbdram):
+    server = nbdram("8M", flags=("--max-per-peer", "1"), place="tcp4")
+    address = address_of(server)[1]
+    first, again, other = (
+        Connection(socket.create_connection(address, HANG_SECONDS, (source, 0)))
+        for source in ("127.0.0.1", "127.0.0.1", "127.0.0.2")
+    )
+    first.greet().go()
+    again.expect_closed()
+    other.greet().go()
+    until(lambda: "127.0.0.1: refused: it holds 1 connections already" in server.errors())
 
 
 def test_no_descriptors_left(nbdram):
