@@ -33,8 +33,8 @@
 
 struct budget; /* disk/memory/budget.h */
 
-/* These are explained in disk.h, which is not included: disk.c uses both headers, and a header that
- * includes the other would make a circle of them. */
+/* disk.h explains these types.  It is not included here: disk.c uses both headers, and if one
+ * included the other, they would make a circle. */
 struct disk_cache;
 struct disk_options;
 struct disk_piece;
@@ -44,7 +44,7 @@ typedef ssize_t disk_fill_fn(void *opaque, struct iovec *iov, int iov_count);
 typedef int disk_extent_fn(void *opaque, uint64_t offset, uint64_t count, bool hole);
 
 struct allocator {
-    /* The row. */
+    /* Names and properties. */
 
     const char *name;    /* what a person types after allocator=; lower case, no comma */
     const char *summary; /* for help texts, whose lines have 51 columns for it; no full stop */
@@ -53,16 +53,16 @@ struct allocator {
     bool takes_mlock; /* accepts mlock=BOOL: memory that is never swapped out */
     bool takes_level; /* accepts level=N, from DISK_LEVEL_MIN to DISK_LEVEL_MAX */
     bool takes_all;   /* takes the memory for the whole disk when the disk is made */
-    bool packs; /* frees memory by packing pages, so its budget keeps a part back for that */
+    bool packs;       /* frees memory by packing pages: the budget keeps some back for packing */
 
     /* Life. */
 
-    /* Make the state of a disk of options->size bytes.  budget is the disk's: all memory that
-     * grows with the disk is taken from it and given back to it, and it outlives the state.
-     * options need not outlive the call.  An allocator that takes no memory may ignore
-     * the budget.  No thread may be started, and memory that does not
-     * survive a fork may not be locked: the process may still fork.  Returns 0 and the state in
-     * *state; or an error, and everything taken has been given back.
+    /* Make the state of a disk of options->size bytes.  budget is the disk's and outlives the
+     * state: all memory that grows with the disk is taken from the budget and given back to it.
+     * An allocator that takes no memory may ignore the budget.  options need not outlive the
+     * call.  The process may still fork, so create must start no thread, and must not lock memory
+     * where a lock does not survive a fork.  Returns 0 and the state in *state; or an error, after
+     * giving back everything that it took.
      * -ENOMEM: too little memory.  -EPERM: the process may not lock that much memory. */
     int (*create)(const struct disk_options *options, struct budget *budget, void **state);
 
@@ -82,10 +82,10 @@ struct allocator {
     int (*cache_create)(void *state, struct disk_cache **cache);
     void (*cache_destroy)(void *state, struct disk_cache *cache);
 
-    /* Copy the range to buf, which holds count bytes and stays the caller's.  cache is NULL, or
-     * belongs to the caller, and to no other thread meanwhile.
-     * -ENOMEM: a packed page could not be unpacked.  Each byte of buf then is one of the disk, or
-     * is as it was. */
+    /* Copy the range to buf, which holds count bytes and stays the caller's.  cache is NULL, or a
+     * cache of the caller's, which no other thread uses during the call.
+     * -ENOMEM: a packed page could not be unpacked.  Each byte of buf then is a byte of the disk,
+     * or is as it was before the call. */
     int (*read)(void *state, struct disk_cache *cache, uint64_t offset, size_t count, void *buf);
 
     /* Copy count bytes from buf, which stays the caller's, to the range.
@@ -94,66 +94,74 @@ struct allocator {
     int (*write)(void *state, uint64_t offset, size_t count, const void *buf);
 
     /* As write, but without waiting.  *done is 0 on entry.
-     * -EAGAIN: the first *done bytes are written, and the rest is as it was and needs a wait. */
+     * -EAGAIN: the first *done bytes are written.  The other bytes of the range are as they were,
+     * and writing them needs a wait. */
     int (*try_write)(void *state, uint64_t offset, size_t count, const void *buf, size_t *done);
 
     /* Begin and end a section in which memory may be lent for sending.  A section belongs to the
-     * thread that began it, which may call only lend and read until it ends; sections do not
-     * nest.  A section keeps the memory of every page in place, so memory that is freed meanwhile
-     * is not reused before it ends. */
+     * thread that began it.  Until it ends, that thread may call only lend and read.  Sections do
+     * not nest.  A section keeps the memory of every page in place: memory that is freed during a
+     * section is not reused before the section ends. */
     void (*lend_begin)(void *state);
     void (*lend_end)(void *state);
 
-    /* Inside such a section: describe the longest piece at the start of the range that is of one
-     * kind (enum disk_piece_kind) and, if it is data, contiguous in memory.  DISK_PIECE_PACKED is
-     * for any bytes that cannot be lent: the caller gets them by read, one page at a time.  A long
-     * piece may be cut short, but never to 0 bytes.  piece->base stays the allocator's and is good until lend_end. */
+    /* Inside a section for sending: describe the longest piece at the start of the range that is
+     * of one kind (enum disk_piece_kind) and, if it is data, contiguous in memory.
+     * DISK_PIECE_PACKED is for any bytes that cannot be lent: the caller gets them by read, one
+     * page at a time.  A long piece may be cut short, but never to 0 bytes.  piece->base stays the
+     * allocator's and is good until lend_end. */
     void (*lend)(void *state, uint64_t offset, size_t count, struct disk_piece *piece);
 
-    /* Lend memory for the range, or for a part at its start, to fn, which receives into it; then
-     * make what was received part of the disk, as write does.  The contract is disk_fill's.  fn is
-     * called at most once, on the caller's thread, inside a section.  *lent is 0 on entry.
+    /* Lend memory for the range, or for a part at its start, to fn, which receives bytes into
+     * that memory.  Then make the received bytes part of the disk, as write does.  The contract
+     * is that of disk_fill.  fn is called at most once, on the caller's thread, inside a section.
+     * *lent is 0 on entry.
      * -ENOBUFS: fn was not called, because no memory can be lent at offset.
-     * -ENOSPC: as write, after fn was called.  Any other negative value is fn's own. */
+     * -ENOSPC: as write, after fn was called.  Any other negative value is what fn returned. */
     ssize_t (*fill)(void *state, uint64_t offset, size_t count, size_t *lent, disk_fill_fn *fn,
                     void *opaque);
 
     /* Make the range read as zeroes.  flags is 0 or DISK_NO_HOLE.  Without DISK_NO_HOLE whole
-     * pages are freed, where the allocator frees memory at all.  With it, the memory of the whole
-     * range is there afterwards, and each byte's stays until it is trimmed, or zeroed without the
-     * flag.
+     * pages are freed, if the allocator frees memory at all.  With DISK_NO_HOLE memory is
+     * provided for the whole range.  The memory of each byte is then kept until that byte is
+     * trimmed, or is zeroed without the flag.
      * -ENOSPC: as write. */
     int (*zero)(void *state, uint64_t offset, uint64_t count, unsigned flags);
 
-    /* As zero without flags, except that a lack of memory is not an error: where the range covers
-     * a part of a packed page, that part may then keep its bytes. */
+    /* As zero without flags, but a lack of memory is not an error: if the range covers a part of
+     * a packed page, that part may keep its bytes. */
     int (*trim)(void *state, uint64_t offset, uint64_t count);
 
-    /* As zero, but without waiting; -EAGAIN as try_write.  trim is try_zero without flags. */
+    /* As zero, but without waiting.  -EAGAIN: as in try_write.  try_zero without flags also
+     * serves as the trim that does not wait. */
     int (*try_zero)(void *state, uint64_t offset, uint64_t count, unsigned flags, uint64_t *done);
 
-    /* Report the range to fn as holes and data, outside of any section and on the caller's thread:
-     * in order, without gap or overlap, no extent empty.  Returns 0, or what fn returned, if that
-     * was not 0: then the rest is not reported. */
+    /* Report the range to fn as holes and data, in order, without gap or overlap; no extent is
+     * empty.  fn is called on the caller's thread, outside of any section.  If fn returns a value
+     * other than 0, the rest of the range is not reported and that value is returned; otherwise
+     * 0. */
     int (*extents)(void *state, uint64_t offset, uint64_t count, disk_extent_fn *fn,
                    void *opaque);
 
     /* The whole disk. */
 
-    /* From now on no request waits for room: where there is none, it fails with -ENOSPC. */
+    /* From now on no request waits for room: a request that finds no room fails with -ENOSPC. */
     void (*give_up_waiting)(void *state);
 
     /* Wait until housekeeping has dealt with everything that requests left to it before the call:
      * freed memory is back with the system, and what can be packed is packed.  Never fails. */
     int (*settle)(void *state);
 
-    /* Fill in stats->pages, compressed and blob_bytes; disk.c has set them to 0, and fills in the
-     * rest.  Counts of the moment: exact after settle, while no request is running. */
+    /* Fill in stats->pages, compressed and blob_bytes.  disk.c has set these three to 0, and
+     * fills in the other fields.  The counts may be out of date at once.  They are exact after
+     * settle, while no request is running. */
     void (*stats)(void *state, struct disk_stats *stats);
 
-    /* For tests and debug builds: verify the allocator's invariants, and that the budget is charged
-     * for exactly what it has.  No request is running.  Free memory may be given back first.
-     * 0; -EUCLEAN, and in reason the invariant that is broken; or -ENOMEM. */
+    /* For tests and debug builds: verify the allocator's invariants, and that the budget is
+     * charged for exactly the memory that the allocator has.  No request is running.  This may
+     * give free memory back first.  Returns 0; -EUCLEAN, and reason names the broken invariant;
+     * or
+     * -ENOMEM. */
     int (*check)(void *state, struct reason *reason);
 };
 

@@ -25,7 +25,7 @@ const struct allocator *const allocators[] = {
     NULL,
 };
 
-/* Parameters. */
+/* Parameters of allocators. */
 
 #define DIGITS_(number) #number
 #define DIGITS(number) DIGITS_(number)
@@ -35,7 +35,7 @@ static bool takes_mlock(const struct allocator *allocator)
     return allocator->takes_mlock;
 }
 
-/* A bare "mlock" turns it on, as in the stock plugin. */
+/* A bare "mlock", without a value, turns locking on, as in nbdkit's own memory plugin. */
 static int parse_mlock(const char *value, struct disk_options *options)
 {
     if (value)
@@ -65,7 +65,8 @@ static const struct parameter {
     const char *name;
     const char *synopsis; /* what is accepted, as help texts and refusals write it */
     bool (*is_taken_by)(const struct allocator *allocator);
-    /* value is what follows the equals sign; NULL: there was none.  0 or -EINVAL. */
+    /* value is the text after the equals sign, or NULL if there was no equals sign.  Returns 0 or
+     * -EINVAL. */
     int (*parse)(const char *value, struct disk_options *options);
 } parameters[] = {
     {"mlock", "mlock=true|false", takes_mlock, parse_mlock},
@@ -75,9 +76,9 @@ static const struct parameter {
 
 #define PARAMETER_COUNT (sizeof parameters / sizeof parameters[0])
 
-/* Lists of what is accepted. */
+/* Lists of accepted words, for help texts and refusals. */
 
-/* A line that grows.  Text that does not fit is cut off. */
+/* A line of text that grows.  Text that does not fit is cut off. */
 struct list {
     char text[256];
     size_t length;
@@ -92,7 +93,7 @@ static void append(struct list *list, const char *text)
     list->text[list->length] = '\0';
 }
 
-/* As "zstd[,level=1..19]". */
+/* Append an allocator and its parameters, such as "zstd[,level=1..19]". */
 static void append_synopsis(struct list *list, const struct allocator *allocator)
 {
     append(list, allocator->name);
@@ -149,15 +150,15 @@ void disk_print_features(FILE *to)
                 "limit=yes\n");
 }
 
-/* The grammar. */
+/* The grammar of allocator=. */
 
 #define refuse(reason, ...) reason_set(reason, -EINVAL, __VA_ARGS__)
 
 #define WORD_MAX 64 /* bytes; longer than any word that is accepted */
 
 /* Copy the next word of *text, which ends at the separator or with the string.  Then set *text to
- * what follows the separator; NULL: this was the last word.  A word that does not fit is cut off;
- * it will be refused in any case. */
+ * the text after the separator, or to NULL if this was the last word.  A word that does not fit
+ * is cut off; such a word is refused in any case. */
 static void next_word(const char **text, char separator, char word[WORD_MAX])
 {
     const char *end = strchr(*text, separator);
@@ -220,9 +221,10 @@ int disk_parse_allocator(const char *text, struct disk_options *options, struct 
     *options = parsed;
     return 0;
 }
-/* Disks that cannot be made. */
+/* Messages about disks that cannot be made. */
 
-/* With a limit above 0 the kernel returns ENOMEM, not EPERM, for memory beyond it. */
+/* If RLIMIT_MEMLOCK is above 0, the kernel's error for locking more than that is ENOMEM, not
+ * EPERM. */
 static bool is_beyond_lock_limit(const struct disk_options *options)
 {
     struct rlimit limit;

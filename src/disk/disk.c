@@ -83,7 +83,7 @@ uint32_t disk_page_size(const struct disk *disk)
     return disk->allocator->page_size;
 }
 
-/* The sum offset + count could wrap. */
+/* This does not compute offset + count, because the sum could wrap. */
 static bool is_outside(const struct disk *disk, uint64_t offset, uint64_t count)
 {
     return offset > disk->size || count > disk->size - offset;
@@ -168,7 +168,7 @@ int disk_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags
     if (is_outside(disk, offset, count))
         return -ENOSPC;
     if ((flags & DISK_NO_HOLE) && !disk_could_provide(disk, count))
-        return -ENOSPC; /* at once, not when memory is full */
+        return -ENOSPC; /* fail at once, not when memory is full */
     return count ? disk->allocator->zero(disk->state, offset, count, flags) : 0;
 }
 
@@ -225,7 +225,8 @@ void disk_stats(struct disk *disk, struct disk_stats *stats)
     disk->allocator->stats(disk->state, stats);
 }
 
-/* A broken engine passes: the tests that have to notice must do so by themselves. */
+/* Accept an engine that is broken on purpose: the tests that must notice the defect have to
+ * notice it without this check. */
 int disk_check(struct disk *disk, struct reason *reason)
 {
     if (sabotage_is_on())

@@ -2,9 +2,9 @@
 
 /* flat - the malloc allocator: a disk that is one array
  *
- * All memory is taken from the budget when the disk is made, and faulted in when it starts.  So no
- * request can fail later, and none waits for the kernel.  There is nothing to look up and nothing
- * to lock: a request is one memcpy.
+ * All memory is taken from the budget when the disk is made, and faulted in when the disk is
+ * started.  So no request can fail for lack of memory, and none waits for the kernel.  There is
+ * no index and no lock: a request is one memcpy.
  *
  * Memory locks do not survive a fork, and nbdkit forks between create and start.  So create only
  * finds out whether locking will be allowed.
@@ -22,13 +22,13 @@
 #include "text/reason.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
-#define FLAT_PAGE 4096u /* bytes: what stats counts in */
+#define FLAT_PAGE 4096u /* bytes: the unit in which stats counts pages */
 
 struct flat {
     char *base;
     uint64_t size;
-    size_t length; /* of the array: size, rounded up to pages of the system */
-    bool locked;   /* mlock was asked for */
+    size_t length; /* bytes of the array: the disk's size, rounded up to pages of the system */
+    bool locked;   /* the memory is locked when the disk is started */
     struct budget *budget;
 };
 
@@ -126,7 +126,7 @@ static int flat_try_write(void *state, uint64_t offset, size_t count, const void
     return flat_write(state, offset, count, buf);
 }
 
-/* A loan needs no section: no memory is freed before the disk is. */
+/* A loan needs no section, because memory is freed only together with the disk. */
 static void flat_lend_begin_or_end(void *state)
 {
     (void)state;
@@ -142,7 +142,7 @@ static ssize_t flat_fill(void *state, uint64_t offset, size_t count, size_t *len
                          disk_fill_fn *fn, void *opaque)
 {
     struct flat *flat = state;
-    struct iovec iov[2] = {{flat->base + offset, count}}; /* the second is fn's */
+    struct iovec iov[2] = {{flat->base + offset, count}}; /* the second entry is for fn */
     *lent = count;
     return fn(opaque, iov, 1);
 }
@@ -156,7 +156,7 @@ static int flat_trim(void *state, uint64_t offset, uint64_t count)
 
 static int flat_zero(void *state, uint64_t offset, uint64_t count, unsigned flags)
 {
-    (void)flags; /* the memory is there with and without DISK_NO_HOLE */
+    (void)flags; /* the disk keeps its memory with and without DISK_NO_HOLE */
     return flat_trim(state, offset, count);
 }
 
