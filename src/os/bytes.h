@@ -74,7 +74,7 @@ static inline void bytes_zero(void *page, size_t n)
     memset(page, 0, n);
 }
 
-/* True if the first byte is zero and each byte equals the next one. */
+/* n bytes are all zero if the first byte is zero and each byte equals the next one. */
 static inline bool bytes_are_zero(const void *page, size_t n)
 {
     const char *p = page;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Control groups nest, and a group's limit also applies to all groups below it.  So every group
- * is asked, from the process's own up to the root.  A container often sees its own group as the
- * root of /sys/fs/cgroup, while /proc/self/cgroup still has the longer path from outside: paths
- * that do not exist are skipped.  A file that cannot be opened for lack of descriptors or memory
- * is an error: without its limit the answer would be too high. */
+/* Control groups nest, and a group's limit also applies to all groups below it.  So this file
+ * asks every group, from the process's own up to the root.  In a container, the process's own
+ * group often appears as the root of /sys/fs/cgroup, while /proc/self/cgroup still has the longer
+ * path from outside.  So paths that do not exist are skipped.  If a file cannot be opened for
+ * lack of descriptors or memory, that is an error: without the limit in that file the answer
+ * would be too high. */
 
 #include "os/machine.h"
 
@@ -14,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PATH_SIZE 4400 /* PATH_MAX, and room for what is put before and after the path */
+#define PATH_SIZE 4400 /* PATH_MAX, and room for the text before and after the path */
 
 /* The lines of a group's memory.stat that matter here. */
 enum reclaim_line {
@@ -43,8 +44,8 @@ static int open_error(void)
     return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : -ENOENT;
 }
 
-/* Read a file that holds one number.  0; -ENOENT if there is none ("max", no limit, is not a
- * number); or an error of open_error. */
+/* Read a file that holds one number.  Returns 0; -ENOENT if the file holds no number ("max",
+ * which means no limit, is not a number); or an error of open_error. */
 static int read_number(const char *root, const char *directory, const char *name,
                        uint64_t *number)
 {
@@ -58,11 +59,11 @@ static int read_number(const char *root, const char *directory, const char *name
 
 /* One of the lines "key number" of a file. */
 struct line {
-    const char *key; /* with the colon or space that follows it */
-    uint64_t number; /* what the file says; if it has no such line, what it was before */
+    const char *key; /* includes the colon or space before the number */
+    uint64_t number; /* the number in the file; unchanged if the file has no such line */
 };
 
-/* Read the numbers of some lines of a file.  0 or an error of open_error. */
+/* Read the numbers of some lines of a file.  Returns 0 or an error of open_error. */
 static int read_lines(const char *root, const char *directory, const char *name,
                       struct line *lines, size_t count)
 {
@@ -80,12 +81,13 @@ static int read_lines(const char *root, const char *directory, const char *name,
     return 0;
 }
 
-/* Where the two versions of control groups keep the same facts. */
+/* The names of the files and lines that matter here, which differ between the two versions of
+ * control groups. */
 struct group_files {
     const char *mount;
-    const char *limits[2];           /* files in a group's directory; the lower one counts */
-    const char *usage;               /* file there */
-    const char *stat[RECLAIM_LINES]; /* keys in its memory.stat, by enum reclaim_line */
+    const char *limits[2];           /* files in a group's directory; the lower number counts */
+    const char *usage;               /* file in a group's directory */
+    const char *stat[RECLAIM_LINES]; /* keys in a group's memory.stat, by enum reclaim_line */
 };
 static const struct group_files version1 = {
     .mount = "/sys/fs/cgroup/memory",
@@ -107,7 +109,7 @@ static const struct group_files version2 = {
              [SLAB] = "slab_reclaimable "},
 };
 
-/* The lower limit of a group.  0, or an error of read_number. */
+/* Read the lower limit of a group.  Returns 0, or an error of read_number. */
 static int read_limit(const char *root, const char *directory, const struct group_files *files,
                       uint64_t *limit)
 {
@@ -125,10 +127,11 @@ static int read_limit(const char *root, const char *directory, const struct grou
     return found;
 }
 
-/* Bytes that a group uses and that the kernel would free to make room: page cache, but not what
- * it would have to write first; and half of the slabs that it calls reclaimable, because many of
- * their objects are in use.  Locked pages and shared memory are on other lists than these.  If
- * the file cannot be read, this is 0 and the answer is too low, which does no harm. */
+/* The bytes that a group uses and that the kernel would free to make room.  Page cache counts,
+ * except page cache that must be written first.  Of the slabs that the kernel calls reclaimable,
+ * half counts, because many of their objects are in use.  Locked pages and shared memory are not
+ * in these numbers.  If the file cannot be read, the result is 0; the process is then told of
+ * less room than there is, which does no harm. */
 static uint64_t read_reclaimable(const char *root, const char *directory,
                                  const struct group_files *files)
 {
@@ -142,8 +145,8 @@ static uint64_t read_reclaimable(const char *root, const char *directory,
     return (cache > busy ? cache - busy : 0) + lines[SLAB].number / 2;
 }
 
-/* Lower room to what one group allows.  A group without these files allows everything.  0, or an
- * error of open_error except -ENOENT. */
+/* Lower *room to what one group allows.  A group without these files allows everything.  Returns
+ * 0, or an error of open_error except -ENOENT. */
 static int apply_group(struct os_memory_room *room, const char *root, const char *directory,
                        const struct group_files *files)
 {
@@ -163,7 +166,8 @@ static int apply_group(struct os_memory_room *room, const char *root, const char
     return 0;
 }
 
-/* Apply a group and all groups above it.  This shortens `group`, a path, to nothing. */
+/* Apply a group and all groups above it to *room.  `group` is a path, and is shortened to
+ * nothing. */
 static int apply_groups_above(struct os_memory_room *room, const char *root, char *group,
                               const struct group_files *files)
 {
@@ -179,8 +183,8 @@ static int apply_groups_above(struct os_memory_room *room, const char *root, cha
     }
 }
 
-/* Apply all groups of the process.  A line of /proc/self/cgroup is "number:controllers:path";
- * version 2 names no controllers. */
+/* Apply all groups of the process to *room.  A line of /proc/self/cgroup is
+ * "number:controllers:path"; a line of version 2 names no controllers. */
 static int apply_own_groups(struct os_memory_room *room, const char *root)
 {
     FILE *file = open_below(root, "/proc/self/cgroup", "");

@@ -9,23 +9,23 @@
 
 struct os_memory_room {
     uint64_t total;     /* bytes: the most memory that the process could ever have */
-    uint64_t swap;      /* bytes: the machine's swap */
-    uint64_t available; /* bytes: what it could take now without swapping or being killed */
+    uint64_t swap;      /* bytes: the size of the machine's swap */
+    uint64_t available; /* bytes that can be taken now without swapping or being killed */
 };
 
-/* Ask the machine (/proc/meminfo) and each control group that the process is in, of version 1 or
- * 2, and fill in *room with the lowest of their answers.  The limit of a group is memory.max or
- * memory.high, whichever is lower: beyond memory.high the kernel lets a process do next to
- * nothing.  Memory that the kernel would free to make room (page cache that need not be written
- * first) counts as available.  The paths of files are appended to root: "" is the real machine,
- * and tests make up others.
+/* Find out how much memory this process can get.  The machine (/proc/meminfo) and each control
+ * group that the process is in, of version 1 or 2, give an answer; *room becomes the lowest of
+ * the answers.  The limit of a group is memory.max or memory.high, whichever is lower: beyond
+ * memory.high the kernel lets a process do next to nothing.  Memory that the kernel would free to
+ * make room counts as available: page cache, unless it must be written first.  `root` is put
+ * before the path of each file: "" is the real machine, and tests make up others.
  *
- * 0
- * -ENOENT                    the machine has no /proc/meminfo, or not with these lines
+ * 0                          *room is filled in
+ * -ENOENT                    there is no /proc/meminfo, or it lacks a line that is needed
  * -EMFILE, -ENFILE, -ENOMEM  a file cannot be opened at the moment
  *
- * After an error *room is undefined.  Reads four files for each group and two others: some 100
- * microseconds.  Any thread may call it. */
+ * After an error *room is undefined.  The function reads four files for each group and two
+ * others, which takes some 100 microseconds.  Any thread may call it. */
 int os_memory_room(const char *root, struct os_memory_room *room);
 
 #endif

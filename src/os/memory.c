@@ -9,7 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Some C libraries' headers that we build with are older than these.  The numbers are Linux's. */
+/* These constants are missing in the headers of some C libraries that we build with.  The numbers
+ * are Linux's. */
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -22,7 +23,8 @@ size_t os_page_size(void)
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* mmap aligns to pages only.  So reserve `align` more, and unmap what lies before and after. */
+/* mmap aligns to pages only.  So reserve `align` bytes more, and unmap the space before and after
+ * the aligned range. */
 int os_memory_reserve(size_t length, size_t align, bool huge, void **base)
 {
     if (length > SIZE_MAX - align)
@@ -57,14 +59,16 @@ int os_memory_discard(void *base, size_t length)
     return madvise(base, length, MADV_DONTNEED_LOCKED) == -1 ? -errno : 0;
 }
 
-/* Errors are ignored: a kernel without huge pages returns one, and small pages serve as well. */
+/* Errors are ignored: a kernel without huge pages returns an error, and small pages serve as
+ * well. */
 void os_memory_huge(void *base, size_t length, bool allowed)
 {
     madvise(base, length, allowed ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
-/* Fault each page in by writing to it.  Adding 0 atomically does not change a byte, not even one
- * that another thread writes at the same time.  Relaxed: it orders nothing. */
+/* Fault each page in by writing to it.  Adding 0 atomically does not change a byte, not even a
+ * byte that another thread writes at the same time.  Relaxed order: the addition orders
+ * nothing. */
 static void touch_pages(char *base, size_t length)
 {
     for (size_t at = 0; at < length; at += os_page_size())
@@ -86,7 +90,8 @@ int os_memory_lock(void *base, size_t length)
     return mlock(base, length) == -1 ? -errno : 0;
 }
 
-/* The kernel checks the limit first; with "on fault" it then brings no page in. */
+/* The kernel checks the limit on locked memory before anything else.  With MLOCK_ONFAULT it then
+ * brings no page into memory. */
 int os_memory_may_lock(void *base, size_t length)
 {
     if (mlock2(base, length, MLOCK_ONFAULT) == -1)

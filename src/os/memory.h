@@ -60,7 +60,8 @@ int os_memory_lock(void *base, size_t length);
  * of the range is locked.  0 or -EPERM. */
 int os_memory_may_lock(void *base, size_t length);
 
-/* Bytes of the process that are in memory (its resident size); 0 if the kernel does not say. */
+/* The bytes of the process that are in memory (its resident size), or 0 if the kernel does not
+ * say. */
 uint64_t os_memory_resident(void);
 
 /* Give freed memory that malloc still keeps back to the system, if the C library can.  It takes

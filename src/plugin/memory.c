@@ -19,7 +19,7 @@
 
 static struct disk_options options = {.level = DISK_LEVEL_DEFAULT};
 static bool has_size;
-static struct disk *disk; /* every client sees the same one */
+static struct disk *disk; /* the one disk that all clients share */
 
 /* What an error of the engine means, for the log. */
 static const char *meaning(int r)
@@ -36,7 +36,8 @@ static const char *meaning(int r)
     }
 }
 
-/* Turn a negative errno into what nbdkit wants: a message, errno, and -1. */
+/* Report an error the way nbdkit expects it: a message, errno, and the return value -1.  r is
+ * -errno. */
 static int fail(int r, const char *what)
 {
     nbdkit_error("%s: %s", what, meaning(r));
@@ -103,9 +104,9 @@ static void memory_dump_plugin(void)
     disk_print_features(stdout);
 }
 
-/* Start and stop.  nbdkit forks between get_ready and after_fork.  get_ready refuses what can be
- * refused, while the person who started nbdkit still sees it; after_fork starts what does not
- * survive a fork. */
+/* Starting and stopping.  nbdkit forks between get_ready and after_fork.  get_ready finds as many
+ * errors as possible, while the person who started nbdkit still sees messages.  after_fork starts
+ * threads and locks memory, because neither would survive the fork. */
 
 static int refuse_disk(int r)
 {
@@ -136,7 +137,7 @@ static void memory_unload(void)
 /* Connections. */
 
 struct connection {
-    pthread_mutex_t lock; /* guards what follows */
+    pthread_mutex_t lock; /* guards cache */
     struct disk_cache
         *cache; /* NULL: the disk compresses nothing, or there is no memory for one */
 };
@@ -179,8 +180,8 @@ static int memory_block_size(void *handle, uint32_t *minimum, uint32_t *preferre
     return 0;
 }
 
-/* A write is in memory, for all clients, before it is acknowledged.  So there is nothing to flush or
- * to force. */
+/* A write is in memory and visible to all clients before it is acknowledged.  So flush and FUA
+ * have nothing to do. */
 
 static int memory_can_multi_conn(void *handle)
 {
@@ -224,8 +225,9 @@ static int memory_cache(void *handle, uint32_t count, uint64_t offset, uint32_t 
 
 /* Requests. */
 
-/* A client that sends one request at a time finds the cache free.  A thread that does not, reads
- * without: if it waited, one processor would inflate for all the requests of the connection. */
+/* If a client sends one request at a time, each request finds the cache free.  A request that
+ * finds the cache in use reads without it: if requests waited for the cache, one processor would
+ * inflate pages for all requests of the connection. */
 static int memory_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
     struct connection *connection = handle;
@@ -249,7 +251,7 @@ static int memory_pwrite(void *handle, const void *buf, uint32_t count, uint64_t
     return r < 0 ? fail(r, "write") : 0;
 }
 
-/* nbdkit passes NBD's NO_HOLE on by leaving out MAY_TRIM. */
+/* nbdkit passes NBD's NO_HOLE flag on by leaving out MAY_TRIM. */
 static int memory_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
     (void)handle;
@@ -281,7 +283,8 @@ static int add_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
     return target->one ? STOP : 0;
 }
 
-/* disk_extents clips to the request; nbdkit 1.32 aborts on an extent that reaches beyond it. */
+/* disk_extents reports nothing beyond the request.  That matters: nbdkit 1.32 aborts on an extent
+ * that reaches beyond the request. */
 static int memory_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
                           struct nbdkit_extents *extents)
 {
@@ -291,10 +294,10 @@ static int memory_extents(void *handle, uint32_t count, uint64_t offset, uint32_
     return r < 0 ? fail(r, "extents") : 0;
 }
 
-static char config_help[2048]; /* for nbdkit --help; longer text is cut off */
+static char config_help[2048]; /* text for nbdkit --help; longer text is cut off */
 
-/* nbdkit copies the struct below before it calls any function of it, so the text that lists the
- * allocators has to be there when the plugin has been loaded. */
+/* Write the help text, which lists the allocators.  nbdkit copies `plugin` below before it calls
+ * any function in it, so the text must be ready when the plugin has been loaded. */
 __attribute__((constructor)) static void print_config_help(void)
 {
     FILE *to = fmemopen(config_help, sizeof config_help, "w");

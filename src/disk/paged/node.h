@@ -2,8 +2,8 @@
 
 /* node - what the page table is made of
  *
- * A level is the height of a node's slots: each slot of level L leads to 16^L pages, and the slots
- * of level 0 are those of the pages themselves.
+ * A level is the height of a node's slots.  Each slot of level L leads to 16^L pages; the slots
+ * of level 0 hold the words of the pages themselves.
  */
 
 #ifndef NBDRAM_DISK_PAGED_NODE_H
@@ -18,9 +18,10 @@ struct node {
     slot_t slots[NODE_SLOTS];
 };
 
-/* Stands in for the nodes on the way down to a page, where no other page needs them. */
+/* A lone takes the place of the nodes on the way down to a page, if those would lead to no other
+ * page. */
 struct lone {
-    uint64_t page; /* whose slot this is */
+    uint64_t page; /* the page that the slot belongs to */
     slot_t slot;
 };
 
@@ -30,13 +31,14 @@ static inline uint64_t level_pages(unsigned level)
     return (uint64_t)1 << (NODE_BITS * level);
 }
 
-/* The first page after those that the same slot of this level leads to as to `page`. */
+/* The slot of this level that leads to `page` leads to a range of pages: the end of that
+ * range. */
 static inline uint64_t level_end(unsigned level, uint64_t page)
 {
     return (page | (level_pages(level) - 1)) + 1;
 }
 
-/* The slot that leads to page, in a node whose slots are of this level. */
+/* The slot that leads to `page` in a node.  level is the level of the node's slots. */
 static inline slot_t *node_slot(struct node *node, unsigned level, uint64_t page)
 {
     return &node->slots[page >> (NODE_BITS * level) & (NODE_SLOTS - 1)];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The words of pages, and the frames that they lead to.  The rules are in paged.h. */
+/* Functions that work on the words of pages, and on the frames to which the words lead.  The
+ * rules are in paged.h. */
 
 #include "disk/paged/paged.h"
 

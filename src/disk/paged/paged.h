@@ -3,11 +3,11 @@
 /* paged - a disk that is kept in pages: what its parts share
  *
  * The page table leads to the frames that hold the pages.  A cold store may keep pages in another
- * form (cold_store.h; zstd/ has the one there is).  Every part of this room, and every cold store,
- * keeps to the rules below.
+ * form (cold_store.h; the one in zstd/ compresses them).  All files of paged/ and every cold
+ * store keep to the rules below.
  *
- * No lock is taken on the way to a page: a request walks the table inside a read section and
- * copies in place.  What the word in a page's slot (entry.h) may become:
+ * A request takes no lock on the way to a page: it walks the table inside a read section and
+ * copies in place.  This is how the word in a page's slot (entry.h) may change:
  *
  *               write, provide                           freeze
  *      hole -------------------------------> FRAME ----------------> FRAME, frozen
@@ -30,22 +30,21 @@
  *
  * Rules, numbered as in DESIGN.md, which says why:
  *
- *  1. A hole or a blob becomes a frame by compare-and-swap.  The new frame already holds what the
- *     page is going to hold, the write included.  The loser of the swap frees its frame and uses
+ *  1. A hole or a blob becomes a frame by compare-and-swap.  The new frame already holds the new
+ *     contents of the page, the write included.  The loser of the swap frees its frame and uses
  *     the winner's.
- *  2. Zeroing or trimming that covers a whole page unlinks it.
- *  3. A page that is taken away because of what it holds is frozen first; then a grace period is
- *     waited for, and the swap names the exact word.  So are taken away a frame that is all zero
- *     (zero.c), a cold frame (the cold store) and an empty node (table.c).  A writer that meets a
- *     frozen word thaws it before it writes.
- *  4. What a page held is handed to reclaim only after the swap that replaces it.
+ *  2. Zeroing or trimming that covers a whole page unlinks the page.
+ *  3. A page that is taken away because of its contents is frozen first.  Then the thread waits
+ *     for a grace period, and the swap names the exact word.  This is how a frame that is all
+ *     zero (zero.c), a cold frame (the cold store) and an empty node (table.c) are taken away.  A
+ *     writer that meets a frozen word thaws it before it writes.
+ *  4. The old contents of a page are handed to reclaim only after the swap that replaces them.
  *  5. A section waits for no other section, no grace period and no client.  A request that finds
  *     no memory leaves its section, makes room outside, and comes back.
- *  6. A frame is filled before it is swapped in, and by the thread that swapped it in not again.
- *     So no reader sees what the frame held before, and no writer's bytes are overwritten.
- *
- * Which operations on one page may run concurrently, and what both of them then leave.  All run
- * inside sections:
+ *  6. A thread fills a frame before it swaps the frame in, and does not fill it again afterwards.
+ *     So no reader sees the earlier contents of the frame, and no writer's bytes are overwritten.
+ * The table shows which operations on one page may run concurrently, and what the page holds
+ * afterwards or what keeps them apart.  All operations run inside sections:
  *
  *                  read   write            zero a part      zero, trim whole   freeze, finish
  *
@@ -62,7 +61,7 @@
  *     freeze,                                                                  the generation of
  *     finish                                                                   each is another
  *
- * Extents is a read that looks at words only.  Create, start and destroy have the disk to
+ * To report extents is to read words only.  Create, start and destroy have the disk to
  * themselves.
  */
 
@@ -78,20 +77,21 @@
 #define PAGE_SIZE_MAX ((size_t)32 << 10)
 
 struct paged {
-    /* constant while requests run */
-    uint64_t size; /* of the disk, in bytes */
+    /* Constant while requests run. */
+    uint64_t size; /* bytes of the disk */
     unsigned page_shift;
     struct budget *budget;
     struct cold cold;
-    struct pool_options pool_options; /* of all its pools; each adds the size of its cells */
+    struct pool_options
+        pool_options; /* of all the disk's pools; each adds the size of its cells */
 
     struct pool frames; /* a frame holds one page */
     struct table table;
     struct reclaim reclaim;
-    _Atomic int64_t hot; /* frames that the cold store has yet to look at */
+    _Atomic int64_t hot; /* the number of frames that the cold store has yet to look at */
 
-    /* No request waits for room any more.  relaxed: a request that does not see it yet is woken
-     * under the lock of the cold store, and then does. */
+    /* No request waits for room any more.  Relaxed order: a request that does not see the change
+     * yet is woken under the lock of the cold store, and sees it then. */
     _Atomic bool gives_up;
 };
 
@@ -110,11 +110,11 @@ static inline void *paged_frame(const struct paged *paged, uint64_t word)
     return pool_at(&paged->frames, entry_number(word));
 }
 
-/* Take a frame for a page.  Even a free frame, which is charged already, may be needed more for
- * another purpose.  0, or an error of pool_take. */
+/* Take a frame for a page.  This can fail even if a frame is free and charged already, because
+ * another purpose may need the frame more.  Returns 0, or an error of pool_take. */
 int paged_take_frame(struct paged *paged, enum budget_purpose purpose, uint64_t *cell);
 
-/* The number of hot frames.  relaxed: it guards nothing but itself. */
+/* The number of hot frames.  Relaxed order: no other data depends on the number. */
 static inline int64_t paged_hot(const struct paged *paged)
 {
     return atomic_load_explicit(&paged->hot, memory_order_relaxed);
@@ -125,12 +125,12 @@ static inline bool paged_gives_up(const struct paged *paged)
     return atomic_load_explicit(&paged->gives_up, memory_order_relaxed);
 }
 
-/* To be called after each change of a page's word: a frame may have become hot, or may have ceased
- * to be. */
+/* Call this after each change of a page's word: a frame may have become hot, or may no longer be
+ * hot. */
 void paged_count_hot(struct paged *paged, bool was_hot, bool is_hot);
 
-/* Replace the word of a page that is in a frame and stays in it.  As slot_swap, except that *word
- * becomes desired if that succeeds. */
+/* Replace the word of a page that is in a frame and stays in that frame.  As slot_swap, except
+ * that *word becomes `desired` if the swap succeeds. */
 bool paged_swap(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t desired);
 
 #endif

@@ -2,9 +2,9 @@
 
 /* request - a range of a paged disk that is being processed, page by page
  *
- * A request is processed in read sections of a megabyte at most, because a section that copies for
- * long holds up every grace period.  What a section leaves to be done after it is gathered in
- * `deferred`.
+ * A request is processed in read sections that copy a megabyte at most, because a section that
+ * copies for long holds up every grace period.  `deferred` gathers the words that a section has
+ * unlinked or frozen; they are handed to reclaim after the section.
  */
 
 #ifndef NBDRAM_DISK_PAGED_REQUEST_H
@@ -13,30 +13,32 @@
 #include "disk/paged/deferred.h"
 #include "disk/paged/paged.h"
 
-#define SECTION_BYTES ((uint64_t)1 << 20) /* that one section copies at most, and a page */
-#define SECTION_STEPS 4096                /* steps through the table, where nothing is copied */
+#define SECTION_BYTES ((uint64_t)1 << 20) /* most bytes that a section copies, but for a page */
+#define SECTION_STEPS 4096                /* most steps of a section that copies nothing */
 
 struct request {
-    uint64_t offset; /* the range that is not processed yet */
-    uint64_t count;
-    char *to;                 /* of a read: where the rest goes */
-    struct disk_cache *cache; /* of a read: the caller's, or NULL; otherwise undefined */
-    const char *from;         /* of a write: where the rest comes from; NULL for zeroes */
-    bool provide;             /* DISK_NO_HOLE: zeroes, in pinned frames */
+    uint64_t offset;          /* start of the range that is not processed yet */
+    uint64_t count;           /* bytes of the range that is not processed yet */
+    char *to;                 /* of a read: where the bytes not read yet go */
+    struct disk_cache *cache; /* of a read: the caller's, or NULL; undefined in other requests */
+    const char *from;         /* of a write: the bytes not written yet; NULL for zeroes */
+    bool provide;             /* DISK_NO_HOLE: store zeroes, in pinned frames */
     bool must_not_wait;
 
-    /* A write of one page may bring a frame of its own, which holds the bytes of `from` in their
-     * place.  If the page needs a frame, this becomes it, instead of a copy: then it belongs to
-     * the disk, and `cell` is NO_CELL.  Otherwise it stays the caller's. */
+    /* A write of one page may bring a frame of its own, which already holds the bytes of `from`
+     * in their place.  If the page needs a frame, it gets this one instead of a copy; the frame
+     * then belongs to the disk, and `cell` becomes NO_CELL.  Otherwise the frame stays the
+     * caller's. */
     uint64_t cell;
-    uint64_t following; /* pages that are going to be written right after this range */
+    uint64_t following; /* pages that the caller is going to write right after this range */
 
     struct deferred deferred;
 };
 
 #define NO_CELL UINT64_MAX
 
-/* Not an initializer: that would clear all of deferred.things, for each small request. */
+/* This is a function and not an initializer: an initializer would clear all of deferred.things,
+ * for each small request. */
 static inline void request_init(struct request *request, uint64_t offset, uint64_t count)
 {
     request->offset = offset;
@@ -96,8 +98,9 @@ static inline bool request_must_leave(const struct request *request, uint64_t st
            request->deferred.count + 2 > DEFERRED_MAX;
 }
 
-/* Adjacent pages often have adjacent frames.  How many of slot[0..span), the first of which holds
- * `word`, can be copied as one: for reading, or for writing.  One copy of 64 KiB takes 3/4 of the
+/* The number of pages of slot[0..span), counted from the first, whose frames are adjacent and
+ * which can therefore be copied in one piece, for reading or for writing.  slot[0] holds `word`.
+ * This pays: adjacent pages often have adjacent frames, and one copy of 64 KiB takes 3/4 of the
  * time of 16 copies of 4 KiB. */
 enum frame_use { FRAME_READ, FRAME_WRITE };
 static inline uint64_t paged_frames_in_a_row(slot_t *slot, uint64_t span, uint64_t word,
@@ -113,7 +116,7 @@ static inline uint64_t paged_frames_in_a_row(slot_t *slot, uint64_t span, uint64
     return n;
 }
 
-/* How many of slot[0..span), the first of which is a hole, are holes. */
+/* The number of holes at the start of slot[0..span).  slot[0] is a hole. */
 static inline uint64_t paged_holes_in_a_row(slot_t *slot, uint64_t span)
 {
     uint64_t n = 1;
@@ -122,26 +125,29 @@ static inline uint64_t paged_holes_in_a_row(slot_t *slot, uint64_t span)
     return n;
 }
 
-/* The rest is in write.c. */
+/* The functions below are in write.c. */
 
-/* Inside a section: turn the hole or blob *word in slot into a frame that holds what the page
- * held, with the request's part of it written over that.
+/* Inside a section: turn the hole or blob *word in slot into a frame.  The frame holds the old
+ * contents of the page, with the request's part of the page written over them.
  *
  * 1         done; *word is the new word
- * 0         another thread was first; *word is what is in slot now
+ * 0         another thread was first; *word is the word that is in slot now
  * -ENOSPC, -ENOMEM: there was no memory, and nothing has changed
- * -EAGAIN: the machine has to be asked first (budget_refresh); or the request must not wait, and
- *          would have to.  Nothing has changed. */
+ * -EAGAIN: the machine has to be asked first (budget_refresh); or a request that must not wait
+ *          would have to wait.  Nothing has changed. */
 int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct request *request);
 
-/* Inside a section: go on with a write, or with providing memory, until it is done or the section
- * must end.  0, or an error of request_replace; the request says how far it got. */
+/* Inside a section: go on with a write, or with providing memory, until the request is done or
+ * the section must end.  Returns 0, or an error of request_replace.  The request's offset and
+ * count say how far it got. */
 int request_put_some(struct paged *paged, struct request *request);
 
-/* Outside of a section: do it all.  -ENOSPC: there is no memory, and no room could be made. */
+/* Outside of a section: process the whole request.  Returns 0, or -ENOSPC if there is no memory
+ * and no room could be made. */
 int request_put(struct paged *paged, struct request *request);
 
-/* As request_put, but without waiting.  -EAGAIN: what is left of the request needs a wait. */
+/* As request_put, but without waiting.  -EAGAIN: the part of the request that is left needs a
+ * wait. */
 int request_try_put(struct paged *paged, struct request *request);
 
 #endif

@@ -2,9 +2,9 @@
 
 /* slots - the functions in the table of an allocator that keeps a paged disk
  *
- * The contract of each is that of its slot in disk/allocator.h; the state is a struct paged.  An
- * allocator adds its row and `create`, which calls paged_create, and may then set paged->cold:
- * see sparse.c, and zstd/zstd.c.
+ * Each function keeps the contract of its slot in disk/allocator.h; the state is a struct paged.
+ * An allocator adds its name and properties, and a `create` that calls paged_create and may then
+ * set paged->cold: see sparse.c, and zstd/zstd.c.
  */
 
 #ifndef NBDRAM_DISK_PAGED_SLOTS_H
@@ -22,10 +22,10 @@
     .give_up_waiting = paged_give_up_waiting, .settle = paged_settle, .stats = paged_stats,      \
     .check = paged_check
 
-/* life.c */
+/* Functions of life.c. */
 
-/* Make a disk of pages of 2^page_shift bytes, at most PAGE_SIZE_MAX, without a cold store.  The
- * rest is as the slot `create` has it. */
+/* Make a disk with pages of 2^page_shift bytes, at most PAGE_SIZE_MAX, and without a cold store.
+ * Otherwise the contract is that of the slot `create`. */
 int paged_create(const struct disk_options *options, struct budget *budget, unsigned page_shift,
                  struct paged **paged);
 int paged_start(void *state);
@@ -33,10 +33,10 @@ void paged_destroy(void *state);
 int paged_settle(void *state);
 void paged_stats(void *state, struct disk_stats *stats);
 
-/* check.c */
+/* Function of check.c. */
 int paged_check(void *state, struct reason *reason);
 
-/* read.c, extents.c, write.c, zero.c */
+/* Functions of read.c, extents.c, write.c and zero.c. */
 
 int paged_cache_create(void *state, struct disk_cache **cache);
 void paged_cache_destroy(void *state, struct disk_cache *cache);
@@ -51,11 +51,11 @@ int paged_try_zero(void *state, uint64_t offset, uint64_t count, unsigned flags,
 /* Zero the range and keep the memory for it: paged_zero with DISK_NO_HOLE. */
 int paged_provide(struct paged *paged, uint64_t offset, uint64_t count);
 
-/* housekeeping.c */
+/* Function of housekeeping.c. */
 
 void paged_give_up_waiting(void *state);
 
-/* lend.c, fill.c */
+/* Functions of lend.c and fill.c. */
 
 void paged_lend_begin(void *state);
 void paged_lend_end(void *state);
