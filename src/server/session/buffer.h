@@ -2,8 +2,9 @@
 
 /* buffer - bytes that a connection keeps from one step to the next
  *
- * A buffer has memory only while it holds bytes, so an idle connection pays for none.  Its owner
- * consumes it from the front, by advancing `at`, and drops it once `at` reaches `size`.
+ * A buffer has memory only while it holds bytes, so an idle connection takes no memory for its
+ * buffers.  The owner consumes a buffer from the front, by advancing `at`, and drops the buffer
+ * once `at` reaches `size`.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_BUFFER_H
@@ -14,8 +15,8 @@
 #include <stdint.h>
 
 struct buffer {
-    uint8_t *bytes; /* from malloc; NULL: empty */
-    size_t at;      /* bytes consumed, less than size, unless the buffer is empty */
+    uint8_t *bytes; /* from malloc; NULL: the buffer is empty */
+    size_t at;      /* bytes consumed; less than size, unless the buffer is empty */
     size_t size;    /* bytes stored */
 };
 
@@ -30,7 +31,8 @@ static inline size_t buffer_left(const struct buffer *buffer)
     return buffer->size - buffer->at;
 }
 
-/* Store a copy of bytes (at least one) in an empty buffer.  -ENOMEM, and it stays empty. */
+/* Store a copy of `size` bytes (at least one) in an empty buffer.  Returns 0, or -ENOMEM; then
+ * the buffer stays empty. */
 int buffer_store(struct buffer *buffer, const void *bytes, size_t size);
 
 /* Free the bytes.  The buffer is empty afterwards. */

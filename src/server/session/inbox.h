@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* inbox - receiving: the way of bytes from the socket to the function that understands them
+/* inbox - receiving: how bytes get from the socket to the function that parses them
  *
  *     inbox_receive
  *       |
@@ -9,13 +9,13 @@
  *       |
  *       '-- else: unread bytes are copied to the front of scratch->in, and more are received
  *             |
- *             '-- negotiation_take, requests_take: many options or requests at a time.  What they
- *                 leave is kept as unread bytes
+ *             '-- negotiation_take, requests_take: many options or requests at a time.  The bytes
+ *                 that they do not consume are kept as unread bytes
  *
  * After a large payload only a header is received, because another large payload may follow it.
  * So the payloads in a stream of large writes are not copied from one buffer to another.
  *
- * Threads: the connection's loop.
+ * Threads: called by the thread of the connection's loop.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_INBOX_H
@@ -23,16 +23,20 @@
 
 #include "server/session/state.h"
 
-/* In CONNECTION_HANDSHAKE or CONNECTION_TRANSMISSION: receive once, unless inbox_is_ready, and
- * process what there is.  The answers gather in the scratch (replies.h), for the caller to flush,
- * also after an error.
+/* To be called in the states CONNECTION_HANDSHAKE and CONNECTION_TRANSMISSION.  Receives once,
+ * unless inbox_is_ready, and processes the bytes that are there.  The answers gather in the
+ * scratch (replies.h).  The caller has to flush them, even after an error.
  *
- * Returns 1 if more has probably arrived, else 0; -EAGAIN if nothing has arrived, replies wait
- * for the client, or the turn is over; -ENOTCONN at the end of the stream; another -errno if the
- * connection has to be closed. */
+ * Returns
+ *
+ *     1          probably more bytes have arrived
+ *     0          probably no more bytes have arrived
+ *     -EAGAIN    nothing has arrived, replies wait for the client, or the turn is over
+ *     -ENOTCONN  the stream has ended
+ *     -errno     (any other) the connection has to be closed */
 int inbox_receive(struct connection *connection);
 
-/* Whether there is something to process without receiving more. */
+/* Whether there is work that needs no more bytes from the client. */
 static inline bool inbox_is_ready(const struct connection *connection)
 {
     return connection->unread_ready || connection->zeroing.active;

@@ -2,8 +2,8 @@
 
 /* input - received bytes, processed from the front
  *
- * The bytes are in the worker's scratch, and are valid until the step ends.  inbox.h keeps what
- * is left after the processing.
+ * The bytes are in the worker's scratch, and are valid until the step ends.  inbox.c keeps the
+ * bytes that are left after the processing.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_INPUT_H
@@ -14,10 +14,10 @@
 
 struct input {
     const uint8_t *at; /* the next byte */
-    size_t left;       /* bytes */
+    size_t left;       /* the number of bytes not consumed yet */
 };
 
-/* Consume n bytes; so many must be left.  Returns where they are. */
+/* Consume n bytes.  At least n must be left.  Returns a pointer to the first of them. */
 static inline const uint8_t *input_consume(struct input *input, size_t n)
 {
     const uint8_t *at = input->at;

@@ -2,10 +2,10 @@
 
 /* negotiation - what happens to a connection before transmission: options, and TLS
  *
- * nbd/handshake.h knows the options and their answers.  Here the bytes that have arrived are
- * handed to it, and its results become the state of the connection.
+ * nbd/handshake.h parses and answers the options.  The functions here hand it the bytes that have
+ * arrived, and turn its results into the state of the connection.
  *
- * Threads: the connection's loop.
+ * Threads: called by the thread of the connection's loop.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_NEGOTIATION_H
@@ -14,9 +14,11 @@
 #include "server/session/input.h"
 #include "server/session/state.h"
 
-/* In CONNECTION_HANDSHAKE: process and consume options.  The state afterwards says what is left:
+/* To be called in the state CONNECTION_HANDSHAKE.  Processes and consumes options.  The new state
+ * of the connection says which bytes are left in input:
  *
- *     CONNECTION_HANDSHAKE       options for which there is no room now, or a part of one
+ *     CONNECTION_HANDSHAKE       options to whose replies there is no room now, or a part of an
+ *                                option
  *     CONNECTION_TRANSMISSION    requests
  *     CONNECTION_TLS, _DRAINING  bytes that the caller has to throw away
  *
@@ -24,11 +26,12 @@
  * has to be closed. */
 int negotiation_take(struct connection *connection, struct input *input);
 
-/* In CONNECTION_TLS, after everything in the clear has been sent: go on with the handshake of
- * TLS. Returns 1 when it is complete, and the state is CONNECTION_HANDSHAKE again, now inside
- * TLS;
- * -EAGAIN if it has to wait for transport_events; another -errno if the connection has to be
- * closed.  A refusal is logged here. */
+/* To be called in the state CONNECTION_TLS, after all plaintext has been sent.  Continues the
+ * handshake of TLS, and logs it if one side refuses the other.  Returns
+ *
+ *     1        the handshake is complete; the state is CONNECTION_HANDSHAKE again, inside TLS
+ *     -EAGAIN  the handshake has to wait for transport_events
+ *     -errno   (any other) the connection has to be closed */
 int negotiation_secure(struct connection *connection);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* A table of lists.  A peer is in it for as long as it holds a connection, so there are no more
- * peers than descriptors. */
+/* A hash table of lists.  A peer is in the table for as long as it holds a connection, so there
+ * are no more peers than descriptors. */
 
 #include "server/session/peers.h"
 
@@ -21,7 +21,7 @@ void peers_init(struct peers *peers)
     pthread_mutex_init(&peers->lock, NULL);
 }
 
-/* FNV-1a. */
+/* The bucket of a name, by the hash function FNV-1a. */
 static struct peer_list *bucket_of(struct peers *peers, const char *name)
 {
     uint32_t hash = 2166136261u;

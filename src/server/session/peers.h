@@ -18,18 +18,18 @@ struct peer;
 LIST_HEAD(peer_list, peer);
 
 struct peers {
-    pthread_mutex_t lock; /* guards all that follows, and what it leads to */
+    pthread_mutex_t lock; /* guards the buckets and the peers in them */
     struct peer_list buckets[PEERS_BUCKETS];
 };
 
-/* In memory that is all zero. */
+/* Initialize peers, whose memory must be all zero. */
 void peers_init(struct peers *peers);
 
-/* Count one more connection of the peer, unless it holds `most` already.  Returns 0 and the peer,
- * -EDQUOT, or -ENOMEM. */
+/* Count one more connection of the peer called name.  Returns 0 and stores the peer in *peer;
+ * -EDQUOT if the peer holds `most` connections already; or -ENOMEM. */
 int peers_join(struct peers *peers, const char *name, unsigned most, struct peer **peer);
 
-/* Count one connection less.  The peer may be freed. */
+/* Count one connection less.  The peer is freed with its last connection. */
 void peers_leave(struct peers *peers, struct peer *peer);
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* service - what is served and how: the same for every connection
+/* service - the disk and the settings that all connections share
  *
- * main fills it in before the first loop starts.  From then on it is constant, so every thread
- * reads it without a lock.  What it points to belongs to main, and outlives it.
+ * The main thread fills in the struct before the first loop starts.  From then on it is constant,
+ * so every thread reads it without a lock.  The pointers in it lead to objects that main owns and
+ * that outlive it.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_SERVICE_H
@@ -23,10 +24,10 @@ struct service {
     struct nbd_policy policy;
     const struct tls_credentials *credentials; /* NULL: no TLS */
     struct logger *log;                        /* any thread may use it */
-    unsigned timeout_seconds;                  /* for a handshake; 0: no limit */
-    unsigned idle_seconds;                     /* for a client that does nothing; 0: no limit */
-    unsigned max_connections;                  /* open at the same time; 0: no limit */
-    unsigned max_per_peer;                     /* of these, held by one peer; 0: no limit */
+    unsigned timeout_seconds;                  /* limit for a handshake; 0: no limit */
+    unsigned idle_seconds;                     /* limit for an idle client; 0: no limit */
+    unsigned max_connections;                  /* limit of open connections; 0: no limit */
+    unsigned max_per_peer;                     /* limit of one peer's connections; 0: no limit */
     bool keepalive;                            /* TCP sockets get keep-alive */
 };
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* state - what the server knows of one client
+/* state - all data that the server keeps for one client
  *
- * These are the data that the other files of this folder work on, without functions of their own.
- * connection.h says how the states follow each other.
+ * This file has structs only; the other files of this folder have the functions that work on
+ * them. connection.h says how the states follow each other.
  *
  * Between two steps the following is true (connection_check verifies it):
  *
@@ -13,9 +13,9 @@
  *     4  While a payload job is active, nothing is unread, and no zero job is active.
  *     5  An active payload job is not complete; unless it was refused, it is a write.
  *     6  An active zero job is not complete.
- *     7  `waiting` exists if waiting_count is not 0, which is at most SCRATCH_READS.
- *     8  What is left of a waiting read is the last part of its range, and not empty.  Only the
- *        first one may have promised bytes, and not more than are left.
+ *     7  `waiting` exists if waiting_count is not 0; waiting_count is at most SCRATCH_READS.
+ *     8  The unsent data of a waiting read are the last part of its range, and not empty.  Only
+ *        the first waiting read may have promised bytes, and not more than its unsent data.
  *
  * Threads: see connection.h.
  */
@@ -39,29 +39,29 @@ enum connection_state {
     CONNECTION_TLS,          /* the handshake of TLS is under way, or about to begin */
     CONNECTION_TRANSMISSION, /* requests are carried out */
     CONNECTION_DRAINING,     /* replies still go out; nothing more is received */
-    CONNECTION_LINGERING,    /* our side is shut; what arrives is thrown away */
-    CONNECTION_CLOSED,       /* over; the loop frees it */
+    CONNECTION_LINGERING,    /* our side is shut; bytes that arrive are thrown away */
+    CONNECTION_CLOSED,       /* the connection is over; the loop frees it */
 };
 
 /* A write whose payload is arriving, or a refused request whose payload is arriving. */
 struct payload_job {
     struct nbd_request request;
     uint64_t at; /* bytes of the payload that have arrived */
-    int error;   /* the answer so far, 0 or -errno; after an error the rest is thrown away */
+    int error;   /* the answer so far: 0; or -errno, and the rest of the payload is thrown away */
     bool active;
 };
 
 /* A trim or a write zeroes of a long range, which is carried out slice by slice. */
 struct zero_job {
     struct nbd_request request;
-    uint64_t at;    /* bytes done */
-    uint64_t slice; /* bytes to do next */
+    uint64_t at;    /* bytes of the range that are zeroed or trimmed already */
+    uint64_t slice; /* the length of the next slice, bytes */
     bool active;
 };
 
 struct connection {
     const struct service *service;
-    struct worker *worker; /* of its loop */
+    struct worker *worker; /* the worker of the connection's loop */
     struct transport transport;
     enum connection_state state;
     bool wants_turn; /* the last turn ended before the work did: go on without waiting */
@@ -69,29 +69,29 @@ struct connection {
     struct nbd_session session;
     struct nbd_handshake *handshake; /* owned; NULL from transmission on */
 
-    /* in */
-    struct buffer unread; /* received, and not processed yet */
+    /* Receiving. */
+    struct buffer unread; /* bytes received, but not processed yet */
     bool unread_ready;    /* unread bytes wait for replies to go out, not for more bytes */
     bool bulk;            /* the last request had a large payload, so the next may have one */
     struct payload_job payload;
     struct zero_job zeroing;
 
-    bool answered_late; /* something was answered while the server is stopping */
+    bool answered_late; /* a request or an option was answered while the server was stopping */
 
-    /* out */
-    struct buffer unsent;     /* goes out before anything else */
-    struct read_job *waiting; /* owned: accepted reads whose replies are not completely sent */
+    /* Sending. */
+    struct buffer unsent;     /* bytes that have to be sent before any others */
+    struct read_job *waiting; /* owned; accepted reads whose replies are not completely sent */
     unsigned waiting_count;
 
-    /* for loop.c only */
+    /* These fields are for loop.c only. */
     TAILQ_ENTRY(connection) link;        /* in loop->arrived, loop->connections or loop->ended */
     TAILQ_ENTRY(connection) in_line;     /* in loop->line, if is_in_line */
-    TAILQ_ENTRY(connection) by_deadline; /* in deadlines */
+    TAILQ_ENTRY(connection) by_deadline; /* in *deadlines, unless deadlines is NULL */
     bool is_in_line;
     bool was_cheap;                    /* the last turn took no longer than TURN_CHEAP_NS */
     struct connection_list *deadlines; /* loop->handshaking or loop->idling; NULL: no deadline */
-    int64_t deadline;                  /* milliseconds of os_clock_ms */
-    struct peer *peer;                 /* to be counted out at the end; NULL: not counted */
+    int64_t deadline;                  /* when the connection is closed, time of os_clock_ms */
+    struct peer *peer;                 /* the peer that holds the connection; NULL: not counted */
     uint32_t watched_in, watched_out;  /* the events for which epoll watches the descriptors */
 };
 

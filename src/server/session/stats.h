@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* stats - what the server has done so far, and the memory that it takes
+/* stats - statistics: the work that the server has done so far, and the memory that it takes
  *
- * The loops' threads count on, so numbers that are read together may belong to slightly different
- * moments.
+ * The loops' threads go on counting while the statistics are read, so numbers that are read
+ * together may belong to slightly different moments.
  *
  * Threads: everything here is called by the main thread.
  */
@@ -24,17 +24,17 @@ void stats_print(const struct server *server, FILE *to);
 /* A file that always holds a whole JSON object: each write replaces it (host/file_replace.h). */
 struct stats_file {
     int folder; /* descriptor, valid even if the process changes its directory; -1: no file */
-    char *name; /* in folder; owned */
+    char *name; /* the file's name in folder; owned */
 };
 
-/* Look for the file's folder.  Nothing is written yet.  -errno and a reason, also if something
- * other than a regular file is at path: writing would replace it. */
+/* Open the file's folder.  Writes nothing.  Returns 0, or -errno with a reason.  It is an error
+ * if anything but a regular file is at path, because a write would replace that. */
 int stats_file_open(struct stats_file *file, const char *path, struct reason *reason);
 
-/* Write the numbers of this moment.  -errno, and the file is as it was. */
+/* Write the statistics of this moment.  Returns 0, or -errno; then the file is unchanged. */
 int stats_file_write(const struct stats_file *file, const struct server *server);
 
-/* Free what stats_file_open got.  The file itself stays. */
+/* Close the folder and free the name.  The file itself stays. */
 void stats_file_close(struct stats_file *file);
 
 #endif

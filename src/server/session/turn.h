@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* turn - how long a connection has the loop before the next one is served
+/* turn - how long the loop serves one connection before it serves the next
  *
- * One rule: a connection has the loop for one turn, and a turn is a span of time.  Receiving,
- * requests, refusals, sending, TLS records and handshakes all spend the same turn, because one
+ * One rule: the loop serves a connection for one turn, and a turn is a span of time.  Receiving,
+ * requests, refusals, sending, TLS records and handshakes all use up the same turn, because one
  * clock measures them all.  loop.h says in which order the connections get their turns.
  *
  * Reading the clock takes some 30 nanoseconds, and a small request takes less than a microsecond.
- * So work whose cost follows from its length is counted in bytes (turn_spend), and the clock is
- * read after every TURN_LOOK_BYTES of them.  After other work it is read at once (turn_look):
- * after decompressing a page, looking at a range for a block status, zeroing, refusing a request,
- * or receiving a batch of TLS records.
+ * So work whose time follows from its length is counted in bytes (turn_spend), and the clock is
+ * read once for every TURN_LOOK_BYTES bytes of work.  After other work the clock is read at once
+ * (turn_look): after decompressing a page, looking at a range for a block status, zeroing,
+ * refusing a request, or receiving a batch of TLS records.
  *
  * Work that cannot be interrupted has to be short, because no other connection is served
  * meanwhile: a send of 512 KiB, a slice of a zeroing, decompressing one page, one step of a TLS
@@ -29,18 +29,18 @@
 #include "os/thread.h"
 
 #define TURN_SHORT_NS 50000        /* a turn of a connection whose last turn was cheap */
-#define TURN_LONG_NS 1000000       /* a turn of any other connection, after waiting in line */
-#define TURN_CHEAP_NS 20000        /* a turn that takes no longer is cheap */
-#define TURN_ACCEPTS 64            /* connections accepted at one listener in a row */
-#define TURN_QUICK_SLICE_NS 100000 /* after a slice that takes less, the next is twice as long */
+#define TURN_LONG_NS 1000000       /* a turn of a connection that has waited in the line */
+#define TURN_CHEAP_NS 20000        /* a turn is cheap if it takes at most this time */
+#define TURN_ACCEPTS 64            /* connections accepted at one listener in a row, at most */
+#define TURN_QUICK_SLICE_NS 100000 /* a slice is quick if it takes less than this time */
 #define TURN_LOOK_BYTES (64 << 10) /* bytes of work from one reading of the clock to the next */
 #define TURN_CALL_BYTES (8 << 10)  /* a system call takes about as long as copying these bytes */
 
 struct turn {
-    int64_t began;   /* nanoseconds of os_clock_ns */
-    int64_t ends;    /* nanoseconds of os_clock_ns */
-    size_t unlooked; /* bytes of work since the clock was read */
-    bool is_over;    /* as of the last reading of the clock */
+    int64_t began;   /* when the turn began, time of os_clock_ns */
+    int64_t ends;    /* when the turn ends, time of os_clock_ns */
+    size_t unlooked; /* bytes of work since the clock was read last */
+    bool is_over;    /* the last reading of the clock was not before `ends` */
 };
 
 static inline void turn_begin(struct turn *turn, int64_t nanoseconds)
@@ -56,17 +56,16 @@ static inline bool turn_is_over(const struct turn *turn)
     return turn->is_over;
 }
 
-/* Read the clock. */
+/* Read the clock, and note whether the turn is over. */
 static inline void turn_look(struct turn *turn)
 {
     turn->unlooked = 0;
     turn->is_over = os_clock_ns() >= turn->ends;
 }
 
-/* A long range is processed in slices.  The time that a slice takes depends on what the range
- * holds more than on its length, so after a quick slice the next one is twice as long.  Returns
- * the length of the next slice, after one of `slice` bytes that began at `start` (os_clock_ns).
- * Reads the clock. */
+/* The length of the next slice of a long range, after a slice of `slice` bytes that began at
+ * `start` (os_clock_ns).  The time that a slice takes depends on the content of the range more
+ * than on its length, so the slice after a quick one is twice as long.  Reads the clock. */
 static inline uint64_t turn_next_slice(struct turn *turn, uint64_t slice, int64_t start)
 {
     int64_t now = os_clock_ns();

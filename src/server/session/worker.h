@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* worker - what a step of a connection borrows from its loop
+/* worker - the buffers, counters and turn that a connection borrows from its loop for a step
  *
  * A loop has one worker, and lends it to each connection for the time of a step.  All large
- * buffers are here, so an idle connection costs a few hundred bytes.  A step leaves the scratch
- * empty (scratch_is_empty): what could not be sent or processed is copied to the connection.
+ * buffers are here, so an idle connection takes only a few hundred bytes.  A step leaves the
+ * scratch empty (scratch_is_empty): bytes that it could not send or process are copied to the
+ * connection.
  *
  * Threads: a worker belongs to the thread of its loop, except that any thread may read
  * `counters`.
@@ -36,16 +37,16 @@ _Static_assert(SCRATCH_IN >= NBD_HANDSHAKE_IN, "the longest option does not fit"
 struct read_job {
     struct nbd_request request;
     uint64_t offset, left; /* the range whose data are not sent yet */
-    uint64_t promised;     /* the first bytes of it, which a header has already announced */
+    uint64_t promised;     /* bytes, from `offset`, that a header has already announced */
 };
 
 struct scratch {
-    struct iovec vectors[SCRATCH_VECTORS]; /* of the next send */
-    struct read_job reads[SCRATCH_READS];  /* to be answered by the next flush */
+    struct iovec vectors[SCRATCH_VECTORS]; /* the bytes of the next send */
+    struct read_job reads[SCRATCH_READS];  /* reads that the next flush answers */
     unsigned read_count;
-    struct wire_writer replies; /* all other replies, into `out` */
+    struct wire_writer replies; /* puts all other replies into `out` */
     uint8_t out[SCRATCH_OUT];
-    uint8_t in[SCRATCH_IN]; /* what was received */
+    uint8_t in[SCRATCH_IN]; /* bytes that were received */
 };
 
 /* Drop the replies in `out`.  A new scratch, which is all zeroes, needs this too. */
@@ -54,14 +55,14 @@ static inline void scratch_clear_out(struct scratch *scratch)
     scratch->replies = wire_write(scratch->out, SCRATCH_OUT);
 }
 
-/* Whether it holds no reply. */
+/* Whether the scratch holds no reply. */
 static inline bool scratch_is_empty(const struct scratch *scratch)
 {
     return scratch->replies.at == scratch->out && scratch->read_count == 0;
 }
 
-/* What the loop's thread has done so far.  Relaxed: the numbers are for people, and guard
- * nothing. */
+/* Counters of the work that the loop's thread has done so far.  They are accessed with relaxed
+ * order, because they are for people only, and guard nothing. */
 struct counters {
     _Atomic uint64_t requests[NBD_COMMANDS];
     _Atomic uint64_t failed;   /* requests answered with an error */
@@ -69,7 +70,7 @@ struct counters {
     _Atomic uint64_t sent;     /* bytes read from the disk, those in holes included */
 };
 
-/* Only the loop's thread adds, so a load and a store are enough. */
+/* Add n to a counter.  Only the loop's thread adds, so a load and a store are enough. */
 static inline void counter_add(_Atomic uint64_t *counter, uint64_t n)
 {
     uint64_t before = atomic_load_explicit(counter, memory_order_relaxed);
@@ -80,14 +81,14 @@ struct worker {
     struct scratch *scratch;
     struct counters counters;
     struct turn turn;
-    unsigned requests_taken; /* since the loop waited last; see worker_count_request */
+    unsigned requests_taken; /* since the loop's last wait, as worker_count_request counts */
     bool stopping;           /* the server is stopping */
 };
 
 #define WORKER_SMALL_REQUEST (16u << 10) /* bytes that a small request moves at most */
 
-/* Count a request that moves so many bytes.  A large one counts as two, so requests_taken is 1
- * after exactly one small request, which is when loop.c spins. */
+/* Count a request that moves so many bytes.  A large request counts as two.  So requests_taken is
+ * 1 after exactly one small request, and only then: loop.c spins in this case. */
 static inline void worker_count_request(struct worker *worker, uint64_t bytes)
 {
     worker->requests_taken += bytes > WORKER_SMALL_REQUEST ? 2 : 1;
