@@ -11,7 +11,6 @@
  */
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 
 #include "disk/allocator.h"
