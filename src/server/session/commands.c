@@ -23,7 +23,7 @@ static void log_refusal(const struct connection *connection, const struct nbd_re
               (unsigned long long)request->offset, strerror(-error));
 }
 
-/* error: 0 or -errno. */
+/* Answer a request without data.  error is 0 or -errno. */
 static void answer_request(struct connection *connection, const struct nbd_request *request,
                            int error)
 {
@@ -51,9 +51,8 @@ static int zero_or_trim(struct connection *connection, const struct nbd_request 
     return disk_zero(disk, request->offset + at, n, flags);
 }
 
-/* Slices end at multiples of COMMANDS_ZERO_SLICE, because a page that is zeroed in two parts
- * keeps its memory.  The time that a slice takes depends on what the range holds more than on its
- * length, so after a quick slice the next one is twice as long. */
+/* Slices end at multiples of COMMANDS_ZERO_SLICE, so that no page is zeroed in two parts: such a
+ * page would keep its memory.  turn_next_slice chooses the length of the next slice. */
 void commands_zero_slice(struct connection *connection)
 {
     struct zero_job *job = &connection->zeroing;
@@ -115,7 +114,7 @@ void commands_payload_filled(struct connection *connection, size_t n, int error)
     end_payload_if_whole(connection);
 }
 
-/* Handlers, one for each command of NBD_COMMAND_LIST.  See commands_carry_out. */
+/* The handlers, one for each command of NBD_COMMAND_LIST.  commands_carry_out calls them. */
 
 static void carry_out_read(struct connection *connection, struct nbd_request *request,
                            struct input *payload)
@@ -145,7 +144,7 @@ static void carry_out_disconnect(struct connection *connection, struct nbd_reque
     connection->state = CONNECTION_DRAINING;
 }
 
-/* There is nothing more stable than the disk's memory to write to. */
+/* A flush has nothing to do: no storage behind the disk's memory is more stable. */
 static void carry_out_flush(struct connection *connection, struct nbd_request *request,
                             struct input *payload)
 {
@@ -153,7 +152,7 @@ static void carry_out_flush(struct connection *connection, struct nbd_request *r
     answer_request(connection, request, 0);
 }
 
-/* There is nothing faster than the disk's memory to read into. */
+/* A cache has nothing to do: no storage is faster than the disk's memory. */
 static void carry_out_cache(struct connection *connection, struct nbd_request *request,
                             struct input *payload)
 {
@@ -185,7 +184,7 @@ static void carry_out_trim(struct connection *connection, struct nbd_request *re
     carry_out_write_zeroes(connection, request, payload);
 }
 
-/* In the payload (extended headers) the client names the contexts that it asks about. */
+/* A payload (extended headers) names the contexts that the client asks about. */
 static void carry_out_block_status(struct connection *connection, struct nbd_request *request,
                                    struct input *payload)
 {
@@ -204,9 +203,9 @@ static void carry_out_block_status(struct connection *connection, struct nbd_req
         replies_add_status(connection, request);
 }
 
-/* There is a case for every row of NBD_COMMAND_LIST, so a command without a handler does not
- * compile.  A table of functions would take 8 instructions more, of the 1,000 of a small request,
- * because the compiler could not inline reads and writes. */
+/* The switch has a case for every row of NBD_COMMAND_LIST, so a command without a handler does
+ * not compile.  With a table of functions the compiler could not inline reads and writes, and a
+ * small request, which takes 1,000 instructions, would take 8 more. */
 void commands_carry_out(struct connection *connection, struct nbd_request *request,
                         struct input *payload)
 {

@@ -14,7 +14,7 @@
 #include "server/session/replies.h"
 #include "text/reason.h"
 
-#define TLS_MEMORY (32u << 10) /* of a TLS session, about: GnuTLS does not say */
+#define TLS_MEMORY (32u << 10) /* bytes of a TLS session: an estimate, as GnuTLS does not say */
 
 int connection_create(const struct service *service, int in, int out, struct connection **made)
 {
@@ -43,7 +43,8 @@ int connection_create(const struct service *service, int in, int out, struct con
     return 0;
 }
 
-/* Called after each step and at the end; does nothing unless the build verifies itself. */
+/* Called after each step and at the end of the connection.  Does nothing unless the build
+ * verifies itself. */
 static void check_invariants(const struct connection *connection)
 {
     struct reason reason;
@@ -104,9 +105,9 @@ size_t connection_memory(const struct connection *connection)
 
 /* Steps. */
 
-/* Log that the connection ends, and why: r is a negative errno.  If TLS is required, and the
- * client tried something else and did not begin TLS, this is an error that the operator sees:
- * somebody on the way may have removed the client's STARTTLS. */
+/* Log that the connection ends, and why.  r is a negative errno.  The end is logged as an error,
+ * which the operator sees, if TLS is required, and the client sent another option and did not
+ * begin TLS: somebody on the way may have removed the client's STARTTLS. */
 static void log_end(const struct connection *connection, int r)
 {
     char peer[64];
@@ -124,8 +125,8 @@ static void log_end(const struct connection *connection, int r)
                   r == -ENOTCONN ? "left during the handshake" : strerror(-r));
 }
 
-/* Returns 1 if something was received, 0 if nothing has arrived, -errno at the end of the
- * stream. */
+/* Receive bytes and throw them away.  Returns 1 if bytes were received, 0 if none have arrived,
+ * or -errno at the end of the stream. */
 static int discard_input(struct connection *connection)
 {
     struct iovec vector = {connection->worker->scratch->in, SCRATCH_IN};
@@ -135,9 +136,9 @@ static int discard_input(struct connection *connection)
     return n == -EAGAIN ? 0 : n < 0 ? (int)n : 1;
 }
 
-/* Receive once, process what arrived, and send the replies.  Returns 1 if there may be more to do
- * now, 0 or -EAGAIN if the connection has to wait (connection_events), or another -errno if it
- * has to be closed. */
+/* Receive once, process the bytes that have arrived, and send the replies.  Returns 1 if there
+ * may be more to do now, 0 or -EAGAIN if the connection has to wait (connection_events), or
+ * another -errno if the connection has to be closed. */
 static int receive_and_reply(struct connection *connection)
 {
     int r = inbox_receive(connection);
@@ -152,7 +153,7 @@ static int receive_and_reply(struct connection *connection)
     if (connection->state == CONNECTION_DRAINING)
         return -ENOTCONN;
     if (r == 0 && connection->worker->stopping)
-        return 1; /* probably nothing more has arrived; while stopping, make certain */
+        return 1; /* probably no more bytes have arrived; while stopping, receive to be certain */
     return r > 0 || connection->state == CONNECTION_TLS || inbox_is_ready(connection) ||
            transport_has_pending(&connection->transport);
 }

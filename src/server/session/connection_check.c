@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The invariants of a connection, as state.h numbers them. */
+/* The invariants of a connection.  state.h lists and numbers them. */
 
 #include <errno.h>
 

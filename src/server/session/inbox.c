@@ -10,9 +10,9 @@
 #include "server/session/negotiation.h"
 #include "server/session/requests.h"
 
-#define FILL_MIN 4096 /* bytes of a payload; fewer are not worth a loan of the disk's memory */
+#define FILL_MIN 4096 /* fewer bytes of a payload are not worth a loan of the disk's memory */
 
-/* Processing. */
+/* Processing the bytes that have arrived. */
 
 static int process_by_state(struct connection *connection, struct input *input)
 {
@@ -24,13 +24,13 @@ static int process_by_state(struct connection *connection, struct input *input)
     return r;
 }
 
-/* Process the first `size` bytes of scratch->in, and keep what is left of them. */
+/* Process the first `size` bytes of scratch->in, and keep those that are not consumed. */
 static int process_input(struct connection *connection, size_t size)
 {
     struct input input = {connection->worker->scratch->in, size};
     int r = process_by_state(connection, &input);
     if (connection->state == CONNECTION_TLS || connection->state == CONNECTION_DRAINING)
-        input.left = 0; /* what follows a STARTTLS, an ABORT or a DISC does not count */
+        input.left = 0; /* bytes after a STARTTLS, an ABORT or a DISC are thrown away */
     connection->unread_ready = false;
     if (input.left == 0 || (r < 0 && r != -EAGAIN))
         return r;
@@ -41,19 +41,19 @@ static int process_input(struct connection *connection, size_t size)
     return r;
 }
 
-/* Large payloads. */
+/* Receiving large payloads. */
 
 /* One receive into the disk's memory. */
 struct direct_receive {
     struct connection *connection;
     size_t missing;  /* bytes of the payload that have not arrived */
     size_t received; /* bytes of the payload that this call received */
-    size_t header;   /* bytes of the next request's header that it received, in scratch->in */
-    bool was_full;   /* it received as much as it could have */
+    size_t header;   /* bytes of the next request's header that this call put in scratch->in */
+    bool was_full;   /* this call received as many bytes as it had asked for */
 };
 
-/* Called by disk_fill, inside a read section of the disk.  If the loan ends with the payload, the
- * next request's header is received in the same call. */
+/* Called by disk_fill, inside a read section of the disk.  If the disk has lent memory for all of
+ * the missing payload, the same call also receives the next request's header. */
 static ssize_t receive_into_disk(void *opaque, struct iovec *vectors, int n)
 {
     struct direct_receive *receive = opaque;
@@ -80,8 +80,9 @@ static bool is_payload_worth_filling(const struct connection *connection)
     return job->active && job->error == 0 && job->request.payload - job->at >= FILL_MIN;
 }
 
-/* Receive more of a large payload, into the disk's memory.  -ENOBUFS if the disk has none to lend
- * at that place, and nothing was received; otherwise returns what inbox_receive does. */
+/* Receive more of a large payload, into the disk's memory.  Returns -ENOBUFS if the disk has no
+ * memory to lend for that part of the payload; then nothing was received.  All other results are
+ * those of inbox_receive. */
 static int receive_payload(struct connection *connection)
 {
     const struct payload_job *job = &connection->payload;
@@ -97,7 +98,7 @@ static int receive_payload(struct connection *connection)
     return r < 0 ? r : receive.was_full;
 }
 
-/* Everything else. */
+/* Receiving everything else. */
 
 /* The number of bytes to receive after the unread ones. */
 static size_t bytes_wanted(const struct connection *connection)
@@ -110,9 +111,9 @@ static size_t bytes_wanted(const struct connection *connection)
 }
 
 /* Move the unread bytes to the front of scratch->in and, unless inbox_is_ready, receive up to
- * `want` bytes after them.  Returns the number of all these bytes, of which *received are new.
- * On an error the unread bytes stay: -ENOTCONN at the end of the stream, or what
- * transport_receive returns. */
+ * `want` bytes after them.  Returns the number of all these bytes, of which *received are new; or
+ * -ENOTCONN at the end of the stream; or another error of transport_receive.  On an error the
+ * unread bytes stay where they are. */
 static ssize_t receive_after_unread(struct connection *connection, size_t want, size_t *received)
 {
     struct buffer *unread = &connection->unread;

@@ -18,9 +18,9 @@
 #define EVENTS_MAX 256
 #define STOP_MILLISECONDS 700
 
-/* When so many bytes of connections have been freed, malloc is asked to give memory back to the
- * system.  Of its own accord it gives back only what has nothing in use above it: 5 to 10 MiB
- * would stay after 4,000 simultaneous connections. */
+/* After the loop has freed so many bytes of connections, it makes malloc return memory to the
+ * system.  Without this, malloc returns only memory at the end of its heap, and would keep 5 to
+ * 10 MiB after 4,000 simultaneous connections. */
 #define TIDY_AFTER (512u << 10)
 
 /* What epoll watches. */
@@ -38,8 +38,9 @@ static int watch_descriptor(struct loop *loop, struct connection *connection, in
     return 0;
 }
 
-/* Of two descriptors (-s) each is watched for its own events.  One without events is removed from
- * epoll, which would otherwise report its end again and again. */
+/* If the connection has two descriptors (-s), each is watched for its own events.  A descriptor
+ * without events to watch for is removed from epoll: epoll would otherwise report the end of its
+ * stream again and again. */
 static int watch_connection(struct loop *loop, struct connection *connection)
 {
     uint32_t events = connection_events(connection);
@@ -52,7 +53,7 @@ static int watch_connection(struct loop *loop, struct connection *connection)
     return watch_descriptor(loop, connection, out, &connection->watched_out, events & EPOLLOUT);
 }
 
-/* Connections. */
+/* Serving connections. */
 
 static void clear_deadline(struct connection *connection)
 {
@@ -61,7 +62,9 @@ static void clear_deadline(struct connection *connection)
     connection->deadlines = NULL;
 }
 
-/* All deadlines of a list are as far ahead, so it stays in order.  0 seconds: no deadline. */
+/* Give a connection a deadline, and append it to the list `deadlines`.  0 seconds: no deadline.
+ * All deadlines of one list are the same time ahead when they are set, so the list is always in
+ * the order of the deadlines. */
 static void set_deadline(struct connection *connection, struct connection_list *deadlines,
                          unsigned seconds)
 {
@@ -85,7 +88,8 @@ static void leave_line(struct loop *loop, struct connection *connection)
     connection->is_in_line = false;
 }
 
-/* The connection is destroyed later, because this round may have another event for it. */
+/* Close the connection, but destroy it later, because this round may have another event for
+ * it. */
 static void retire_connection(struct loop *loop, struct connection *connection)
 {
     clear_deadline(connection);
@@ -125,7 +129,7 @@ static void give_turn(struct loop *loop, struct connection *connection, int64_t 
     after_step(loop, connection);
 }
 
-/* A descriptor of the connection is ready. */
+/* Called when a descriptor of the connection is ready. */
 static void handle_event(struct loop *loop, struct connection *connection)
 {
     if (connection_is_closed(connection) || connection->is_in_line)
@@ -136,7 +140,7 @@ static void handle_event(struct loop *loop, struct connection *connection)
         join_line(loop, connection);
 }
 
-/* Serve the line for the time of one long turn, and at least one connection. */
+/* Serve the connections in the line for the time of one long turn, but at least one of them. */
 static void serve_line(struct loop *loop)
 {
     struct connection *connection;
@@ -169,7 +173,7 @@ static void destroy_ended(struct loop *loop)
     }
 }
 
-/* What other threads post. */
+/* Receiving the posts of other threads. */
 
 static void add_connection(struct loop *loop, struct connection *connection)
 {
@@ -208,7 +212,7 @@ static void handle_wakeup(struct loop *loop)
         stop_connections(loop);
 }
 
-/* Time. */
+/* Deadlines and waiting. */
 
 static void expire(struct loop *loop, struct connection *connection)
 {
@@ -224,9 +228,9 @@ static void expire_handshakes(struct loop *loop)
         expire(loop, connection);
 }
 
-/* After a round of events.  A connection is idle if its deadline was over before epoll was asked,
- * and epoll had no event for it.  The time now would not do: the process may be late, or may have
- * been stopped. */
+/* Called after each round of events.  A connection is idle if its deadline had passed before the
+ * loop asked epoll for events, and epoll had no event for it.  The deadline is not compared with
+ * the present time, because since it asked epoll the process may have been delayed or stopped. */
 static void expire_idle(struct loop *loop, int events)
 {
     struct connection *connection;
@@ -264,8 +268,9 @@ static int milliseconds_to_wait(const struct loop *loop)
 
 /* A client with one small request in flight sends the next one within microseconds.  Falling
  * asleep and being woken in between costs as much as the request, and more in a virtual machine.
- * So if the only client is of that kind, the loop spins for a moment before it sleeps.  After a
- * spin in vain it skips the next spin, after another one the next 2, 4, ... SPIN_PENALTY_MAX. */
+ * So if the only client is of that kind, the loop spins for a moment before it sleeps.  If no
+ * event comes during a spin, the loop skips the next spin; if none comes during the one after
+ * that, it skips the next 2, then 4, ... SPIN_PENALTY_MAX. */
 #define SPIN_NANOSECONDS 25000
 #define SPIN_PENALTY_MAX 1024
 
@@ -338,7 +343,7 @@ static void *loop_main(void *arg)
     return NULL;
 }
 
-/* Called by the main thread. */
+/* Functions that the main thread calls. */
 
 static void free_loop(struct loop *loop)
 {
@@ -384,7 +389,7 @@ static void wake_loop(struct loop *loop)
 {
     uint64_t one = 1;
     if (write(loop->wake_event, &one, sizeof one) < 0)
-        return; /* it is awake: the counter is full */
+        return; /* the loop is awake already: the counter of its eventfd is full */
 }
 
 void loop_hand_over(struct loop *loop, struct connection *connection)

@@ -31,7 +31,8 @@ static void plan_bytes(struct plan *plan, const void *bytes, size_t size)
     plan->bytes += size;
 }
 
-/* Add a header, which was put at start and is the last of the replies. */
+/* Add a header to the plan.  It begins at start, and ends where the replies in scratch->out
+ * end. */
 static void plan_header(struct plan *plan, const uint8_t *start)
 {
     plan_bytes(plan, start, (size_t)(plan->scratch->replies.at - start));
@@ -60,7 +61,7 @@ static bool has_room_for(const struct plan *plan, size_t size)
     return wire_room(&plan->scratch->replies) >= size + 2 * (size_t)NBD_REPLY_SIZE_MAX;
 }
 
-/* Decompress a piece into scratch->out, if there is room. */
+/* Decompress a piece of a read into scratch->out and add it to the plan, if there is room. */
 static int plan_packed(struct plan *plan, struct read_job *job, size_t size)
 {
     uint8_t *bytes = has_room_for(plan, size) ? wire_claim(&plan->scratch->replies, size) : NULL;
@@ -79,8 +80,8 @@ static size_t min_size(uint64_t a, uint64_t b)
     return (size_t)(a < b ? a : b);
 }
 
-/* Ask the disk for the next piece of a read, of at most count bytes.  Compressed pages come one
- * by one, because they are decompressed one by one. */
+/* Ask the disk for the next piece of a read, of at most count bytes.  A compressed piece ends at
+ * the end of its page, because pages are decompressed one by one. */
 static int lend_next(struct plan *plan, const struct read_job *job, uint64_t count,
                      struct disk_piece *piece)
 {
@@ -117,8 +118,8 @@ static int plan_promised(struct plan *plan, struct read_job *job)
     return r;
 }
 
-/* Add a chunk of data, from *piece up to the next hole or the end of the plan.  Its header is put
- * once its length is known. */
+/* Add a chunk of data, from *piece up to the next hole or until the plan is full.  The header of
+ * the chunk is put at the end, when the length of the chunk is known. */
 static int plan_chunk_of_data(struct plan *plan, struct read_job *job, struct disk_piece *piece)
 {
     enum nbd_style style = plan->connection->session.style;
@@ -157,7 +158,8 @@ static void plan_chunk_of_hole(struct plan *plan, struct read_job *job, size_t c
     job->left -= count;
 }
 
-/* Add the header of a read that is answered in one piece: it promises all data that are left. */
+/* Add the header of a read that is answered in one piece.  The header promises all data of the
+ * read that are left. */
 static void plan_whole(struct plan *plan, struct read_job *job)
 {
     enum nbd_style style = plan->connection->session.style;
@@ -202,7 +204,7 @@ static int plan_start(struct plan *plan, struct read_job *job)
         plan_chunk_of_hole(plan, job, piece.count);
     else if (whole)
         plan_whole(plan, job);
-    else if (piece.kind != DISK_PIECE_PACKED || /* else the chunk would be empty */
+    else if (piece.kind != DISK_PIECE_PACKED || /* without room the chunk would be empty */
              has_room_for(plan, piece.count + NBD_REPLY_SIZE_MAX))
         return plan_chunk_of_data(plan, job, &piece);
     return 0;
@@ -239,7 +241,7 @@ int plan_reads(struct plan *plan, unsigned from)
     for (unsigned i = from; r == 0 && i < scratch->read_count && !plan_is_full(plan); i++) {
         r = plan_read(plan, &scratch->reads[i]);
         if (scratch->reads[i].left)
-            break; /* the data of the next read must not come between this one's */
+            break; /* the next read must not come between the data of this read */
     }
     return r;
 }

@@ -11,12 +11,12 @@
 #include "nbd/reply.h"
 #include "server/session/plan.h"
 
-/* Any one reply fits into so many bytes: the answer to an option, or a block status. */
+/* Any one reply, such as the answer to an option or a block status, fits into so many bytes. */
 #define REPLY_ROOM (NBD_HANDSHAKE_OUT + NBD_REPLY_SIZE_MAX)
 #define STATUS_MAX NBD_HANDSHAKE_OUT      /* bytes of descriptors in one reply */
 #define STATUS_SLICE ((uint64_t)64 << 20) /* bytes in the first slice of a long range */
 
-/* Answers. */
+/* Gathering replies. */
 
 static struct scratch *scratch_of(const struct connection *connection)
 {
@@ -63,9 +63,9 @@ void replies_add_read(struct connection *connection)
 struct status {
     enum nbd_style style;
     struct wire_writer *writer;
-    uint32_t count, max; /* descriptors */
-    uint64_t length;     /* of the extent found last, which has no descriptor yet; 0: none */
-    bool is_hole;        /* that extent is a hole */
+    uint32_t count, max; /* the number of descriptors now, and at most */
+    uint64_t length;     /* the length of the last extent, which has no descriptor yet; 0: none */
+    bool is_hole;        /* the last extent is a hole */
 };
 
 static void put_extent(struct status *status)
@@ -122,7 +122,7 @@ void replies_add_status(struct connection *connection, const struct nbd_request 
                      ? 1
                      : (uint32_t)(STATUS_MAX / nbd_descriptor_size(style));
     if (!start)
-        return; /* the writer has failed, and replies_flush will return that */
+        return; /* the writer has failed, so replies_flush will return an error */
     int r = collect_extents(connection, request, &status);
     if (r < 0 || status.count == 0) {
         *writer = before;
@@ -136,8 +136,8 @@ void replies_add_status(struct connection *connection, const struct nbd_request 
 /* Sending. */
 
 /* Make a plan and send it.  *next is the number of the first read that is not completely sent.
- * Returns the number of bytes if all of the plan was sent; -EAGAIN if not, and the connection
- * keeps the rest; or another -errno. */
+ * Returns the number of bytes if the whole plan was sent; -EAGAIN if only a part was sent, and
+ * the connection keeps the rest; or another -errno. */
 static ssize_t send_some(struct connection *connection, unsigned *next)
 {
     struct scratch *scratch = scratch_of(connection);
@@ -147,8 +147,8 @@ static ssize_t send_some(struct connection *connection, unsigned *next)
     struct plan plan = plan_begin(connection);
     int r = plan_reads(&plan, *next);
     if (scratch->replies.failed)
-        r = -ENOBUFS; /* a reply is missing: the client would wait for it for ever */
-    assert(r < 0 || plan.bytes > 0); /* there is always room for something */
+        r = -ENOBUFS; /* a reply is missing, and the client would wait for it for ever */
+    assert(r < 0 || plan.bytes > 0); /* an empty plan has room for a part of a reply */
     if (r == 0) {
         sent = transport_send(&connection->transport, scratch->vectors, (int)plan.count);
         r = sent < 0 && sent != -EAGAIN ? (int)sent : 0;

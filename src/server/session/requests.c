@@ -7,22 +7,23 @@
 #include "server/session/commands.h"
 #include "server/session/replies.h"
 
-/* A payload of at least so many bytes is not kept unread until the rest of it arrives. */
+/* A payload of at least so many bytes is consumed as it arrives.  A smaller one is kept unread
+ * until all of it has arrived. */
 #define LARGE_PAYLOAD (16u << 10)
 
-/* What a request takes besides its payload: as long as copying so many bytes, some 200 ns
+/* The time of a request besides its payload: about that of copying so many bytes, some 200 ns
  * (turn.h). */
 #define REQUEST_BYTES 2048u
 
 enum outcome {
-    TAKEN,      /* carried out, answered, or turned into a job */
-    INCOMPLETE, /* the rest of it has to arrive first; nothing was consumed */
+    TAKEN,      /* the request was carried out, answered, or turned into a job */
+    INCOMPLETE, /* the rest of the request has to arrive first; nothing was consumed */
     HOPELESS,   /* the stream is out of step, or the payload is too long to be skipped */
 };
 
-/* The request is parsed right into the place where it stays if it is a read.  Copying it there
- * would add a tenth to the time of a small request, because the processor would load whole words
- * that it has just stored in parts. */
+/* Requests are parsed into replies_request_slot, because reads stay there.  Copying a read to its
+ * slot would add a tenth to the time of a small request, because the processor would load whole
+ * words that it has just stored in parts. */
 static enum outcome take_request(struct connection *connection, struct input *input)
 {
     const struct nbd_export *export = &connection->service->export;

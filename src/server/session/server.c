@@ -74,13 +74,14 @@ unsigned server_connections(const struct server *server)
     return atomic_load_explicit(&server->open.count, memory_order_relaxed);
 }
 
-/* Whether accept failed because of one connection, which is gone then, and not because of us. */
+/* Whether accept failed because of the connection, which is then gone, and not because of us. */
 static bool is_fault_of_connection(int error)
 {
     return error == ECONNABORTED || error == EINTR || error == EPROTO || error == EPERM;
 }
 
-/* Returns 0, also if the connection was refused, and so closed. */
+/* Adopt a connection, or close it if its peer holds max_per_peer connections.  Returns 0 in both
+ * cases, or -errno. */
 static int admit(struct server *server, int fd)
 {
     const struct service *service = &server->service;

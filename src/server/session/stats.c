@@ -17,19 +17,19 @@
 #include "text/reason.h"
 #include "text/string_builder.h"
 
-/* All numbers, at about one moment. */
+/* All statistics, read at about one moment. */
 struct snapshot {
     unsigned connections;
     uint64_t accepted;
     uint64_t requests[NBD_COMMANDS];
-    uint64_t failed;   /* requests */
-    uint64_t received; /* bytes */
-    uint64_t sent;     /* bytes */
+    uint64_t failed;   /* requests that were answered with an error */
+    uint64_t received; /* bytes written to the disk */
+    uint64_t sent;     /* bytes read from the disk */
     struct disk_stats disk;
     uint64_t size;     /* bytes of the virtual disk */
     uint64_t stored;   /* bytes in pages that hold data */
-    uint64_t packed;   /* of these, bytes in compressed pages, counted uncompressed */
-    uint64_t resident; /* bytes of memory that the whole process has */
+    uint64_t packed;   /* bytes in compressed pages, counted as if they were not compressed */
+    uint64_t resident; /* bytes of resident memory of the whole process */
 };
 
 static uint64_t counter_read(const _Atomic uint64_t *counter)
@@ -62,8 +62,8 @@ static struct snapshot snapshot_of(const struct server *server)
     return snapshot;
 }
 
-/* The size of the compressed pages without compression, divided by the size that they have; 1 if
- * there are none. */
+/* The size that the compressed pages would have without compression, divided by the size that
+ * they have; 1 if there are none. */
 static double compression_ratio(const struct snapshot *snapshot)
 {
     uint64_t blobs = snapshot->disk.blob_bytes;
@@ -97,7 +97,7 @@ void stats_print(const struct server *server, FILE *to)
     fflush(to);
 }
 
-/* The file. */
+/* The file of --stats. */
 
 static void print_requests(const struct snapshot *s, FILE *to)
 {
@@ -134,7 +134,7 @@ static void print_json(const struct server *server, FILE *to)
     fprintf(to, "  \"compression_ratio\": %.3f\n}\n", compression_ratio(&s));
 }
 
-/* Refuse a device or a link, which writing would replace. */
+/* Refuse a device or a link at path, because a write would replace it. */
 static int check_target(const struct stats_file *file, const char *path, struct reason *reason)
 {
     struct stat status;
