@@ -4,8 +4,8 @@
  *
  * An allocator is one constant struct allocator, defined in the file that implements it, and one
  * row of allocators[] (allocators.c).  No other code of src/ names it: the grammar of allocator=,
- * the help texts and both fronts read the row.  disk.c checks each request and calls the slot of the same
- * name; the contract of each slot is written beside it.
+ * the help texts and both fronts read the row.  disk.c checks each request and calls the slot of
+ * the same name; the contract of each slot is written beside it.
  *
  * UNITS.    Offsets and counts are bytes.  A range is (offset, count), half-open.  disk.c has
  *           checked it: it lies within the disk, and count is not 0.
@@ -18,8 +18,8 @@
  *           file or a device can fail, -EIO may be added to any slot that returns int: the server
  *           and the plugin pass it on to the client.
  * WAITING.  To wait is to stay for a grace period, for the compressor, for a device, or until
- *           somebody gives memory back.  The try_ slots, lend, and read inside a section must not:
- *           all other clients of the thread would stay as well.
+ *           somebody gives memory back.  The try_ slots, lend, and read inside a section must
+ *           not: all other clients of the thread would stay as well.
  */
 
 #ifndef NBDRAM_DISK_ALLOCATOR_H
@@ -61,8 +61,8 @@ struct allocator {
      * state: all memory that grows with the disk is taken from the budget and given back to it.
      * An allocator that takes no memory may ignore the budget.  options need not outlive the
      * call.  The process may still fork, so create must start no thread, and must not lock memory
-     * where a lock does not survive a fork.  Returns 0 and the state in *state; or an error, after
-     * giving back everything that it took.
+     * where a lock does not survive a fork.  Returns 0 and the state in *state; or an error,
+     * after giving back everything that it took.
      * -ENOMEM: too little memory.  -EPERM: the process may not lock that much memory. */
     int (*create)(const struct disk_options *options, struct budget *budget, void **state);
 
@@ -108,8 +108,8 @@ struct allocator {
     /* Inside a section for sending: describe the longest piece at the start of the range that is
      * of one kind (enum disk_piece_kind) and, if it is data, contiguous in memory.
      * DISK_PIECE_PACKED is for any bytes that cannot be lent: the caller gets them by read, one
-     * page at a time.  A long piece may be cut short, but never to 0 bytes.  piece->base stays the
-     * allocator's and is good until lend_end. */
+     * page at a time.  A long piece may be cut short, but never to 0 bytes.  piece->base stays
+     * the allocator's and is good until lend_end. */
     void (*lend)(void *state, uint64_t offset, size_t count, struct disk_piece *piece);
 
     /* Lend memory for the range, or for a part at its start, to fn, which receives bytes into

@@ -3,8 +3,8 @@
 /* The registry of allocators and what is made from it: the grammar of allocator=, the help texts
  * of both fronts, and the messages about a disk that cannot be made.
  *
- * The grammar compares whole words.  A name that is nearly right is refused with a list of what is
- * accepted, not guessed at. */
+ * The grammar compares whole words.  A name that is nearly right is refused with a list of what
+ * is accepted, not guessed at. */
 
 #include "disk/allocator.h"
 #include "disk/disk.h"

@@ -74,7 +74,7 @@ void disk_print_features(FILE *to);
  * -EPERM    the limit on locked memory (RLIMIT_MEMLOCK) does not allow mlock */
 int disk_create(const struct disk_options *options, struct disk **disk);
 
-/* Say what an error of disk_create or disk_start means to the person who asked for such a disk. */
+/* Explain an error of disk_create or disk_start to the person who asked for such a disk. */
 void disk_explain(const struct disk_options *options, int error, struct reason *reason);
 
 /* Start the threads that give memory back and compress pages, and lock memory if mlock is set:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* A drop-in replacement for nbdkit's memory plugin: it translates nbdkit's parameters and requests
- * into calls of disk.h, and keeps nothing of its own. */
+/* A drop-in replacement for nbdkit's memory plugin: it translates nbdkit's parameters and
+ * requests into calls of disk.h, and keeps nothing of its own. */
 
 #include <errno.h>
 #include <pthread.h>

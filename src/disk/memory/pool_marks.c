@@ -40,8 +40,8 @@ int pool_marks_add(struct pool_marks *marks, uint64_t cell, struct reason *reaso
     return 0;
 }
 
-/* A cell in a magazine is nobody's.  Mark it, so that every cell that is neither free nor absent
- * is to be marked. */
+/* Nothing may lead to a cell in a magazine.  Mark it here, so that afterwards the marked cells
+ * must be exactly those that are neither free nor absent. */
 static int mark_magazine_locked(struct pool_marks *marks, const struct magazine *magazine,
                                 struct reason *reason)
 {

@@ -17,17 +17,17 @@
 
 struct pool_marks {
     struct pool *pool;
-    const char *what; /* a cell is, for the reason: "node" */
+    const char *what; /* the reason calls a cell so: "node" */
     uint64_t count;   /* cells that were ever made */
     uint64_t *bits;   /* a bitmap of them */
 };
 
-/* Begin, with no cell marked.  what must outlive the marks.  0 or -ENOMEM. */
+/* Begin, with no cell marked.  `what` must outlive the marks.  0 or -ENOMEM. */
 int pool_marks_make(struct pool_marks *marks, struct pool *pool, const char *what);
 void pool_marks_free(struct pool_marks *marks); /* all zeroes are accepted */
 
-/* Mark a cell.  It is broken if the cell was never made, or is marked already: then two things
- * lead to it. */
+/* Mark a cell.  -EUCLEAN if the cell was never made, or is marked already: then two things lead
+ * to it. */
 int pool_marks_add(struct pool_marks *marks, uint64_t cell, struct reason *reason);
 
 /* Verify the pool (pool_check), and compare its cells in use with the marks. */

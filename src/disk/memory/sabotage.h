@@ -2,8 +2,9 @@
 
 /* sabotage - the switches that break the engine on purpose
  *
- * A test that has never failed may be unable to fail.  So tests/meson.build (must_notice) compiles
- * the engine again with one of these switches, links tests to it, and expects them to fail:
+ * A test that has never failed may be unable to fail.  So tests/meson.build (must_notice)
+ * compiles the engine again with one of these switches, links tests to it, and expects them to
+ * fail:
  *
  *     NBDRAM_BREAK_GRACE        nothing waits for a grace period
  *     NBDRAM_BREAK_GENERATION   a freeze looks like an earlier freeze of the same frame

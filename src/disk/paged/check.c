@@ -9,6 +9,8 @@
  *     is a blob.
  *  4. The cold store keeps its own invariants, and exactly the pages that are blobs.
  *  5. The budget is charged for the pools and for the cold store, and for nothing else.
+ *
+ * The comment of a function names the invariants that it verifies.
  */
 
 #include <errno.h>
@@ -99,9 +101,10 @@ static int check_at_rest(struct paged *paged, struct reason *reason)
     return r;
 }
 
-/* The thread of reclaim gives free memory back when it is idle, and must not be in the midst of that:
- * cells on their way from a magazine to their chunk look as if they were in use.  After paged_collect
- * there is nothing left for it to begin with, and the second reclaim_run waits until it has ended. */
+/* When the thread of reclaim is idle it gives free memory back.  It must not be doing that now:
+ * cells on their way from a magazine to their chunk look as if they were in use.  After
+ * paged_collect no memory is free, so it has no reason to begin; and the second reclaim_run waits
+ * until it has ended what it had begun. */
 int paged_check(void *state, struct reason *reason)
 {
     struct paged *paged = state;

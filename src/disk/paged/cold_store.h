@@ -8,8 +8,8 @@
  * Only the store can read what such a word leads to.  Writing the page brings it back into a
  * frame.
  *
- *     frame, hot --the store takes the page--> blob          by the rules of paged.h: freeze, wait
- *         ^                                     |            for a grace period, swap the word
+ *     frame, hot --the store takes the page--> blob     by the rules of paged.h: freeze, wait for
+ *         ^                                     |       a grace period, swap the word
  *         '------- a request writes to it ------'
  *
  * A disk whose pages all stay in frames has no cold store.  A read or write of a page that is in
@@ -70,7 +70,7 @@ struct cold_store {
     void (*drop)(void *state, uint64_t word);
 
     /* Hot frames have appeared: there was none before, or there are now more than hot_share.  May
-     * be called inside a read section, so it must not wait for one. */
+     * be called inside a read section, so it must not wait for a grace period. */
     void (*wake)(void *state);
 
     /* Writers have made more than hot_most frames hot: do some of the store's work for it.  May

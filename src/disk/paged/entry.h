@@ -3,12 +3,13 @@
 /* entry - the word in a slot, which says all about a page or about a part of the page table
  *
  *     BITS    NAME         MEANING
- *     0-2     kind         see enum entry_kind; a word of all zeroes is a hole; 5, 6 and 7 are free
+ *     0-2     kind         see enum entry_kind; a word of all zeroes is a hole; 5 to 7 are free
  *     3       FROZEN       a thread is about to take this away, and waits for a grace period; a
  *                          thread that is about to put something into it must thaw it first
- *     4-5     age          of a frame: 0 when written, 1 and 2 as the cold store comes by, 3 INERT
- *     6       PINNED       a client asked for this frame (DISK_NO_HOLE), and it must stay a frame;
- *                          it is not frozen, and of age 0
+ *     4-5     age          of a frame: 0 when written, 1 and 2 as the cold store comes by, or
+ *                          INERT
+ *     6       PINNED       a client asked for this frame (DISK_NO_HOLE), and it must stay a
+ *                          frame; it is not frozen, and of age 0
  *     7-23    generation   differs each time that the word is frozen, so that a thread that froze
  *                          it cannot mistake a later freeze for its own.  Of a pinned frame: the
  *                          part of it for which it is pinned (promise.h)

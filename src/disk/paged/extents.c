@@ -47,7 +47,7 @@ static void gather_extents(struct paged *paged, struct request *request, struct 
     }
 }
 
-/* Report all extents but the last `kept`, 0 or 1, which stays in the list. */
+/* Report the extents in the list.  If `kept` is 1, and not 0, the last one stays there. */
 static int report_extents(struct extents *extents, unsigned kept, disk_extent_fn *fn,
                           void *opaque)
 {

@@ -11,30 +11,30 @@
  *
  *     receive   the caller's function puts bytes into what was lent
  *
- *     store     Private cells are written to the disk by the write path (write.c), which swaps the
- *               cell itself in where it would otherwise have swapped in a copy.  A cell into which
- *               nothing was received, or which the write path did not take, goes back to the pool.
- *               What the write path found no memory for is tried again after the section, where
- *               room can be made.
+ *     store     Private cells are written to the disk by the write path (write.c), which swaps
+ *               the cell itself in where it would otherwise have swapped in a copy.  A cell into
+ *               which nothing was received, or which the write path did not take, goes back to
+ *               the pool.  What the write path found no memory for is tried again after the
+ *               section, where room can be made.
  *
- * The table gets its nodes in the last stage: a receiver that gets nothing, or zeroes, leaves none
- * behind.
+ * The table gets its nodes in the last stage: a receiver that gets nothing, or zeroes, leaves
+ * none behind.
  *
  * How this keeps to the rules of paged.h:
  *
  *  1. Private cells are swapped in by request_replace.  If another thread has made the page
- *     meanwhile, the write path copies what was received into its frame.
+ *     meanwhile, the write path copies what was received into that thread's frame.
  *  2. A frame that is unlinked while it is received into is not reused before the section ends.
  *     What it receives lies in the range of the trim that unlinked it, and which was concurrent.
- *  3. A frame is received into in the section in which its word was seen to be writable, just as a
- *     write copies into one.  A frozen or aged frame is thawed first.
+ *  3. A frame is received into in the section in which its word was seen to be writable, just as
+ *     a write copies into one.  A frozen or aged frame is thawed first.
  *  4. Words are replaced only by the write path.
  *  5. The receiver does not block: disk_fill asks that of its caller.
- *  6. A private cell is not cleared before it is received into, but no other thread sees it before
- *     the write path swaps it in, and that first clears what was not received.
+ *  6. A private cell is not cleared before it is received into, but no other thread sees it
+ *     before the write path swaps it in, and that first clears what was not received.
  *
- * The cells for a row of holes are lent in the order of their addresses, so that they join into few
- * pieces, in whatever order they came out of the pool.
+ * The cells for a row of holes are lent in the order of their addresses, so that they join into
+ * few pieces, in whatever order they came out of the pool.
  */
 
 #include <assert.h>
@@ -119,8 +119,8 @@ static unsigned take_row(struct paged *paged, unsigned wanted, enum budget_purpo
     return n;
 }
 
-/* The next pages, up to `pages` of them, are to be received into private cells.  False if the loan
- * ends here. */
+/* The next pages, up to `pages` of them, are to be received into private cells.  False if the
+ * loan ends here. */
 static bool lend_cells(struct paged *paged, struct fill *fill, uint64_t pages,
                        enum budget_purpose purpose)
 {
@@ -172,8 +172,8 @@ static bool lend_next(struct paged *paged, struct fill *fill)
 
 typedef int put_fn(struct paged *paged, struct request *request);
 
-/* Write what was received of one part; what was received of the whole range ends at `end`.
- * Afterwards the cell is the disk's or the pool's, unless there was an error. */
+/* Write the bytes that were received into one part.  The whole range was received up to `end`.
+ * Afterwards the cell belongs to the disk or to the pool, unless there was an error. */
 static int store_part(struct paged *paged, struct fill *fill, const struct part *part,
                       uint64_t end, put_fn *put)
 {

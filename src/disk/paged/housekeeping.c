@@ -27,9 +27,9 @@ void paged_collect(struct paged *paged)
 
 /* Other threads make room too, and may have made some between the failed try and this call: so
  * what counts is whether anything was released since.  A frame that another thread has taken but
- * not yet put into the table is neither free nor hot.  When that thread's section ends it is one or
- * the other: hence the wait.  -EAGAIN does not count as an attempt: the machine has room as far as
- * anybody knows. */
+ * not yet put into the table is neither free nor hot.  When that thread's section ends it is one
+ * or the other: hence the wait.  -EAGAIN does not count as an attempt: the machine has room as
+ * far as anybody knows. */
 bool paged_make_room(struct paged *paged, struct room_search *search, int error)
 {
     const struct cold *cold = &paged->cold;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* housekeeping - what is done outside of requests: finishing what a grace period was waited for,
- * and finding memory
+/* housekeeping - what is done outside of requests: processing words after their grace period, and
+ * finding memory
  *
  * Nothing here may be called inside a read section, except paged_make_hole, which must be.  Any
  * thread may call.
@@ -15,8 +15,7 @@
 #include "disk/paged/deferred.h"
 #include "disk/paged/paged.h"
 
-/* Deal with a word for which a grace period was waited.  For reclaim; opaque is the struct
- * paged. */
+/* Process a word after its grace period.  Called by reclaim; opaque is the struct paged. */
 void paged_after_grace_period(void *opaque, const struct reclaim_item *pending);
 
 /* Inside a section: turn a page into a hole.  Its word must be exactly `word`, which was frozen a

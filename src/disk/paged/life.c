@@ -10,7 +10,7 @@
 #include "disk/paged/slots.h"
 #include "os/memory.h"
 
-#define CALLERS 64 /* threads that may call without the RCU library having to find memory */
+#define CALLERS 64 /* threads for which the RCU library has memory from the start */
 
 /* Chunks of 2 MiB, unless a low limit would then be mostly rounding. */
 static size_t chunk_size(uint64_t limit)
@@ -93,8 +93,8 @@ int paged_start(void *state)
     return r;
 }
 
-/* The cold store takes no more pages; reclaim releases what waits, blobs too; and then all is at
- * rest. */
+/* First the cold store stops taking pages.  Then reclaim releases what still waits, which drops
+ * blobs.  After that nothing uses the store, the table or the frames. */
 void paged_destroy(void *state)
 {
     struct paged *paged = state;

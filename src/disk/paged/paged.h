@@ -43,23 +43,26 @@
  *     no memory leaves its section, makes room outside, and comes back.
  *  6. A thread fills a frame before it swaps the frame in, and does not fill it again afterwards.
  *     So no reader sees the earlier contents of the frame, and no writer's bytes are overwritten.
+ *
  * The table shows which operations on one page may run concurrently, and what the page holds
  * afterwards or what keeps them apart.  All operations run inside sections:
  *
- *                  read   write            zero a part      zero, trim whole   freeze, finish
+ *                 read   write             zero a part       zero, trim whole   freeze, finish
  *
- *     read         -      bytes of either  bytes of either  old, or zeroes     the same bytes
+ *     read        -      bytes of either   bytes of either   old, or zeroes     the same bytes
  *
- *     write               rule 1           bytes of either  rule 2             write thaws, rule 3
+ *     write              rule 1            bytes of either   rule 2             rule 3: the write
+ *                                                                               thaws
  *
- *     zero a part                          bytes of either  rule 2             zero thaws, rule 3
+ *     zero a part                          bytes of either   rule 2             rule 3: the zero
+ *                                                                               thaws
  *
- *     zero, trim                                            one swap wins      the exact word is
- *     whole                                                                    gone: finish does
- *                                                                              nothing
+ *     zero, trim                                             one swap wins      the exact word is
+ *     whole                                                                     gone: finish does
+ *                                                                               nothing
  *
- *     freeze,                                                                  the generation of
- *     finish                                                                   each is another
+ *     freeze,                                                                   the generation of
+ *     finish                                                                    each is another
  *
  * To report extents is to read words only.  Create, start and destroy have the disk to
  * themselves.

@@ -29,10 +29,10 @@
  *
  *  1. A published node changes only by compare-and-swap of its slots.  The page of a lone never
  *     changes.
- *  2. A node or lone that was unlinked (its word is gone from the slot that led to it) is released
- *     after a grace period at the earliest.  What a late writer puts into it meanwhile is released
- *     with it.  Nothing is lost by that: it was unlinked by a trim that covers all of its pages,
- *     and the write is concurrent with the trim.
+ *  2. A node or lone that was unlinked (its word is gone from the slot that led to it) is
+ *     released after a grace period at the earliest.  What a late writer puts into it meanwhile
+ *     is released with it.  Nothing is lost by that: it was unlinked by a trim that covers all of
+ *     its pages, and the write is concurrent with the trim.
  *  3. A node or lone that no trim covers is unlinked only when it is empty, and only through a
  *     freeze.  table_make, which alone fills an empty node or lone, thaws on its way down.
  *
@@ -109,8 +109,8 @@ slot_t *table_find(struct table *table, uint64_t page, uint64_t *span)
     }
 }
 
-/* Put a new node in place of the hole or lone in slot.  *word becomes what is in slot now, whether
- * this thread or another one put it there. */
+/* Put a new node in place of the hole or lone in slot.  *word becomes what is in slot now,
+ * whether this thread or another one put it there. */
 static int make_node(struct table *table, slot_t *slot, uint64_t *word, unsigned level)
 {
     uint64_t cell;

@@ -6,9 +6,12 @@
  *  2. A node is at level 1 or above, and no node or lone is below a lone.
  *  3. The page of a lone is one of those that its slot leads to.
  *  4. Every page is within the disk.
- *  5. Every node and lone is in use in its pool, one word leads to it, and nothing else is in use.
- *  6. Only a frame has an age or is pinned, a pinned one is of age 0 and not frozen, and a blob has
- *     nothing but its number.
+ *  5. Every node and lone is in use in its pool, one word leads to it, and nothing else is in
+ *     use.
+ *  6. Only a frame has an age or is pinned, a pinned one is of age 0 and not frozen, and a blob
+ *     has nothing but its number.
+ *
+ * The comment of a function names the invariants that it verifies.
  */
 
 #include <errno.h>
@@ -56,7 +59,7 @@ static int check_inner(struct walk *walk, uint64_t page, uint64_t word)
     return 0;
 }
 
-/* 2, 3.  first is the first page to which the lone's slot leads. */
+/* 2, 3.  `first` is the first page to which the slot of this level leads. */
 static int check_lone(struct walk *walk, uint64_t word, unsigned level, uint64_t first)
 {
     int r = pool_marks_add(&walk->lones, entry_number(word), walk->reason);
@@ -77,8 +80,8 @@ static int check_lone(struct walk *walk, uint64_t word, unsigned level, uint64_t
 
 static int check_node(struct walk *walk, uint64_t word, unsigned level, uint64_t first);
 
-/* The word of a slot of this level, which leads to the pages from `first`.  Recurses as deep as the
- * table is high.  NOLINTNEXTLINE(misc-no-recursion) */
+/* The word of a slot of this level, which leads to the pages from `first`.  Recurses as deep as
+ * the table is high.  NOLINTNEXTLINE(misc-no-recursion) */
 static int check_word(struct walk *walk, uint64_t word, unsigned level, uint64_t first)
 {
     bool is_page = entry_kind(word) == ENTRY_FRAME || entry_kind(word) == ENTRY_BLOB;

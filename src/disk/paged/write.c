@@ -50,9 +50,10 @@ static int choose_frame(struct paged *paged, uint64_t word, const struct request
     return paged_take_frame(paged, word ? BUDGET_INFLATE : BUDGET_GROW, cell);
 }
 
-/* Rules 1 and 6: fill the frame of `made`, and then swap it in.  Once it is in the table other
- * threads write to it.  From then on it is no longer for us to copy into it, least of all from the
- * frame to itself, if the request was received there.  1, 0 or an error, as request_replace. */
+/* Rules 1 and 6: fill the frame of `made`, and then swap it in.  As soon as it is in the table
+ * other threads write to it.  So nothing may be copied into it after the swap, not even the
+ * frame's own bytes to themselves, if the request was received there.  1, 0 or an error, as
+ * request_replace. */
 static int fill_and_swap(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t made,
                          const struct request *request)
 {
@@ -101,7 +102,7 @@ int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct re
     return 1;
 }
 
-/* Writing.  Each of these processes the request's part of its first page, whose word is in slot. */
+/* Writing.  Each of these does the request's part of its first page, whose word is in slot. */
 
 static int write_page(struct paged *paged, slot_t *slot, struct request *request)
 {

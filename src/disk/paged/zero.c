@@ -35,8 +35,8 @@ static uint64_t word_to_zero_in(const struct paged *paged, const struct request 
     return promise_remove(entry_young(word), paged_page_size(paged), at, n);
 }
 
-/* Inside a section: zero the request's part of its first page, which is not all of that page.  The
- * promise goes first: afterwards the word may have changed, and the part must not be zeroed
+/* Inside a section: zero the request's part of its first page, which is not all of that page.
+ * The promise goes first: afterwards the word may have changed, and the part must not be zeroed
  * twice. */
 static int zero_part(struct paged *paged, struct request *request)
 {
@@ -101,8 +101,8 @@ static void unlink_pages(struct paged *paged, uint64_t first, uint64_t end)
     }
 }
 
-/* After the pages [first, end) were unlinked: begin to take away the nodes that lead to either end
- * of the range and are now empty.  Nodes in between went with their pages. */
+/* After the pages [first, end) were unlinked: begin to take away the nodes that lead to either
+ * end of the range and are now empty.  Nodes in between went with their pages. */
 static void freeze_empty_ends(struct paged *paged, uint64_t first, uint64_t end)
 {
     const uint64_t ends[2] = {first, end - 1};
@@ -198,7 +198,7 @@ int paged_zero(void *state, uint64_t offset, uint64_t count, unsigned flags)
     return zero_range(state, offset, count);
 }
 
-/* A trim is a hint: the part of a page that cannot be zeroed for lack of memory keeps its bytes. */
+/* A trim is a hint: a part of a page that cannot be zeroed for lack of memory keeps its bytes. */
 int paged_trim(void *state, uint64_t offset, uint64_t count)
 {
     int r = paged_zero(state, offset, count, 0);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Dead bytes count as waste.  The end of a segment, into which the next blob did not fit, does not:
- * storing blobs again gains dead bytes, but never those ends.
+/* Dead bytes count as waste.  The end of a segment, into which the next blob did not fit, does
+ * not: storing blobs again gains dead bytes, but never those ends.
  *
- * A segment that is being emptied may be read, but must not be given back: the thread that empties
- * it has it `held`.
+ * A segment that is being emptied may be read, but must not be given back: it is `held` until the
+ * thread that empties it is done.
  */
 
 #include "disk/zstd/blob_log.h"
@@ -57,7 +57,7 @@ const struct blob *blob_log_at(const struct blob_log *blobs, uint64_t number)
     return at(blobs, number);
 }
 
-/* Make room in the table for a segment of this number: its blobs are counted there. */
+/* Make room in the table for a segment of this number, so that its blobs can be counted. */
 static int grow_table_locked(struct blob_log *blobs, uint64_t segment)
 {
     if (segment < blobs->table_size)
@@ -162,10 +162,10 @@ bool blob_log_drop(struct blob_log *blobs, uint64_t number)
     return wasteful;
 }
 
-/* Whether storing blobs again can gain a segment: the dead bytes, in all segments together, and the
- * unfilled part of the open segment make up one segment, and some more.  The surplus pays for the
- * ends into which a blob does not fit, and makes sure that at most 128 bytes are stored again for
- * each dead byte. */
+/* Whether storing blobs again can gain a segment: the dead bytes, in all segments together, and
+ * the unfilled part of the open segment make up one segment, and some more.  The surplus pays for
+ * the ends into which a blob does not fit, and makes sure that at most 128 bytes are stored again
+ * for each dead byte. */
 static bool has_segment_to_gain_locked(const struct blob_log *blobs)
 {
     uint64_t total = blobs->segment_count * blobs->segment_size;

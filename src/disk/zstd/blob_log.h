@@ -3,8 +3,8 @@
 /* blob_log - compressed pages, in a log
  *
  * Blobs are appended to segments of one chunk each, next to each other whatever their length.  A
- * blob is never changed.  A segment is given back when all of its blobs have been dropped.  One in
- * which few are left can be emptied by storing those again: blob_log_worst names it, and
+ * blob is never changed.  A segment is given back when all of its blobs have been dropped.  One
+ * in which few are left can be emptied by storing those again: blob_log_worst names it, and
  * blob_log_next walks it.
  *
  * Any thread may call anything except create and destroy.  A blob may be read inside the read
@@ -31,12 +31,12 @@ struct blob_log {
     size_t segment_size;
     _Atomic uint64_t recycled; /* segments that were given back, so far; changes under the lock */
     pthread_mutex_t lock;      /* guards what follows */
-    struct segment *table;     /* by number */
+    struct segment *table;     /* segments, by number */
     uint64_t table_size;
-    bool any_open;          /* there is a segment that is being filled */
-    uint64_t open;          /* its number */
-    uint64_t segment_count; /* in use */
-    uint64_t blob_count;    /* alive */
+    bool any_open;          /* a segment is open: blobs are appended to it */
+    uint64_t open;          /* the number of that segment */
+    uint64_t segment_count; /* segments in use */
+    uint64_t blob_count;    /* blobs alive */
     uint64_t used;          /* bytes appended, in all segments in use */
     uint64_t live;          /* bytes of these that belong to blobs that are alive */
 };
@@ -69,16 +69,17 @@ enum blob_log_need {
     BLOB_LOG_ROOM, /* if that would gain a segment, and so free memory */
 };
 
-/* Choose the segment of which most is dead, if one should be emptied.  True, and the number of its
- * first blob.  Only one thread at a time may empty segments, and it must call blob_log_next until
- * that returns false. */
+/* Choose the segment of which most is dead, if one should be emptied.  True, and the number of
+ * its first blob.  Only one thread at a time may empty segments, and it must call blob_log_next
+ * until that returns false. */
 bool blob_log_worst(struct blob_log *blobs, enum blob_log_need need, uint64_t *number);
 
 /* Go on to the next blob of the same segment, dead or alive.  False at the end. */
 bool blob_log_next(struct blob_log *blobs, uint64_t *number);
 
 /* For tests and debug builds, while no other thread uses the log: verify the invariants of
- * blob_log_check.c, and that the blobs alive are exactly the count ones in alive, which this sorts.  0; -EUCLEAN, and in reason what is broken; or -ENOMEM. */
+ * blob_log_check.c, and that the blobs alive are exactly the `count` ones in `alive`, which is
+ * sorted meanwhile.  0; -EUCLEAN, and in reason what is broken; or -ENOMEM. */
 struct blob_alive {
     uint64_t number, page;
 };
@@ -87,7 +88,7 @@ int blob_log_check(struct blob_log *blobs, struct blob_alive *alive, size_t coun
 
 struct blob_log_stats {
     uint64_t count; /* blobs */
-    uint64_t bytes; /* that they take, headers and rounding included */
+    uint64_t bytes; /* that the blobs take, headers and rounding included */
 };
 void blob_log_stats(struct blob_log *blobs, struct blob_log_stats *stats);
 

@@ -2,12 +2,15 @@
 
 /* What must be true of the log of blobs while no thread uses it, as code:
  *
- *  1. A segment in use has blobs from its start up to exactly `used`, which is not beyond its end.
+ *  1. A segment in use has blobs from its start up to exactly `used`, which is not beyond its
+ *     end.
  *  2. Each blob alive is one of them, its header names its page, and one page has it.
  *  3. `live` of a segment counts the bytes of its blobs alive.
  *  4. A segment in use is open, or has a blob that is alive.  None is held.
  *  5. The sums of the log are those of its segments.
  *  6. The segments in use are the cells in use of the pool.
+ *
+ * The comment of a function names the invariants that it verifies.
  */
 
 #include <errno.h>
@@ -23,7 +26,7 @@
 
 struct walk {
     const struct blob_log *blobs;
-    const struct blob_alive *next, *end; /* blobs alive that were not met yet, by number */
+    const struct blob_alive *next, *end; /* the blobs alive that the walk has yet to meet */
     uint64_t segments, used, live;       /* sums over the segments in use */
     struct pool_marks marks;
     struct reason *reason;
@@ -35,7 +38,7 @@ static int compare_numbers(const void *left, const void *right)
     return a->number < b->number ? -1 : a->number > b->number;
 }
 
-/* 2.  The next blob alive was passed by, or its number occurs twice. */
+/* 2.  The walk has gone past the number of the next blob alive, or met it before. */
 static int report_missing(const struct walk *walk)
 {
     return BROKEN(walk->reason, 2,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* An entry is good if the page's word is the one that it was when the page was inflated, and the
- * log has given back no segment since.  Both are looked at inside the section in which the word was
- * found, the word first.  This is exact:
+ * log has given back no segment since.  Both are looked at inside the section in which the word
+ * was found, the word first.  This is exact:
  *
  *  1. A blob's word says nothing but its number, which is its place in the log.  A blob never
  *     changes, and its segment is only appended to.  So a number leads to other bytes only after

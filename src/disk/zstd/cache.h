@@ -2,9 +2,9 @@
 
 /* cache - the pages that were inflated last, for one caller
  *
- * A read of part of a compressed page inflates all of it.  The next read most often wants the next
- * part.  A caller with a cache finds the page there.  A cache also has a decompression context of
- * its own, so that reading through it takes no memory.
+ * A read of part of a compressed page inflates all of it.  The next read most often wants the
+ * next part.  A caller with a cache finds the page there.  A cache also has a decompression
+ * context of its own, so that reading through it takes no memory.
  *
  * One thread at a time may use a cache.
  */
@@ -26,8 +26,8 @@ void cache_destroy(struct disk_cache *cache);
 /* The context of the cache, for codec_unpack. */
 struct codec_unpacker *cache_unpacker(struct disk_cache *cache);
 
-/* Inside the read section in which `word`, a blob's, was found in the page table: the page that it
- * leads to, if it is in the cache; otherwise NULL.  It is good until the next cache_take. */
+/* Inside the read section in which `word`, a blob's, was found in the page table: the page that
+ * it leads to, if it is in the cache; otherwise NULL.  It is good until the next cache_take. */
 const void *cache_find(struct disk_cache *cache, const struct blob_log *blobs, uint64_t word);
 
 /* Inside that section, if the page is not in the cache: a place for it, which belongs to no page.

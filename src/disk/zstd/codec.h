@@ -3,9 +3,9 @@
 /* codec - compressing a page, and unpacking it
  *
  * A context of libzstd takes long to make, and only one thread at a time can use it.  So one is
- * kept for each processor; a thread that finds it taken makes another.  For unpacking there is one
- * more, made when the codec is made: a thread that cannot make another waits for that, no longer
- * than unpacking a page takes.  So unpacking never fails for lack of memory.
+ * kept for each processor; a thread that finds it taken makes another.  For unpacking there is
+ * one more, made when the codec is made: a thread that cannot make another waits for that, no
+ * longer than unpacking a page takes.  So unpacking never fails for lack of memory.
  *
  * Any thread may call anything except create and destroy.
  */

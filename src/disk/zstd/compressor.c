@@ -61,7 +61,8 @@ static int compressor_peek(void *state, struct disk_cache *cache, uint64_t word,
     return r;
 }
 
-/* The threads look at paged->hot under the lock before they sleep, so they are woken under it. */
+/* A thread looks at paged->hot under the lock before it sleeps.  So it is woken under the lock,
+ * too: otherwise it could miss this. */
 static void compressor_wake(void *state)
 {
     struct compressor *compressor = state;
@@ -131,8 +132,8 @@ static void wait_ten_milliseconds_locked(struct compressor *compressor)
     pthread_cond_timedwait(&compressor->progress, &compressor->lock, &until);
 }
 
-/* Packing a few pages once is enough: a write adds no more than that.  With no page ripe there is a
- * grace period to be waited for, which takes some ten milliseconds at most. */
+/* Packing a few pages once is enough: a write adds no more than that.  With no page ripe there is
+ * a grace period to be waited for, which takes some ten milliseconds at most. */
 static void compressor_help(void *state)
 {
     struct compressor *compressor = state;
@@ -151,8 +152,8 @@ static void compressor_help(void *state)
 enum goal { ONE_PAGE_PACKED, ALL_PAGES_TRIED };
 
 /* Wait while the threads freeze frames of any age: until one page was packed, or until every page
- * was tried.  Of two rounds that end from now on, the second has seen the whole disk.  True if any
- * page was packed. */
+ * was tried.  Of two rounds that end from now on, the second has seen the whole disk.  True if
+ * any page was packed. */
 static bool wait_for_packing(struct compressor *compressor, enum goal goal)
 {
     pthread_mutex_lock(&compressor->lock);
@@ -175,8 +176,8 @@ static bool wait_for_packing(struct compressor *compressor, enum goal goal)
     return any;
 }
 
-/* If it was the machine that just had no room for blobs, it will have none before the next round.
- * But segments may still be emptied. */
+/* If the machine just had no room for blobs, it will have none before the next round, and packing
+ * is hopeless.  But segments may still be emptied. */
 static bool compressor_make_room(void *state)
 {
     struct compressor *compressor = state;
@@ -275,7 +276,7 @@ static int compressor_check(void *state, const struct cold_page *pages, size_t c
 
 /* Life. */
 
-/* Half of the processors: the other half has requests to serve. */
+/* As many threads as half of the processors: the other half has requests to serve. */
 static int compressor_start(void *state)
 {
     struct compressor *compressor = state;

@@ -4,8 +4,8 @@
  *
  * Writes land in frames, as fast as with sparse.  Background threads freeze frames that have not
  * been written for a while, or sooner if there are more than their share of the memory, and put a
- * blob in their place.  Writers that outrun the threads help them.  A frame that does not compress
- * is left alone until it is written again.
+ * blob in their place.  Writers that outrun the threads help them.  A frame that does not
+ * compress is left alone until it is written again.
  *
  * What the threads do, in the order in which they look for work:
  *
@@ -20,7 +20,8 @@
  * With nothing hot and nothing to tidy the threads sleep.
  *
  * Locks: `lock` guards the hand, the ripe pages and what the threads are doing.  It is not held
- * while anything is packed, swept, tidied or waited for.  Nothing is locked while it is held.
+ * while anything is packed, swept, tidied or waited for.  No other lock is taken while it is
+ * held.
  */
 
 #ifndef NBDRAM_DISK_ZSTD_COMPRESSOR_H
@@ -57,16 +58,16 @@ struct compressor {
     bool paused;         /* the threads are to do nothing */
     bool stop;
 
-    uint64_t hand;              /* the page that it is at */
+    uint64_t hand;              /* the page that the hand is at */
     bool round_begun;           /* the hand has set out, and has not come round */
-    uint64_t rounds;            /* that were completed */
-    struct timespec next_round; /* when the next one is due */
+    uint64_t rounds;            /* rounds completed so far */
+    struct timespec next_round; /* when the next round is due */
 
     uint64_t packed;  /* pages that were taken out of their frames, so far */
     unsigned waiters; /* callers that wait for room */
     uint64_t
         waited_rounds; /* value of rounds at which the last of them has seen the whole disk */
-    bool no_room_for_blobs; /* packing found no memory: there is no haste until the next round */
+    bool no_room_for_blobs; /* packing found no memory: the threads wait for the next round */
 
     struct reclaim_item frozen[COMPRESSOR_RIPE_MAX]; /* belongs to the thread that sweeps */
     unsigned frozen_count;

@@ -16,7 +16,7 @@
 #include "disk/zstd/compressor.h"
 #include "os/bytes.h"
 
-#define PAGES_AT_ONCE 4 /* that a thread takes on */
+#define PAGES_AT_ONCE 4 /* until the thread looks for other work */
 
 /* What has become of a ripe page. */
 enum outcome {

@@ -7,8 +7,8 @@
  *     | segment 0                       | segment 1
  *     | blob | blob | dead | blob |.....| blob | dead | ...
  *
- * A segment is walked from its start, blob by blob, up to `used`.  The header of a dead blob stays,
- * so the walk gets past it.  Only the page table knows whether a blob is dead.
+ * A segment is walked from its start, blob by blob, up to `used`.  The header of a dead blob
+ * stays, so the walk gets past it.  Only the page table knows whether a blob is dead.
  */
 
 #ifndef NBDRAM_DISK_ZSTD_SEGMENT_H
@@ -21,7 +21,7 @@
 #define BLOB_UNIT 16u /* bytes: the unit of blob numbers */
 
 struct blob {
-    uint64_t page; /* to which it belongs */
+    uint64_t page; /* to which the blob belongs */
     uint32_t size; /* of bytes */
     uint32_t reserved;
     unsigned char bytes[];

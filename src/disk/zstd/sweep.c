@@ -19,9 +19,9 @@
 
 #define EPOCH 1             /* seconds */
 #define STEPS 8192          /* looks at the table in one section */
-#define SECTIONS_AT_ONCE 64 /* then the thread looks whether it has to stop */
+#define SECTIONS_AT_ONCE 64 /* until the thread looks for other work, or has to stop */
 
-/* The age at which a frame is frozen, as things are. */
+/* The age from which a frame is frozen now. */
 static unsigned freeze_age_locked(const struct compressor *compressor)
 {
     const struct paged *paged = compressor->paged;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Tidying the log of blobs: the blobs that are left in a segment are stored again, in another one,
- * and then the segment is given back.  A blob never changes, so moving one is a copy and a swap,
- * without a freeze. */
+/* Tidying the log of blobs: the blobs that are left in a segment are stored again, in another
+ * one, and then the segment is given back.  A blob never changes, so moving one is a copy and a
+ * swap, without a freeze. */
 
 #include <errno.h>
 
@@ -43,8 +43,8 @@ static int move_blob_waiting(struct compressor *compressor, uint64_t number)
     return r;
 }
 
-/* Empty the worst segment.  False if there is none, or no room to move its blobs to.  It is given
- * back only after a grace period, and must be before the next one is chosen. */
+/* Empty the worst segment.  False if there is none, or no room to move its blobs to.  The segment
+ * is given back only after a grace period; wait for that, so that it is not chosen again. */
 static bool empty_segment(struct compressor *compressor, enum blob_log_need need)
 {
     uint64_t number;
