@@ -2,7 +2,7 @@
 
 /* nbdram - a RAM disk, served over NBD
  *
- * The main thread parses the command line, sets the server up, serves, and takes it down again.
+ * The main thread parses the command line, sets the server up, serves, and takes the server down.
  */
 
 #include <stdlib.h>
@@ -17,11 +17,11 @@
 #include "server/set_up.h"
 #include "text/reason.h"
 
-#define COMMAND_MILLISECONDS 1000 /* the time that the command of --run has to end */
+#define COMMAND_MILLISECONDS 1000 /* the command of --run is killed if it takes longer to end */
 
 static void take_down(struct program *program)
 {
-    /* The server stops while the command of --run has its time to end. */
+    /* The server stops while the command of --run is ending. */
     int64_t deadline = os_clock_ms() + COMMAND_MILLISECONDS;
     captive_terminate(&program->captive);
     if (program->server.loop_count) {
@@ -37,7 +37,7 @@ static void take_down(struct program *program)
     tls_credentials_free(program->credentials);
 }
 
-/* Returns the exit status. */
+/* Set up, serve and take down.  Returns the exit status. */
 static int run(struct program *program)
 {
     const struct options *options = &program->options;
@@ -53,7 +53,7 @@ static int run(struct program *program)
 
 int main(int argc, char **argv)
 {
-    static struct program program = {.status = EXIT_SUCCESS}; /* large */
+    static struct program program = {.status = EXIT_SUCCESS}; /* too large for the stack */
     struct reason reason;
     log_init(&program.log);
     program.stats.folder = -1;

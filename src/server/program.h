@@ -2,8 +2,9 @@
 
 /* program - everything that the main thread owns
  *
- * Only the main thread uses this; main.c makes the only one.  set_up.c fills it in, step by step,
- * and main.c takes it down: a step that was not reached has left its fields as main.c made them.
+ * main.c makes the only struct program, and only the main thread uses it.  set_up.c fills it in,
+ * step by step, and main.c takes it down at the end.  The fields of a step that was not reached
+ * are as main.c has made them.
  */
 
 #ifndef NBDRAM_SERVER_PROGRAM_H
@@ -23,8 +24,8 @@
 /* Whether the main thread accepts connections. */
 enum accepting {
     ACCEPTING_NOW,      /* yes */
-    ACCEPTING_AT_LIMIT, /* no: --max-connections are open.  It will when one has ended. */
-    ACCEPTING_FAILED,   /* no: the system refused the last one.  It will after a short time. */
+    ACCEPTING_AT_LIMIT, /* no, until one of the --max-connections open connections has ended */
+    ACCEPTING_FAILED,   /* no, for a short time, because the system refused a connection */
 };
 
 struct program {
@@ -40,16 +41,16 @@ struct program {
     int signals; /* descriptor (host/signals.h) */
     enum accepting accepting;
     struct stats_file stats;
-    int64_t stats_due; /* when to write next, on the clock os_clock_ms */
-    int stats_error;   /* of the last write, and already logged; 0: none; else -errno */
+    int64_t stats_due; /* when to write the file of --stats next, time of os_clock_ms */
+    int stats_error;   /* the result of the last write to that file: 0; or -errno, and logged */
     int status;        /* the exit status of the program */
 };
 
 /* Log an error that ends the program.  Returns -1. */
 int program_report(struct program *program, const char *text);
 
-/* Write the file of --stats, if there is one, and say when it is due again.  An error is logged
- * when it is new, not every second.  Returns 0 or -errno. */
+/* Write the file of --stats, if there is one, and set stats_due.  An error is logged once, not at
+ * every write that has the same error.  Returns 0 or -errno. */
 int program_write_stats(struct program *program);
 
 #endif

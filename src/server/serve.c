@@ -15,7 +15,7 @@
 #include "server/program.h"
 #include "text/string_builder.h"
 
-#define RETRY_MILLISECONDS 100 /* until a connection is accepted after ACCEPTING_FAILED */
+#define RETRY_MILLISECONDS 100 /* ACCEPTING_FAILED lasts this long */
 
 static void print_stats(struct program *program)
 {
@@ -30,7 +30,7 @@ static void print_stats(struct program *program)
     free(bytes);
 }
 
-/* Returns false when it is time to stop. */
+/* Handle one signal.  Returns false if the server has to stop. */
 static bool handle_signal(struct program *program)
 {
     switch (signals_read(program->signals)) {
@@ -48,7 +48,8 @@ static bool handle_signal(struct program *program)
     return true;
 }
 
-/* Milliseconds until something has to be done even if no descriptor is ready; -1: never. */
+/* The timeout for poll: milliseconds until the main thread has work even if no descriptor is
+ * ready; -1: it will have none. */
 static int poll_timeout(const struct program *program)
 {
     int64_t timeout = -1;
@@ -68,7 +69,8 @@ static enum accepting accepting_after(int r)
     return r < 0 ? ACCEPTING_FAILED : ACCEPTING_NOW;
 }
 
-/* A refusal is logged once, not for as long as it lasts. */
+/* Accept the connections that wait.  If the system refuses, that is logged once, and not at every
+ * retry. */
 static void accept_connections(struct program *program)
 {
     enum accepting before = program->accepting;
@@ -89,7 +91,7 @@ static bool has_lost_its_only_client(const struct program *program)
     return program->options.listen.kind->is_single && server_connections(&program->server) == 0;
 }
 
-/* Make an eventfd unreadable until the next event. */
+/* Reset an eventfd, so that it is unreadable until the next event. */
 static void drain_events(int fd)
 {
     uint64_t events;
@@ -97,7 +99,8 @@ static void drain_events(int fd)
         ;
 }
 
-/* Waits for signals, for connections that ended and, while it may accept, for new ones. */
+/* The loop waits for signals, for the ends of connections and, while program->accepting allows,
+ * for new connections. */
 void serve(struct program *program)
 {
     struct pollfd polled[2 + LISTENERS_MAX] = {

@@ -2,7 +2,7 @@
 
 /* serve - the main thread while the server is up: connections, signals and statistics
  *
- * Requests are the loops' (server/session/loop.h).
+ * The main thread does not handle requests: the loops do (server/session/loop.h).
  */
 
 #ifndef NBDRAM_SERVER_SERVE_H
@@ -10,8 +10,8 @@
 
 struct program; /* server/program.h */
 
-/* Accept connections until a signal asks to stop, the command of --run has ended, or the only
- * client of -s has gone. */
+/* Accept connections until a signal asks the server to stop, the command of --run has ended, or
+ * the only client of -s has gone. */
 void serve(struct program *program);
 
 #endif

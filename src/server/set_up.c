@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* set_up, at the end of this file, lists all steps in their order, with the reasons for it.  The
- * steps are defined in the same order.  Each returns 0, or a negative number after it has logged
- * an error. */
+/* set_up, at the end of this file, lists all steps in their order, and gives the reasons for that
+ * order.  The functions of the steps are defined in the same order.  Each returns 0; or logs an
+ * error, and returns a negative number. */
 
 #include "server/set_up.h"
 
@@ -24,7 +24,7 @@
 #include "server/program.h"
 #include "text/reason.h"
 
-#define PAYLOAD_MAX (64u << 20) /* bytes: twice what every server should take */
+#define PAYLOAD_MAX (64u << 20) /* bytes: twice the size that NBD asks every server to accept */
 
 static int report_disk(struct program *program, int error)
 {
@@ -248,30 +248,36 @@ static int start_command(struct program *program)
 int set_up(struct program *program)
 {
     static int (*const steps[])(struct program *) = {
-        /* First: the command of --run gets what we were started with. */
+        /* The first step, so that the command of --run inherits the rights, limits, signals and
+         * descriptors with which we were started. */
         fork_command,
-        /* From here, a signal ends the program only by way of take_down. */
+        /* From here on, a signal ends the program only by way of take_down. */
         open_signals,
-        /* Whatever may be refused comes early, while a person may still be at the terminal. */
+        /* Steps that may fail come early, while a person may still be at the terminal. */
         raise_limits,
         load_credentials,
         create_disk,
         open_files,
         open_listeners,
-        /* --exit-with-parent implies --foreground: a fork would clear the signal. */
+        /* A fork would clear the signal of --exit-with-parent.  But --exit-with-parent implies
+         * --foreground, so enter_background does not fork then. */
         exit_with_parent,
         enter_background,
-        /* Threads inherit the attributes.  A fork copies neither threads nor memory locks. */
+        /* These steps set attributes, start threads or lock memory.  They come after the fork of
+         * enter_background, because a fork copies neither threads nor memory locks.
+         * set_attributes comes before the first thread, because threads inherit the
+         * attributes. */
         set_attributes,
         start_log,
         start_disk,
         start_server,
-        /* Memory that root has locked stays locked when the process becomes a user who may not
-         * lock so much.  All threads become that user at once, before there is a client. */
+        /* become_user comes after lock_program, because memory that root has locked stays locked
+         * when the process becomes a user who may not lock so much.  All threads become that user
+         * at once, before there is a client. */
         lock_program,
         become_user,
         adopt_streams,
-        /* Clients can connect from here, and the process id is final. */
+        /* From here on clients can connect, and the process id is final. */
         program_write_stats,
         write_pidfile,
         leave_terminal,

@@ -7,7 +7,7 @@
 
 struct program; /* server/program.h */
 
-/* Returns 0, or -1 after it has logged why the program cannot start. */
+/* Set the server up.  Returns 0; or logs why the program cannot start, and returns -1. */
 int set_up(struct program *program);
 
 #endif

@@ -88,8 +88,8 @@ static void leave_line(struct loop *loop, struct connection *connection)
     connection->is_in_line = false;
 }
 
-/* Close the connection, but destroy it later, because this round may have another event for
- * it. */
+/* Take a connection that has ended out of all lists.  It is destroyed later, because this round
+ * may have another event for it. */
 static void retire_connection(struct loop *loop, struct connection *connection)
 {
     clear_deadline(connection);
