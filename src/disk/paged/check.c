@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What must be true of a paged disk at rest, as code.  At rest means: no request is running, what
- * waited for a grace period has been processed, and the cold store does nothing.
+/* What must be true of a paged disk at rest, as code.  At rest means: no request is running,
+ * everything that waited for a grace period has been processed, and the cold store does nothing.
  *
  *  1. The page table keeps its invariants (table_check.c).
  *  2. Every frame in use holds one page, and every page's frame is in use.
@@ -25,7 +25,7 @@
 #define BROKEN(reason, number, ...)                                                              \
     reason_set(reason, -EUCLEAN, "paged: invariant " #number ": " __VA_ARGS__)
 
-/* What the walk over the table finds. */
+/* What the walk over the table has found so far. */
 struct found {
     struct paged *paged;
     struct pool_marks frames;
@@ -48,7 +48,7 @@ static int note_blob(struct found *found, uint64_t page, uint64_t word)
     return 0;
 }
 
-/* 2, 3. */
+/* Invariants 2 and 3. */
 static int visit_page(void *opaque, uint64_t page, uint64_t word, struct reason *reason)
 {
     struct found *found = opaque;
@@ -62,7 +62,7 @@ static int visit_page(void *opaque, uint64_t page, uint64_t word, struct reason 
     return pool_marks_add(&found->frames, entry_number(word), reason);
 }
 
-/* 3, 4, 5. */
+/* Invariants 3, 4 and 5. */
 static int check_sums(struct found *found, struct reason *reason)
 {
     struct paged *paged = found->paged;
@@ -101,10 +101,10 @@ static int check_at_rest(struct paged *paged, struct reason *reason)
     return r;
 }
 
-/* When the thread of reclaim is idle it gives free memory back.  It must not be doing that now:
- * cells on their way from a magazine to their chunk look as if they were in use.  After
- * paged_collect no memory is free, so it has no reason to begin; and the second reclaim_run waits
- * until it has ended what it had begun. */
+/* The thread of reclaim gives free memory back when it is idle.  It must not be doing that during
+ * the check: cells on their way from a magazine to their chunk look as if they were in use.
+ * After paged_collect there is no memory left for the thread to give back, and the second
+ * reclaim_run waits until the thread has ended what it was doing. */
 int paged_check(void *state, struct reason *reason)
 {
     struct paged *paged = state;

@@ -15,8 +15,9 @@
  * A disk whose pages all stay in frames has no cold store.  A read or write of a page that is in
  * a frame never calls the store.
  *
- * Every function gets the store's state first.  Unless its comment says otherwise it may be
- * called from any thread, concurrently with any other, but not inside a read section.
+ * Every function gets the store's state as its first argument.  Unless its comment says
+ * otherwise, it may be called from any thread, concurrently with any other function, but not
+ * inside a read section.
  */
 
 #ifndef NBDRAM_DISK_PAGED_COLD_STORE_H
@@ -38,15 +39,16 @@ struct cold_page {
 struct cold_store {
     /* Life. */
 
-    /* Start the store's threads, after the last fork; called once at most.  0 or -errno. */
+    /* Start the store's threads, after the last fork.  Called at most once.  Returns 0 or
+     * -errno. */
     int (*start)(void *state);
 
-    /* Stop the store's threads: afterwards it takes no more pages.  No request is running.  start
-     * may not have been called, or may have failed. */
+    /* Stop the store's threads: afterwards the store takes no more pages.  No request is running.
+     * start may not have been called, or may have failed. */
     void (*stop)(void *state);
 
-    /* Free everything.  Called after stop, when every blob's word that was taken out of the table
-     * has been dropped.  Words that are still in the table are not dropped. */
+    /* Free everything.  Called after stop, and after each blob whose word was taken out of the
+     * table has been dropped.  Blobs whose words are still in the table are not dropped. */
     void (*destroy)(void *state);
 
     /* Pages. */
@@ -56,34 +58,35 @@ struct cold_store {
     int (*cache_create)(void *state, struct disk_cache **cache);
     void (*cache_destroy)(void *state, struct disk_cache *cache);
 
-    /* Write the page that a blob's word leads to, all of it, to `page`.  Called inside the read
+    /* Unpack the whole page of a blob, to which `word` leads, to `page`.  Called inside the read
      * section in which the word was found in the table.  cache is NULL, or belongs to the caller.
-     * 0; or -ENOMEM, and nothing was written. */
+     * Returns 0; or -ENOMEM, and nothing was written. */
     int (*read)(void *state, struct disk_cache *cache, uint64_t word, void *page);
 
     /* As read, but into the cache: *page is the whole page, and is good until the cache is used
-     * again.  -ENOMEM: *page is not to be used. */
+     * again.  After -ENOMEM *page is undefined. */
     int (*peek)(void *state, struct disk_cache *cache, uint64_t word, const void **page);
 
-    /* Free a blob whose word was taken out of the table a grace period ago.  Must not wait for a
-     * grace period or for reclaim, which calls this. */
+    /* Free a blob whose word was taken out of the table a grace period ago.  Reclaim calls this,
+     * so it must not wait for a grace period or for reclaim. */
     void (*drop)(void *state, uint64_t word);
 
-    /* Hot frames have appeared: there was none before, or there are now more than hot_share.  May
-     * be called inside a read section, so it must not wait for a grace period. */
+    /* Called when hot frames have appeared: when there was none before, or when there are now
+     * more than hot_share.  May be called inside a read section, so it must not wait for a
+     * grace period. */
     void (*wake)(void *state);
 
-    /* Writers have made more than hot_most frames hot: do some of the store's work for it.  May
-     * wait a few milliseconds. */
+    /* Called after writers have made more than hot_most frames hot: do some of the store's work
+     * in the writer's thread.  May wait a few milliseconds. */
     void (*help)(void *state);
 
     /* Memory. */
 
-    /* A request found no memory: wait until the store has freed some.  False if it cannot free
-     * any. */
+    /* Called by a request that found no memory: wait until the store has freed some.  Returns
+     * false if the store cannot free any. */
     bool (*make_room)(void *state);
 
-    /* paged->gives_up has been set: end all waits in make_room and help. */
+    /* Called after paged->gives_up was set: end all waits in make_room and help. */
     void (*give_up_waiting)(void *state);
 
     /* Give free memory that the store holds back to the system and to the budget. */
@@ -104,20 +107,20 @@ struct cold_store {
     void (*pause)(void *state);
     void (*resume)(void *state);
 
-    /* While the store is paused: verify its invariants, and that the words in the table that lead
-     * to it, of which there are count, lead to all that it keeps.  0, and in *charged the bytes
-     * that the budget is charged for the store; -EUCLEAN, and in reason what is broken; or
-     * -ENOMEM. */
+    /* While the store is paused: verify its invariants, and that the words in the table lead to
+     * all blobs that the store keeps.  pages has count entries: every word in the table that
+     * leads to a blob.  Returns 0, and *charged is the number of bytes that the budget is charged
+     * for the store; -EUCLEAN, and reason says what is broken; or -ENOMEM. */
     int (*check)(void *state, const struct cold_page *pages, size_t count, uint64_t *charged,
                  struct reason *reason);
 };
 
 /* The cold store of one disk. */
 struct cold {
-    const struct cold_store *store; /* NULL: there is none */
-    void *state;                    /* the store's */
-    int64_t hot_share;              /* frames: the store does not wait for age beyond this */
-    int64_t hot_most;               /* frames: writers help beyond this */
+    const struct cold_store *store; /* NULL: the disk has no cold store */
+    void *state;                    /* state of the store */
+    int64_t hot_share; /* frames: if more are hot, the store does not wait until they are old */
+    int64_t hot_most;  /* frames: if more are hot, writers help the store */
 };
 
 #endif

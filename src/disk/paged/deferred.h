@@ -19,20 +19,20 @@ struct deferred {
     struct reclaim_item things[DEFERRED_MAX];
 };
 
-/* The word has been taken out of its slot: release what it leads to. */
+/* Note a word that was taken out of its slot: what it leads to is to be released. */
 static inline void deferred_add_unlinked(struct deferred *deferred, uint64_t word)
 {
     deferred->things[deferred->count++] = (struct reclaim_item){.word = word, .frozen = false};
 }
 
-/* The word has been frozen in its slot, on the way to `page`: look at it again. */
+/* Note a word that was frozen in its slot, on the way to `page`: it is to be examined again. */
 static inline void deferred_add_frozen(struct deferred *deferred, uint64_t page, uint64_t word)
 {
     deferred->things[deferred->count++] =
         (struct reclaim_item){.word = word, .page = page, .frozen = true};
 }
 
-/* Hand everything to reclaim.  To be called after the section. */
+/* Hand all noted words to reclaim.  Call this after the section. */
 static inline void deferred_flush(struct deferred *deferred, struct reclaim *reclaim)
 {
     reclaim_add(reclaim, deferred->things, deferred->count);

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* entry - the word in a slot, which says all about a page or about a part of the page table
+/* entry - the word in a slot, which is all that is known about a page or a part of the page table
  *
  *     BITS    NAME         MEANING
  *     0-2     kind         see enum entry_kind; a word of all zeroes is a hole; 5 to 7 are free
- *     3       FROZEN       a thread is about to take this away, and waits for a grace period; a
- *                          thread that is about to put something into it must thaw it first
+ *     3       FROZEN       a thread is about to take the page or node away, and waits for a grace
+ *                          period; a thread that is about to write to it must thaw it first
  *     4-5     age          of a frame: 0 when written, 1 and 2 as the cold store comes by, or
- *                          INERT
- *     6       PINNED       a client asked for this frame (DISK_NO_HOLE), and it must stay a
- *                          frame; it is not frozen, and of age 0
+ *                          3, INERT
+ *     6       PINNED       a client asked for this frame (DISK_NO_HOLE), so it must stay a frame,
+ *                          is never frozen, and has age 0
  *     7-23    generation   differs each time that the word is frozen, so that a thread that froze
- *                          it cannot mistake a later freeze for its own.  Of a pinned frame: the
- *                          part of it for which it is pinned (promise.h)
- *     24-63   number       of a frame, a node or a lone in its pool; of a blob, in the cold store
+ *                          the word cannot mistake a later freeze for its own; in the word of a
+ *                          pinned frame, the part of the frame for which it is pinned (promise.h)
+ *     24-63   number       of a frame, node or lone: in its pool; of a blob: in the cold store
  *
- * A word changes by compare-and-swap of the whole word only.  A swap that publishes the contents
- * of a cell releases, and a load that leads into a cell acquires: every access goes through
- * slot_load and slot_swap, which do just that.
+ * A word changes only by compare-and-swap of the whole word.  A swap that publishes the contents
+ * of a cell has release order, and a load that leads into a cell has acquire order.  slot_load
+ * and slot_swap do this, and every access goes through them.
  */
 
 #ifndef NBDRAM_DISK_PAGED_ENTRY_H
@@ -28,11 +28,11 @@
 #include <stdint.h>
 
 enum entry_kind {
-    ENTRY_HOLE = 0, /* no page: it reads as zeroes */
+    ENTRY_HOLE = 0, /* no page: the range reads as zeroes */
     ENTRY_FRAME,    /* a page in a frame, read and written in place */
     ENTRY_BLOB,     /* a page that the cold store keeps; a blob never changes */
     ENTRY_NODE,     /* a node of the page table */
-    ENTRY_LONE,     /* stands in for a part of the page table that leads to one page only */
+    ENTRY_LONE,     /* takes the place of a part of the page table that leads to one page only */
 };
 
 typedef _Atomic uint64_t slot_t;
@@ -85,19 +85,19 @@ static inline uint64_t entry_thawed(uint64_t word)
     return word & ~ENTRY_FROZEN;
 }
 
-/* As it is after a write: thawed, and of age 0. */
+/* The word of a frame after a write: thawed, and of age 0. */
 static inline uint64_t entry_young(uint64_t word)
 {
     return entry_thawed(entry_aged(word, 0));
 }
 
-/* A frame that may be written without changing its word: neither frozen nor aged. */
+/* Whether a frame may be written without changing its word: it is neither frozen nor aged. */
 static inline bool entry_writable(uint64_t word)
 {
     return (word & (7 | ENTRY_FROZEN | ENTRY_AGE_MASK)) == ENTRY_FRAME;
 }
 
-/* A frame that the cold store has yet to look at. */
+/* Whether a word is that of a frame that the cold store has yet to look at. */
 static inline bool entry_hot(uint64_t word)
 {
     return entry_kind(word) == ENTRY_FRAME && !(word & ENTRY_PINNED) &&
@@ -109,8 +109,8 @@ static inline uint64_t slot_load(const slot_t *slot)
     return atomic_load_explicit(slot, memory_order_acquire);
 }
 
-/* Replace *expected by desired.  False if the slot holds another word, which *expected then
- * becomes. */
+/* Replace *expected by `desired`.  Returns false if the slot holds another word; *expected then
+ * becomes that word. */
 static inline bool slot_swap(slot_t *slot, uint64_t *expected, uint64_t desired)
 {
     return atomic_compare_exchange_strong_explicit(slot, expected, desired, memory_order_acq_rel,

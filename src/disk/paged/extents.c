@@ -11,8 +11,8 @@ struct extent {
     bool hole;
 };
 
-/* Extents are gathered inside a section, and reported after it.  The last one is kept back until
- * the next section, in which it may still grow. */
+/* Extents are gathered inside a section, and reported after it.  The last extent is not reported
+ * yet, because it may still grow in the next section. */
 struct extents {
     struct extent list[64];
     unsigned count;
@@ -27,7 +27,7 @@ static void add_extent(struct extents *extents, uint64_t offset, uint64_t count,
         extents->list[extents->count++] = (struct extent){offset, count, hole};
 }
 
-/* Inside a section: look at words until the list is full. */
+/* Inside a section: look at words, and add extents to the list until it is full. */
 static void gather_extents(struct paged *paged, struct request *request, struct extents *extents)
 {
     const unsigned max = sizeof extents->list / sizeof extents->list[0];
@@ -47,7 +47,8 @@ static void gather_extents(struct paged *paged, struct request *request, struct 
     }
 }
 
-/* Report the extents in the list.  If `kept` is 1, and not 0, the last one stays there. */
+/* Report the extents in the list, except the last `kept` of them, which stay in the list.  kept
+ * is 0 or 1. */
 static int report_extents(struct extents *extents, unsigned kept, disk_extent_fn *fn,
                           void *opaque)
 {

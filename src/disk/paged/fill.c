@@ -17,24 +17,24 @@
  *               the pool.  What the write path found no memory for is tried again after the
  *               section, where room can be made.
  *
- * The table gets its nodes in the last stage: a receiver that gets nothing, or zeroes, leaves
- * none behind.
+ * The page table gets its nodes only in the last stage: so a receiver that gets no bytes, or only
+ * zeroes, leaves no nodes behind.
  *
  * How this keeps to the rules of paged.h:
  *
  *  1. Private cells are swapped in by request_replace.  If another thread has made the page
- *     meanwhile, the write path copies what was received into that thread's frame.
- *  2. A frame that is unlinked while it is received into is not reused before the section ends.
- *     What it receives lies in the range of the trim that unlinked it, and which was concurrent.
- *  3. A frame is received into in the section in which its word was seen to be writable, just as
- *     a write copies into one.  A frozen or aged frame is thawed first.
+ *     meanwhile, the write path copies the received bytes into the frame of that thread.
+ *  2. A frame that is unlinked while bytes are received into it is not reused before the section
+ *     ends.  These bytes lie in the range of the trim that unlinked the frame, and the trim was
+ *     concurrent.
+ *  3. Bytes are received into a frame in the section in which its word was seen to be writable,
+ *     just as a write copies into a frame.  A frozen or aged frame is thawed first.
  *  4. Words are replaced only by the write path.
  *  5. The receiver does not block: disk_fill asks that of its caller.
- *  6. A private cell is not cleared before it is received into, but no other thread sees it
- *     before the write path swaps it in, and that first clears what was not received.
- *
- * The cells for a row of holes are lent in the order of their addresses, so that they join into
- * few pieces, in whatever order they came out of the pool.
+ *  6. A private cell is not cleared before bytes are received into it.  But no other thread sees
+ *     the cell before the write path swaps it in, and before that the write path clears all bytes
+ *     of the cell that were not received.
+ * pieces, in whatever order they came out of the pool.
  */
 
 #include <assert.h>
@@ -45,9 +45,9 @@
 #include "disk/paged/request.h"
 #include "disk/paged/slots.h"
 
-#define FILL_BYTES ((size_t)512 << 10) /* that one section receives at most */
+#define FILL_BYTES ((size_t)512 << 10) /* bytes that one section receives at most */
 #define PARTS_MAX (FILL_BYTES >> 12)   /* no page is smaller than 4 KiB */
-#define ROW_MAX 16                     /* cells that are taken, and put in order, at once */
+#define ROW_MAX 16                     /* cells that are taken and put in order at once */
 
 /* A part of one page that is received into a private cell. */
 struct part {
@@ -58,14 +58,14 @@ struct part {
 
 struct fill {
     struct request request; /* what is not lent yet; later, the part that is being stored */
-    size_t lent;            /* bytes */
+    size_t lent;            /* bytes that are lent */
     int iov_count;
     unsigned part_count;
     struct iovec iov[DISK_FILL_IOV_MAX + 1];
     struct part parts[PARTS_MAX];
 };
 
-/* A long range is cut at the end of a page. */
+/* A range that is too long for one section is cut at the end of a page. */
 static void fill_init(struct fill *fill, uint64_t offset, size_t count)
 {
     size_t most = FILL_BYTES - offset % PAGE_SIZE_MAX;
@@ -75,9 +75,10 @@ static void fill_init(struct fill *fill, uint64_t offset, size_t count)
     fill->part_count = 0;
 }
 
-/* Lend. */
+/* The first stage: lend. */
 
-/* The next n bytes are to be received at base.  False if there is no room to note that. */
+/* Lend the n bytes at base for the next n bytes of the range.  Returns false if iov has no room
+ * for them. */
 static bool lend_memory(struct fill *fill, void *base, size_t n)
 {
     struct iovec *last = fill->iov_count ? &fill->iov[fill->iov_count - 1] : NULL;
@@ -92,7 +93,7 @@ static bool lend_memory(struct fill *fill, void *base, size_t n)
     return true;
 }
 
-/* The next page is to be received into a private cell. */
+/* Lend a private cell for the next page. */
 static bool lend_cell(struct paged *paged, struct fill *fill, uint64_t cell)
 {
     size_t at, n = request_part(paged, &fill->request, &at);
@@ -104,7 +105,7 @@ static bool lend_cell(struct paged *paged, struct fill *fill, uint64_t cell)
     return true;
 }
 
-/* Take up to `wanted` cells, and put them in ascending order.  Returns how many there are. */
+/* Take up to `wanted` cells, and put them in ascending order.  Returns the number of cells. */
 static unsigned take_row(struct paged *paged, unsigned wanted, enum budget_purpose purpose,
                          uint64_t *row)
 {
@@ -119,8 +120,8 @@ static unsigned take_row(struct paged *paged, unsigned wanted, enum budget_purpo
     return n;
 }
 
-/* The next pages, up to `pages` of them, are to be received into private cells.  False if the
- * loan ends here. */
+/* Lend private cells for up to `pages` of the next pages.  Returns false if the loan ends
+ * here. */
 static bool lend_cells(struct paged *paged, struct fill *fill, uint64_t pages,
                        enum budget_purpose purpose)
 {
@@ -135,7 +136,7 @@ static bool lend_cells(struct paged *paged, struct fill *fill, uint64_t pages,
     return lent == wanted;
 }
 
-/* The word in slot; if it is a frame's, after making that writable. */
+/* Return the word in slot.  If it is the word of a frame, first make the frame writable. */
 static uint64_t make_writable(struct paged *paged, slot_t *slot)
 {
     uint64_t word = slot_load(slot);
@@ -144,7 +145,8 @@ static uint64_t make_writable(struct paged *paged, slot_t *slot)
     return word;
 }
 
-/* Lend what one look at the table shows.  False if the loan ends here. */
+/* Lend memory for the pages that one look at the table shows.  Returns false if the loan ends
+ * here. */
 static bool lend_next(struct paged *paged, struct fill *fill)
 {
     struct request *request = &fill->request;
@@ -168,11 +170,11 @@ static bool lend_next(struct paged *paged, struct fill *fill)
     return lend_cells(paged, fill, row, BUDGET_GROW);
 }
 
-/* Store. */
+/* The third stage: store. */
 
 typedef int put_fn(struct paged *paged, struct request *request);
 
-/* Write the bytes that were received into one part.  The whole range was received up to `end`.
+/* Write the received bytes of one part.  `end` is the end of all received bytes of the range.
  * Afterwards the cell belongs to the disk or to the pool, unless there was an error. */
 static int store_part(struct paged *paged, struct fill *fill, const struct part *part,
                       uint64_t end, put_fn *put)
@@ -195,7 +197,7 @@ static int store_part(struct paged *paged, struct fill *fill, const struct part 
     return r;
 }
 
-/* In the section: store every part.  Those that must be tried again remain in fill->parts. */
+/* In the section: store every part.  Parts that must be tried again remain in fill->parts. */
 static void store_in_section(struct paged *paged, struct fill *fill, uint64_t end)
 {
     unsigned again = 0;

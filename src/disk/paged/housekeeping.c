@@ -8,7 +8,7 @@
 #include "disk/paged/slots.h"
 #include "os/bytes.h"
 
-/* Memory. */
+/* Finding memory. */
 
 void paged_shrink(struct paged *paged)
 {
@@ -25,11 +25,11 @@ void paged_collect(struct paged *paged)
     paged_shrink(paged);
 }
 
-/* Other threads make room too, and may have made some between the failed try and this call: so
- * what counts is whether anything was released since.  A frame that another thread has taken but
- * not yet put into the table is neither free nor hot.  When that thread's section ends it is one
- * or the other: hence the wait.  -EAGAIN does not count as an attempt: the machine has room as
- * far as anybody knows. */
+/* Other threads make room, too, perhaps between the failed try and this call.  So the question is
+ * whether any memory was released since the try.  A frame that another thread has taken but not
+ * yet put into the table is neither free nor hot.  It is one or the other when that thread's
+ * section ends; so this waits for a grace period.  -EAGAIN does not count as an attempt, because
+ * it does not mean that the machine has no room. */
 bool paged_make_room(struct paged *paged, struct room_search *search, int error)
 {
     const struct cold *cold = &paged->cold;
@@ -44,7 +44,7 @@ bool paged_make_room(struct paged *paged, struct room_search *search, int error)
     if (!gained && cold->store)
         gained = cold->store->make_room(cold->state);
     reclaim_run(&paged->reclaim);
-    uint64_t released = reclaim_released(&paged->reclaim); /* the next try comes after this */
+    uint64_t released = reclaim_released(&paged->reclaim); /* read before the next try */
     gained = gained || released != search->released;
     search->released = released;
     paged_shrink(paged);
@@ -60,9 +60,10 @@ void paged_give_up_waiting(void *state)
         paged->cold.store->give_up_waiting(paged->cold.state);
 }
 
-/* After a grace period. */
+/* Finishing after a grace period. */
 
-/* Free what the word of a page leads to.  No other thread knows the word any more. */
+/* Free the frame or blob to which a page's word leads.  No other thread knows the word any
+ * more. */
 static void release_page(void *opaque, uint64_t word)
 {
     struct paged *paged = opaque;
@@ -85,8 +86,8 @@ void paged_make_hole(struct paged *paged, slot_t *slot, uint64_t page, uint64_t 
         deferred_add_frozen(deferred, page, node);
 }
 
-/* A frame was found all zero, and frozen.  If it has not been written since, it still is, and the
- * page becomes a hole. */
+/* A frame was found all zero, and was frozen.  If it has not been written since, it is still all
+ * zero, and the page becomes a hole. */
 static void finish_zero_frame(struct paged *paged, const struct reclaim_item *pending,
                               struct deferred *deferred)
 {
@@ -104,7 +105,7 @@ static void finish_zero_frame(struct paged *paged, const struct reclaim_item *pe
         paged_swap(paged, slot, &word, entry_thawed(word));
 }
 
-/* A node or lone was found empty, and frozen. */
+/* A node or lone was found empty, and was frozen. */
 static void finish_empty_node(struct paged *paged, const struct reclaim_item *pending,
                               struct deferred *deferred)
 {

@@ -19,7 +19,7 @@ void paged_lend_end(void *state)
     rcu_leave();
 }
 
-/* Describe what is at the start of the request, as far as one look at the table shows. */
+/* Describe the piece at the start of the request, as far as one look at the table shows it. */
 static void describe_piece(struct paged *paged, const struct request *request,
                            struct disk_piece *piece)
 {

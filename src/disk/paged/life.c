@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The life of a paged disk, and what concerns it as a whole. */
+/* Making, starting and destroying a paged disk, and the functions that concern it as a whole. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -12,7 +12,8 @@
 
 #define CALLERS 64 /* threads for which the RCU library has memory from the start */
 
-/* Chunks of 2 MiB, unless a low limit would then be mostly rounding. */
+/* Chunks of 2 MiB; smaller chunks if the limit is so low that it would be only a few chunks of 2
+ * MiB. */
 static size_t chunk_size(uint64_t limit)
 {
     size_t chunk = (size_t)2 << 20;
@@ -22,13 +23,13 @@ static size_t chunk_size(uint64_t limit)
     return chunk;
 }
 
-/* Address space for as many bytes as there could ever be memory for.  For a small disk, for twice
- * what it can hold, because pages that wait for a grace period exist at the same time as their
- * successors. */
+/* The address space to reserve: as many bytes as there could ever be memory for.  For a small
+ * disk, twice what the disk can hold is enough; the second half is for pages that wait for a
+ * grace period while their successors exist already. */
 static uint64_t address_space(const struct paged *paged, size_t chunk)
 {
     uint64_t most = least(budget_ceiling(paged->budget), (uint64_t)1 << 52);
-    uint64_t size = least(paged->size, most); /* so that the sum cannot wrap */
+    uint64_t size = least(paged->size, most); /* so that the sum below cannot wrap */
     return least(most, 2 * size + 16 * (uint64_t)chunk);
 }
 

@@ -85,8 +85,7 @@ struct paged {
     unsigned page_shift;
     struct budget *budget;
     struct cold cold;
-    struct pool_options
-        pool_options; /* of all the disk's pools; each adds the size of its cells */
+    struct pool_options pool_options; /* of all pools; each adds the size of its cells */
 
     struct pool frames; /* a frame holds one page */
     struct table table;

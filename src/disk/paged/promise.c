@@ -17,7 +17,7 @@
 
 _Static_assert(ENTRY_GENERATION_MASK == (uint64_t)0x1ffff << FIRST_SHIFT, "17 bits");
 
-/* Which units are promised. */
+/* The units of a page that are promised, one flag for each. */
 struct promise {
     bool unit[UNITS];
 };
@@ -71,7 +71,8 @@ static uint64_t store(uint64_t word, const struct promise *promise)
     return word | first << FIRST_SHIFT | last << LAST_SHIFT;
 }
 
-/* Units that are promised in part are promised.  Most promises are of whole pages. */
+/* A unit that the range covers only in part becomes promised.  Most promises are of whole
+ * pages. */
 uint64_t promise_add(uint64_t word, size_t size, size_t at, size_t n)
 {
     size_t unit = size / UNITS;
@@ -83,7 +84,7 @@ uint64_t promise_add(uint64_t word, size_t size, size_t at, size_t n)
     return store(word, &promise);
 }
 
-/* Units that are covered in part stay promised. */
+/* A unit that the range covers only in part stays promised. */
 uint64_t promise_remove(uint64_t word, size_t size, size_t at, size_t n)
 {
     size_t unit = size / UNITS;

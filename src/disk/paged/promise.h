@@ -17,9 +17,10 @@
  *                              256 bytes with sparse and 2 KiB with zstd
  *     23      form
  *
- * The record never covers less than what is promised.  What form 0 can say, it says.  So a page
- * that is trimmed piecewise is unpinned if the ranges come in ascending or descending order and
- * consist of whole units, or if they consist of whole pieces, in any order.
+ * The record never covers less than what is promised.  Whatever form 0 can express exactly is
+ * kept in form 0.  So a page that is trimmed piecewise is unpinned in two cases: if the ranges
+ * come in ascending or descending order and consist of whole units; or, in any order, if the
+ * ranges consist of whole pieces.
  */
 
 #ifndef NBDRAM_DISK_PAGED_PROMISE_H
@@ -28,12 +29,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The word of a frame after n bytes of its page, from offset `at` in the page, were promised: it is
- * pinned.  The page has `size` bytes.  The frame must not be frozen. */
+/* The word of a frame after n bytes of its page, from offset `at` in the page, were promised.
+ * The frame is then pinned.  The page has `size` bytes.  The frame must not be frozen. */
 uint64_t promise_add(uint64_t word, size_t size, size_t at, size_t n);
 
-/* The word of a frame after the promise was taken back for that range.  It is not pinned if nothing
- * else was promised. */
+/* The word of a frame after the promise was taken back for n bytes of its page, from offset `at`.
+ * The frame is then pinned only if other bytes are still promised. */
 uint64_t promise_remove(uint64_t word, size_t size, size_t at, size_t n);
 
 #endif

@@ -9,7 +9,7 @@
 #include "disk/paged/slots.h"
 #include "os/bytes.h"
 
-/* The request's part of its first page, which the cold store keeps. */
+/* Read the request's part of its first page, which the cold store keeps. */
 static int read_blob(struct paged *paged, uint64_t word, const struct request *request)
 {
     const struct cold *cold = &paged->cold;
@@ -26,7 +26,8 @@ static int read_blob(struct paged *paged, uint64_t word, const struct request *r
     return r;
 }
 
-/* The page of slot[0], and those of slot[1..span) that can be copied along with it.  Advances. */
+/* Read the page of slot[0], and as many pages of slot[1..span) as can be copied in the same
+ * piece.  Advances the request. */
 static int read_pages(struct paged *paged, slot_t *slot, uint64_t span, struct request *request)
 {
     size_t at, n = request_part(paged, request, &at);
@@ -48,7 +49,7 @@ static int read_pages(struct paged *paged, slot_t *slot, uint64_t span, struct r
     return r;
 }
 
-/* The first span pages have no slot.  Advances. */
+/* Read zeroes for the first `span` pages, which have no slot.  Advances the request. */
 static void read_hole(struct paged *paged, uint64_t span, struct request *request)
 {
     size_t n = request_parts(paged, request, least(span, request_pages(paged, request)));

@@ -21,22 +21,23 @@
  * million pages over 2^63 bytes take some 60 bytes of index each.  Chains of nodes down to each
  * page would take 1 KiB with 16 slots to a node, and 2.9 KiB with 64.
  *
- * A second page below a lone's slot puts a node in between.  The lone itself stays where it is:
- * the word that leads to it gets a new place, one level down, before its old place is swapped for
- * the node.  So a page's slot does not move for as long as the page is in the table.
+ * When a second page is stored below a lone's slot, a node is put in between.  The lone itself
+ * stays where it is in memory.  The word that leads to it is first stored one level down, in the
+ * new node, and then the node's word replaces it in its old slot.  So a page's slot does not move
+ * for as long as the page is in the table.
  *
  * Invariants:
  *
  *  1. A published node changes only by compare-and-swap of its slots.  The page of a lone never
  *     changes.
  *  2. A node or lone that was unlinked (its word is gone from the slot that led to it) is
- *     released after a grace period at the earliest.  What a late writer puts into it meanwhile
- *     is released with it.  Nothing is lost by that: it was unlinked by a trim that covers all of
- *     its pages, and the write is concurrent with the trim.
- *  3. A node or lone that no trim covers is unlinked only when it is empty, and only through a
- *     freeze.  table_make, which alone fills an empty node or lone, thaws on its way down.
+ *     released after a grace period at the earliest.  If a late writer stores a page in it
+ *     meanwhile, that page is released with it.  Nothing is lost: a trim that covers all pages of
+ *     the node or lone has unlinked it, and the write is concurrent with that trim.
+ *  3. A node or lone that no trim covers is unlinked only when it is empty, and only after it was
+ *     frozen.  Only table_make fills an empty node or lone, and it thaws words on its way down.
  *
- * Any operation may run concurrently with any other.  What keeps the two apart:
+ * Any operation may run concurrently with any other.  The table shows what makes each pair safe:
  *
  *                     find     make                unlink              freeze_empty, unlink_empty
  *
@@ -65,7 +66,7 @@ int table_create(struct table *table, uint64_t pages, const struct pool_options 
     struct pool_options nodes = *options, lones = *options;
     nodes.cell = sizeof(struct node);
     lones.cell = sizeof(struct lone);
-    lones.capacity /= 4; /* a page has one lone at most, and takes 64 bytes at least */
+    lones.capacity /= 4; /* a page has one lone at most, and takes at least 64 bytes itself */
     _Static_assert(sizeof(struct node) == 128 && sizeof(struct lone) == 16, "powers of two");
     memset(table, 0, sizeof *table);
     table->pages = pages;
@@ -109,8 +110,8 @@ slot_t *table_find(struct table *table, uint64_t page, uint64_t *span)
     }
 }
 
-/* Put a new node in place of the hole or lone in slot.  *word becomes what is in slot now,
- * whether this thread or another one put it there. */
+/* Put a new node in place of the hole or lone in slot.  *word becomes the word that is in slot
+ * then, whether this thread or another one put it there. */
 static int make_node(struct table *table, slot_t *slot, uint64_t *word, unsigned level)
 {
     uint64_t cell;
@@ -130,7 +131,7 @@ static int make_node(struct table *table, slot_t *slot, uint64_t *word, unsigned
     return 0;
 }
 
-/* Put a new lone for page in place of the hole in slot.  *word as in make_node. */
+/* Put a new lone for `page` in place of the hole in slot.  *word is set as by make_node. */
 static int make_lone(struct table *table, slot_t *slot, uint64_t *word, uint64_t page)
 {
     uint64_t cell;
@@ -148,8 +149,9 @@ static int make_lone(struct table *table, slot_t *slot, uint64_t *word, uint64_t
     return 0;
 }
 
-/* Whether a hole at level 1 or above should become a lone: only one page is going to be stored
- * below it now, because one is asked for, or because `page` is the last one below it. */
+/* Whether a hole at level 1 or above should become a lone.  It should if only one page is going
+ * to be stored below it now: because the caller asked for one page, or because `page` is the last
+ * page below the hole. */
 static bool wants_lone(unsigned level, uint64_t page, uint64_t pages)
 {
     return pages == 1 || level_end(level, page) - page == 1;
@@ -182,7 +184,8 @@ int table_make(struct table *table, uint64_t page, uint64_t pages, slot_t **foun
     return 0;
 }
 
-/* Take out of its slot whatever is in it, which *word becomes.  False if that is a hole. */
+/* Make a slot empty.  *word becomes the word that was in the slot.  Returns false if that was a
+ * hole. */
 static bool take_out_any(slot_t *slot, uint64_t *word)
 {
     while (*word != 0)
@@ -196,7 +199,7 @@ uint64_t table_unlink(struct table *table, uint64_t first, uint64_t end, uint64_
 {
     unsigned level = table->height;
     slot_t *slot = &table->root;
-    if (end >= table->pages) /* nothing lies beyond it, so the last nodes count as covered too */
+    if (end >= table->pages) /* no page lies beyond the end, so the last nodes count as covered */
         end = level_end(level, 0);
     *count = 0;
     while (first < end && *count < max) {
@@ -212,12 +215,13 @@ uint64_t table_unlink(struct table *table, uint64_t first, uint64_t end, uint64_
             uint64_t page = table_lone(table, word)->page;
             covered = page >= first && page < end;
         }
-        /* A lone that is not there any more may have become a node that is not covered. */
+        /* If a lone is not there any more, it may have become a node that the range does not
+         * cover. */
         if (covered && word != 0 &&
             (lone ? slot_swap(slot, &word, 0) : take_out_any(slot, &word)))
             out[(*count)++] = word;
         else if (covered && word != 0)
-            continue; /* it has just changed: look again */
+            continue; /* the word has just changed: look again */
         first = next;
         slot = &table->root;
         level = table->height;
@@ -247,7 +251,7 @@ void table_release(struct table *table, uint64_t word, table_page_fn *fn, void *
     }
 }
 
-/* relaxed: it only has to differ from the earlier ones */
+/* Relaxed order: a generation only has to differ from earlier ones. */
 static uint32_t next_generation(struct table *table)
 {
     return sabotage_generation(
@@ -280,8 +284,8 @@ static bool is_inner(uint64_t word)
     return entry_kind(word) == ENTRY_NODE || entry_kind(word) == ENTRY_LONE;
 }
 
-/* The slot that leads to the lowest node or lone on the way to page, and its word; NULL if there
- * is none.  The lone of another page does not count. */
+/* The slot that leads to the lowest node or lone on the way to `page`; *word becomes the word in
+ * that slot.  Returns NULL if there is none.  The lone of another page does not count. */
 static slot_t *lowest_inner(struct table *table, uint64_t page, uint64_t *word)
 {
     slot_t *slot = &table->root, *lowest = NULL;

@@ -32,7 +32,7 @@ struct walk {
     struct reason *reason;
 };
 
-/* 4, 6. */
+/* Invariants 4 and 6. */
 static int check_page(struct walk *walk, uint64_t page, uint64_t word)
 {
     if (page >= walk->table->pages)
@@ -46,7 +46,7 @@ static int check_page(struct walk *walk, uint64_t page, uint64_t word)
     return walk->fn(walk->opaque, page, word, walk->reason);
 }
 
-/* 1, 6. */
+/* Invariants 1 and 6. */
 static int check_inner(struct walk *walk, uint64_t page, uint64_t word)
 {
     if (entry_kind(word) == ENTRY_HOLE && word != 0)
@@ -59,7 +59,7 @@ static int check_inner(struct walk *walk, uint64_t page, uint64_t word)
     return 0;
 }
 
-/* 2, 3.  `first` is the first page to which the slot of this level leads. */
+/* Invariants 2 and 3.  `first` is the first page to which the slot of this level leads. */
 static int check_lone(struct walk *walk, uint64_t word, unsigned level, uint64_t first)
 {
     int r = pool_marks_add(&walk->lones, entry_number(word), walk->reason);
@@ -80,8 +80,8 @@ static int check_lone(struct walk *walk, uint64_t word, unsigned level, uint64_t
 
 static int check_node(struct walk *walk, uint64_t word, unsigned level, uint64_t first);
 
-/* The word of a slot of this level, which leads to the pages from `first`.  Recurses as deep as
- * the table is high.  NOLINTNEXTLINE(misc-no-recursion) */
+/* Check the word of a slot of this level, which leads to the pages from `first`.  Recurses as
+ * deep as the table is high.  NOLINTNEXTLINE(misc-no-recursion) */
 static int check_word(struct walk *walk, uint64_t word, unsigned level, uint64_t first)
 {
     bool is_page = entry_kind(word) == ENTRY_FRAME || entry_kind(word) == ENTRY_BLOB;

@@ -12,10 +12,11 @@
 #include "disk/paged/slots.h"
 #include "os/bytes.h"
 
-/* Turning a hole or a blob into a frame. */
+/* Turning a hole or a blob into a frame (request_replace). */
 
-/* Store in the frame of `made` what the page is going to hold: what it held, as `word` says, with
- * the request's part of it written over that, unless that part was received there. */
+/* Store in the frame of `made` the new contents of the page: the old contents, which `word` leads
+ * to, with the request's part of the page written over them.  If that part was received in this
+ * frame, it is there already. */
 static int prepare_frame(struct paged *paged, uint64_t made, uint64_t word,
                          const struct request *request)
 {
@@ -38,8 +39,8 @@ static int prepare_frame(struct paged *paged, uint64_t made, uint64_t word,
     return 0;
 }
 
-/* Choose the frame that a page is going to have: the request's own, except where a blob has to be
- * unpacked around what that holds. */
+/* Choose the frame that a page is going to have.  This is the request's own frame, unless a blob
+ * has to be unpacked around the bytes in that frame. */
 static int choose_frame(struct paged *paged, uint64_t word, const struct request *request,
                         uint64_t *cell)
 {
@@ -50,10 +51,10 @@ static int choose_frame(struct paged *paged, uint64_t word, const struct request
     return paged_take_frame(paged, word ? BUDGET_INFLATE : BUDGET_GROW, cell);
 }
 
-/* Rules 1 and 6: fill the frame of `made`, and then swap it in.  As soon as it is in the table
- * other threads write to it.  So nothing may be copied into it after the swap, not even the
- * frame's own bytes to themselves, if the request was received there.  1, 0 or an error, as
- * request_replace. */
+/* Rules 1 and 6: fill the frame of `made`, and then swap it in.  Once the frame is in the table,
+ * other threads write to it, so this thread must not copy into it any more; least of all if the
+ * request was received in the frame, because it would copy the frame to itself.  Returns 1, 0 or
+ * an error, as request_replace. */
 static int fill_and_swap(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t made,
                          const struct request *request)
 {
@@ -61,7 +62,7 @@ static int fill_and_swap(struct paged *paged, slot_t *slot, uint64_t *word, uint
     return r < 0 ? r : slot_swap(slot, word, made);
 }
 
-/* For sabotage.h: in the wrong order. */
+/* For sabotage.h: do the two steps in the wrong order. */
 static int swap_and_fill(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t made,
                          const struct request *request)
 {
@@ -72,7 +73,7 @@ static int swap_and_fill(struct paged *paged, slot_t *slot, uint64_t *word, uint
     return 1;
 }
 
-/* Rules 1, 4 and 6. */
+/* This function keeps rules 1, 4 and 6. */
 int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct request *request)
 {
     uint64_t cell;
@@ -102,7 +103,8 @@ int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct re
     return 1;
 }
 
-/* Writing.  Each of these does the request's part of its first page, whose word is in slot. */
+/* Writing.  Each of these functions processes the request's part of its first page, whose word is
+ * in slot. */
 
 static int write_page(struct paged *paged, slot_t *slot, struct request *request)
 {
@@ -125,8 +127,8 @@ static int write_page(struct paged *paged, slot_t *slot, struct request *request
     }
 }
 
-/* Store zeroes, and keep the memory for them: the page is pinned before it is zeroed, so that it
- * cannot be found all zero and become a hole in between. */
+/* Store zeroes, and keep the memory for them.  The page is pinned before it is zeroed: otherwise
+ * another thread could find it all zero and make it a hole in between. */
 static int provide_page(struct paged *paged, slot_t *slot, struct request *request)
 {
     size_t at, n = request_part(paged, request, &at);
@@ -147,8 +149,8 @@ static int provide_page(struct paged *paged, slot_t *slot, struct request *reque
     }
 }
 
-/* Whether the request would write nothing but zeroes to its first page, which has no slot: then
- * nothing changes, and there is no reason to make nodes for it. */
+/* Whether the request would write nothing but zeroes to its first page, which has no slot.  Such
+ * a write changes nothing, so there is no reason to make nodes for it. */
 static bool is_zero_to_hole(struct paged *paged, const struct request *request)
 {
     size_t at, n = request_part(paged, request, &at);
@@ -157,7 +159,8 @@ static bool is_zero_to_hole(struct paged *paged, const struct request *request)
            !table_find(&paged->table, paged_page_of(paged, request->offset), &span);
 }
 
-/* The page of slot[0], and those of slot[1..span) that can be copied along with it.  Advances. */
+/* Write to the page of slot[0], and to as many pages of slot[1..span) as can be copied in the
+ * same piece.  Advances the request. */
 static int put_pages(struct paged *paged, slot_t *slot, uint64_t span, struct request *request)
 {
     size_t at, n = request_part(paged, request, &at);

@@ -11,9 +11,9 @@
 #include "disk/paged/slots.h"
 #include "os/bytes.h"
 
-/* A frame has been zeroed in part.  If it is all zero now, freeze it, so that it becomes a hole
- * after a grace period.  It is looked at again then; looking here freezes only those frames for
- * which that is worthwhile. */
+/* Called when a frame has been zeroed in part.  If the frame is all zero now, freeze it, so that
+ * it becomes a hole after a grace period.  The frame is examined again then.  This first look
+ * only avoids freezing frames that would not become holes. */
 static void freeze_if_all_zero(struct paged *paged, slot_t *slot, uint64_t word,
                                struct request *request)
 {
@@ -24,8 +24,8 @@ static void freeze_if_all_zero(struct paged *paged, slot_t *slot, uint64_t word,
         deferred_add_frozen(&request->deferred, paged_page_of(paged, request->offset), word);
 }
 
-/* What the word of a frame must be before the request's part is zeroed: nothing of that part is
- * promised any more. */
+/* The word that a frame must have before the request's part of it is zeroed: a word that promises
+ * nothing of that part any more. */
 static uint64_t word_to_zero_in(const struct paged *paged, const struct request *request,
                                 uint64_t word)
 {
@@ -35,9 +35,9 @@ static uint64_t word_to_zero_in(const struct paged *paged, const struct request 
     return promise_remove(entry_young(word), paged_page_size(paged), at, n);
 }
 
-/* Inside a section: zero the request's part of its first page, which is not all of that page.
- * The promise goes first: afterwards the word may have changed, and the part must not be zeroed
- * twice. */
+/* Inside a section: zero the request's part of its first page, which is less than the whole page.
+ * The promise is taken back before the bytes are zeroed.  If it were done afterwards, the word
+ * could have changed by then, and the part must not be zeroed twice. */
 static int zero_part(struct paged *paged, struct request *request)
 {
     uint64_t span;
@@ -102,7 +102,8 @@ static void unlink_pages(struct paged *paged, uint64_t first, uint64_t end)
 }
 
 /* After the pages [first, end) were unlinked: begin to take away the nodes that lead to either
- * end of the range and are now empty.  Nodes in between went with their pages. */
+ * end of the range and are now empty.  Nodes in between were unlinked together with their
+ * pages. */
 static void freeze_empty_ends(struct paged *paged, uint64_t first, uint64_t end)
 {
     const uint64_t ends[2] = {first, end - 1};
@@ -119,14 +120,14 @@ static void freeze_empty_ends(struct paged *paged, uint64_t first, uint64_t end)
     deferred_flush(&deferred, &paged->reclaim);
 }
 
-/* First whole pages are unlinked, and then the parts of pages at either end are zeroed: that can
- * take memory, which the whole pages have given. */
+/* Unlink whole pages first, and then zero the parts of pages at either end.  Zeroing a part can
+ * take memory, and the whole pages have given some. */
 static int zero_range(struct paged *paged, uint64_t offset, uint64_t count)
 {
     size_t size = paged_page_size(paged);
     uint64_t stop = offset + count;
     uint64_t first = paged_page_of(paged, offset + size - 1), end = paged_page_of(paged, stop);
-    if (stop == paged->size) /* perhaps in the middle of a page, which then is covered whole */
+    if (stop == paged->size) /* perhaps in the middle of a page: cover all of that page */
         end = paged_page_of(paged, stop + size - 1);
     if (first < end) {
         unlink_pages(paged, first, end);
@@ -154,14 +155,14 @@ static int try_zero_edge(struct paged *paged, uint64_t offset, uint64_t count)
     return r == -ENOSPC || r == -ENOMEM ? -EAGAIN : r;
 }
 
-/* In order, unlike zero_range: what is done already must not be done again, as a client may have
- * written there meanwhile and have read what it wrote. */
+/* Zero in ascending order, unlike zero_range.  A part of the range that is done must not be
+ * zeroed again: a client may have written there since, and may have read what it wrote. */
 static int try_zero_range(struct paged *paged, uint64_t offset, uint64_t count, uint64_t *done)
 {
     size_t size = paged_page_size(paged);
     uint64_t stop = offset + count;
     uint64_t first = paged_page_of(paged, offset + size - 1), end = paged_page_of(paged, stop);
-    if (stop == paged->size) /* perhaps in the middle of a page, which then is covered whole */
+    if (stop == paged->size) /* perhaps in the middle of a page: cover all of that page */
         end = paged_page_of(paged, stop + size - 1);
     uint64_t head = least((first << paged->page_shift) - offset, count);
     int r = try_zero_edge(paged, offset, head);
@@ -198,7 +199,8 @@ int paged_zero(void *state, uint64_t offset, uint64_t count, unsigned flags)
     return zero_range(state, offset, count);
 }
 
-/* A trim is a hint: a part of a page that cannot be zeroed for lack of memory keeps its bytes. */
+/* A trim is a hint.  So if a part of a page cannot be zeroed for lack of memory, it keeps its
+ * bytes. */
 int paged_trim(void *state, uint64_t offset, uint64_t count)
 {
     int r = paged_zero(state, offset, count, 0);
