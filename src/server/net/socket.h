@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* socket - the system's calls on sockets, as the kinds of socket use them */
+/* socket - small functions that the kinds of socket share */
 
 #ifndef NBDRAM_SERVER_NET_SOCKET_H
 #define NBDRAM_SERVER_NET_SOCKET_H
@@ -8,7 +8,7 @@
 #include <limits.h>
 #include <sys/socket.h>
 
-/* More than any system allows, which cuts it down to its maximum. */
+/* The backlog to ask for.  The system reduces it to the maximum that it allows. */
 #define SOCKET_BACKLOG INT_MAX
 
 struct socket_address {
@@ -19,13 +19,13 @@ struct socket_address {
     socklen_t length;
 };
 
-/* A new stream socket, close-on-exec and non-blocking; or -errno. */
+/* Create a stream socket, close-on-exec and non-blocking.  Returns its descriptor or -errno. */
 int socket_create(int family);
 
-/* The address that a socket is bound to.  Returns 0 or -errno. */
+/* Get the address to which a socket is bound.  Returns 0 or -errno. */
 int socket_own_address(int fd, struct socket_address *address);
 
-/* The address of the other end of a connection.  Returns 0 or -errno. */
+/* Get the address of the other end of a connection.  Returns 0 or -errno. */
 int socket_peer_address(int fd, struct socket_address *address);
 
 #endif

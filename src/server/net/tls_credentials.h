@@ -24,31 +24,32 @@ enum tls_mode {
 struct tls_options {
     enum tls_mode mode;
     const char *certificates; /* a folder; NULL: one of the usual ones */
-    const char *psk_file;     /* a file of pre-shared keys to use instead, or NULL */
-    bool verify_peer;         /* a client must show a certificate, too */
+    const char *psk_file;     /* pre-shared keys to use instead of certificates; NULL: none */
+    bool verify_peer;         /* the client must show a certificate, as the server does */
 };
 
-/* Read the credentials that options name, whatever the mode.
+/* Read the credentials that options name.  The mode is ignored.
  *
- * With a psk_file, that is a file of lines USER:KEY, where KEY is hexadecimal, as psktool writes
- * them.  If a user has several lines the first one counts.
+ * If there is a psk_file, the credentials are pre-shared keys.  The file consists of lines
+ * USER:KEY, where KEY is hexadecimal, as psktool writes them.  If a user has several lines, the
+ * first one counts.
  *
- * Otherwise it is X.509 certificates from a folder with the files ca-cert.pem, server-cert.pem
- * and server-key.pem, and also ca-crl.pem if there is one.  If options name no folder, it is the
- * first of nbdkit's usual folders that has the three: /etc/pki/nbdkit for root, and .pki/nbdkit
- * and .config/pki/nbdkit in $HOME for anybody else.
+ * Otherwise the credentials are X.509 certificates from a folder with the files ca-cert.pem,
+ * server-cert.pem, server-key.pem and, if there is one, ca-crl.pem.  If options name no folder,
+ * nbdkit's usual folders are searched for the first that has the three required files:
+ * /etc/pki/nbdkit for root, and .pki/nbdkit and .config/pki/nbdkit in $HOME for anybody else.
  *
- * With verify_peer a client must show a certificate that ca-cert.pem vouches for, that ca-crl.pem
- * does not revoke, and that allows its use by clients, if it restricts its use.  Keys prove the
- * identity of both ends anyway, so verify_peer does not change anything for them.
+ * With verify_peer, a client must show a certificate that is signed by ca-cert.pem, is not
+ * revoked by ca-crl.pem, and, if it restricts its use, allows use by clients.  Pre-shared keys
+ * always prove the identity of both ends, so verify_peer has no effect on them.
  *
- * Returns 0, or -errno with a reason that names the file: -ENOENT if it does not exist (or if
- * none of the usual folders has any), -EINVAL if its content is wrong, or the error of reading
- * it. */
+ * Returns 0, or -errno with a reason that names the file: -ENOENT if the file does not exist (or
+ * if none of the usual folders has the files), -EINVAL if its content is wrong, or another error
+ * if it cannot be read. */
 int tls_credentials_load(const struct tls_options *options, struct tls_credentials **credentials,
                          struct reason *reason);
 
-/* No session may use them any more.  NULL is accepted. */
+/* Free credentials that no session uses any more.  NULL is accepted. */
 void tls_credentials_free(struct tls_credentials *credentials);
 
 #endif

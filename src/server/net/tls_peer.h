@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* tls_peer - how credentials are used in a handshake, and what it finds out about the client
+/* tls_peer - the use of credentials in a handshake, and what a handshake learns about the client
  *
  * Only tls.c and tls_credentials.c include this.  Credentials are read-only here.  A struct
  * tls_peer belongs to one session, and to the thread that uses the session.
@@ -25,28 +25,28 @@ struct tls_credentials {
     gnutls_priority_t priority;
     gnutls_certificate_credentials_t certificates;
     gnutls_psk_server_credentials_t psk;
-    struct tls_key *keys; /* of psk */
+    struct tls_key *keys; /* the users and keys of psk */
     bool verify_peer;
 };
 
 /* The handshake fills this in. */
 struct tls_peer {
     const struct tls_credentials *credentials;
-    bool is_unknown_user; /* there is no key of that name */
-    unsigned distrust;    /* GNUTLS_CERT_...: why the certificate is refused; 0: it is not */
-    char user[32];        /* with keys: the name that the client gave, made printable; else "" */
+    bool is_unknown_user; /* the credentials have no key for the user that the client named */
+    unsigned distrust; /* GNUTLS_CERT_...: why the certificate is refused; 0: it is not refused */
+    char user[32];     /* the user that the client named, made printable; "" without psk */
 };
 
-/* Make a session use credentials.  The credentials and peer must live as long as the session.
+/* Make a session use credentials.  Both credentials and peer must live as long as the session.
  * Returns 0 or -ENOMEM. */
 int tls_peer_init(struct tls_peer *peer, const struct tls_credentials *credentials,
                   gnutls_session_t session);
 
-/* Format a line about an error that a handshake ended with: `error` is GnuTLS's number of it, and
- * r its -errno.  Returns r. */
+/* Format a line about the error that ended a handshake.  `error` is GnuTLS's number of the error,
+ * and r is the -errno that we return for it.  Returns r. */
 int tls_peer_explain(const struct tls_peer *peer, int error, int r, struct reason *reason);
 
-/* Callbacks of GnuTLS for a session that tls_peer_init has prepared. */
+/* Functions that GnuTLS calls for a session that tls_peer_init has prepared. */
 
 /* Find the key of a user.  Returns 0, or 1 if there is no such user: GnuTLS then makes up a key,
  * so that the client cannot tell an unknown user from a wrong key. */
@@ -55,7 +55,7 @@ int tls_peer_find_key(gnutls_session_t session, const gnutls_datum_t *user, gnut
 /* Verify the certificate that the client has shown. */
 int tls_peer_verify(gnutls_session_t session);
 
-/* Copy bytes to memory that is GnuTLS's to free.  Returns 0 or GNUTLS_E_MEMORY_ERROR. */
+/* Copy bytes to memory that GnuTLS can free.  Returns 0 or GNUTLS_E_MEMORY_ERROR. */
 int tls_copy_datum(gnutls_datum_t *to, const void *data, size_t size);
 
 #endif

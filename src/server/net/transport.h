@@ -2,8 +2,8 @@
 
 /* transport - bytes to and from one client
  *
- * The only part of the server that uses a connection's descriptors.  Under TLS, any other read or
- * write would break the encrypted stream.  A transport is used by one thread at a time.
+ * Only transports read and write the descriptors of connections: under TLS, a read or write by
+ * any other code would break the encrypted stream.  A transport is used by one thread at a time.
  *
  * Nothing blocks.  Send and receive return a number of bytes, which may be fewer than asked for,
  * or one of
@@ -11,14 +11,14 @@
  *   -EAGAIN   nothing can be done now: wait until the descriptor is readable (receive) or
  *             writable (send)
  *   -EPIPE    the client is gone: it has reset the connection, or has closed the end to which we
- *             send, or (TLS) was cut off without a goodbye
+ *             send, or (TLS) its stream has ended without a goodbye
  *   -EPROTO   TLS: what was received is not acceptable (a forged record, an alert, a
  *             renegotiation)
  *   other     -errno
  *
- * After any of these but -EAGAIN the only thing left to do is to close.  A receive of 0 bytes is
- * the end of the stream.  The vectors that are passed are not changed.  The process must ignore
- * SIGPIPE.
+ * After any error but -EAGAIN the only thing left to do is to close.  A receive that returns 0
+ * has reached the end of the stream.  The caller's vectors are not changed.  The process must
+ * ignore SIGPIPE.
  */
 
 #ifndef NBDRAM_SERVER_NET_TRANSPORT_H
@@ -35,52 +35,53 @@ struct tls_credentials; /* server/net/tls_credentials.h */
 struct tls_session;     /* server/net/tls.h */
 
 struct transport {
-    int in, out;             /* owned; the same descriptor, except with -s */
-    struct tls_session *tls; /* NULL: plain */
+    int in, out;             /* descriptors, owned; in == out, except with -s */
+    struct tls_session *tls; /* NULL: no TLS */
 };
 
 /* Take over the descriptors, and make them non-blocking.  A TCP socket gets TCP_NODELAY and, if
  * asked for, keep-alive; a Unix socket gets a larger send buffer, so that a reply of 256 KiB goes
- * out in one piece.  Returns 0, or -errno; then the descriptors stay the caller's. */
+ * out in one piece.  Returns 0; or -errno, and the descriptors stay the caller's. */
 int transport_init(struct transport *transport, int in, int out, bool keepalive);
 
-/* Close.  Under TLS, bytes that wait to be flushed are tried once more, and so is a goodbye.
- * What cannot be written at once is lost. */
+/* Close the descriptors.  Under TLS, first tries to send the bytes that wait to be flushed, and a
+ * goodbye.  Bytes that cannot be written at once are lost. */
 void transport_close(struct transport *transport);
 
-/* Tell the client that nothing more will be sent.  Returns false if the descriptor has no
- * separate end for that (a pipe), or if it fails: then the only thing left to do is to close. */
+/* Send the client a goodbye (TLS) and the end of the stream.  Returns true if we can still
+ * receive from the client.  Returns false if the descriptor is a pipe, which has no separate end
+ * to shut, or if shutting fails: then the only thing left to do is to close. */
 bool transport_shut(struct transport *transport);
 
-/* Start TLS: from here on all bytes go through it, and the handshake comes first.  The caller
- * must have sent everything that was to go in the clear, and must discard what it has received
- * but not yet handled.  Returns 0 or -ENOMEM; then the transport is as it was. */
+/* Start TLS.  From here on all bytes go through TLS, and the handshake comes first.  Before the
+ * call, the caller must have sent all plaintext, and must throw away all bytes that it has
+ * received but not yet processed.  Returns 0; or -ENOMEM, and the transport is unchanged. */
 int transport_start_tls(struct transport *transport, const struct tls_credentials *credentials);
 
-/* Continue the handshake.  Returns 0 when it is complete (and the client verified, if the
- * credentials ask for that), -EAGAIN (wait for transport_events), or another -errno with a
- * reason: -EPIPE if the client is gone, usually -EPROTO if not.  Nothing may be sent or received
- * before it is complete. */
+/* Continue the handshake.  Returns 0 when the handshake is complete (and the client verified, if
+ * the credentials ask for that); -EAGAIN if it has to wait for transport_events; or another
+ * -errno with a reason: -EPIPE if the client is gone, otherwise usually -EPROTO.  Nothing may be
+ * sent or received before the handshake is complete. */
 int transport_handshake(struct transport *transport, struct reason *reason);
 
-/* What the last -EAGAIN of a handshake waits for: EPOLLIN, on transport->in, or EPOLLOUT, on
- * transport->out. */
+/* The event for which a handshake waits after an -EAGAIN: EPOLLIN on transport->in, or EPOLLOUT
+ * on transport->out. */
 uint32_t transport_events(const struct transport *transport);
 
-/* Receive into at most IOV_MAX vectors, which have room for at least one byte. */
+/* Receive into at most IOV_MAX vectors, which together have room for at least one byte. */
 ssize_t transport_receive(struct transport *transport, const struct iovec *iov, int count);
 
 /* Send at most IOV_MAX vectors.  Under TLS the last bytes that were sent (one record, of at most
  * 16 KiB) may still wait inside the transport: see transport_wants_flush.  If count is 0, only
- * those are sent, and the result is 0 or an error. */
+ * those waiting bytes are sent, and the result is 0 or an error. */
 ssize_t transport_send(struct transport *transport, const struct iovec *iov, int count);
 
-/* Do bytes that were sent still wait inside the transport?  Then call send, be it with count 0,
- * once the descriptor is writable. */
+/* Do bytes that count as sent still wait inside the transport?  If so, the caller has to call
+ * transport_send, with a count of 0 or more, once the descriptor is writable. */
 bool transport_wants_flush(const struct transport *transport);
 
-/* Do bytes that came from the client wait inside the transport, where epoll cannot see them?
- * Then receive before waiting. */
+/* Do bytes from the client wait inside the transport, where epoll cannot see them?  If so, the
+ * caller has to receive before it waits. */
 bool transport_has_pending(const struct transport *transport);
 
 /* Name the client for log lines: "127.0.0.1:4711", "[::1]:4711", "unix:PID", "vsock:CID:PORT",

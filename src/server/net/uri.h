@@ -6,8 +6,8 @@
  *   nbd+unix:///EXPORT?socket=PATH
  *   nbd+vsock://CID:PORT/EXPORT
  *
- * With nbds for nbd where TLS is required, as in nbdkit.  Where TLS is only offered it is nbd: a
- * client that cannot verify us is let in, too.
+ * If TLS is required, nbd becomes nbds, as in nbdkit.  If TLS is only offered, it stays nbd,
+ * because the server then accepts clients that cannot verify it.
  */
 
 #ifndef NBDRAM_SERVER_NET_URI_H
@@ -19,13 +19,12 @@
 struct listen_options; /* server/net/listeners.h */
 struct listeners;
 
-/* The URI of the first socket.  To be freed by the caller.  NULL: no memory, or a socket of a
- * kind that no URI can name. */
+/* The URI of the first socket.  The caller has to free it.  Returns NULL if there is no memory,
+ * or if no URI can name a socket of this kind. */
 char *uri_of_listeners(const struct listen_options *options, const struct listeners *listeners);
 
-/* Write length bytes, percent-encoded but for the characters that RFC 3986 leaves unreserved and
- * the slash.  Paths and export names are full of slashes, which mean nothing else in this
- * place. */
+/* Write length bytes, and percent-encode all but the slash and the characters that RFC 3986 calls
+ * unreserved.  Slashes are common in paths and export names, and need no encoding there. */
 void uri_put_encoded(FILE *out, const char *text, size_t length);
 
 #endif
