@@ -74,7 +74,7 @@ static int grow_table_locked(struct blob_log *blobs, uint64_t segment)
     return 0;
 }
 
-/* Give a segment back to the pool if it is not needed any more. */
+/* Give a segment back to the pool if no blob, and no thread, needs it any more. */
 static void release_if_dead_locked(struct blob_log *blobs, uint64_t number)
 {
     struct segment *segment = &blobs->table[number];
@@ -110,7 +110,8 @@ static int open_segment_locked(struct blob_log *blobs)
     return 0;
 }
 
-/* Set room aside for a blob and write its header, so that the segment can be walked. */
+/* Set room aside for a blob and write its header.  The header lets a walk of the segment get past
+ * the blob. */
 static int append_locked(struct blob_log *blobs, uint64_t page, size_t size, uint64_t *number)
 {
     size_t takes = blob_footprint(size);
@@ -162,10 +163,10 @@ bool blob_log_drop(struct blob_log *blobs, uint64_t number)
     return wasteful;
 }
 
-/* Whether storing blobs again can gain a segment: the dead bytes, in all segments together, and
- * the unfilled part of the open segment make up one segment, and some more.  The surplus pays for
- * the ends into which a blob does not fit, and makes sure that at most 128 bytes are stored again
- * for each dead byte. */
+/* Whether storing blobs again can gain a segment.  It can if the dead bytes of all segments
+ * together, and the unfilled part of the open segment, make up more than one segment.  The
+ * surplus pays for the ends of segments into which a blob does not fit, and makes sure that at
+ * most 128 bytes are stored again for each dead byte. */
 static bool has_segment_to_gain_locked(const struct blob_log *blobs)
 {
     uint64_t total = blobs->segment_count * blobs->segment_size;
@@ -179,7 +180,8 @@ static bool should_empty_locked(const struct blob_log *blobs, enum blob_log_need
     return need == BLOB_LOG_ROOM ? has_segment_to_gain_locked(blobs) : is_wasteful_locked(blobs);
 }
 
-/* The segment of which most is dead; the open one does not count.  False if nothing is dead. */
+/* Find the segment with the most dead bytes, not counting the open segment.  Returns false if
+ * nothing is dead. */
 static bool find_worst_locked(const struct blob_log *blobs, uint64_t *worst)
 {
     uint64_t most = 0;

@@ -3,11 +3,11 @@
 /* blob_log - compressed pages, in a log
  *
  * Blobs are appended to segments of one chunk each, next to each other whatever their length.  A
- * blob is never changed.  A segment is given back when all of its blobs have been dropped.  One
- * in which few are left can be emptied by storing those again: blob_log_worst names it, and
- * blob_log_next walks it.
+ * blob is never changed.  A segment is given back when all of its blobs have been dropped.  If
+ * few blobs are left in a segment, it can be emptied by storing these blobs again: blob_log_worst
+ * chooses such a segment, and blob_log_next walks its blobs.
  *
- * Any thread may call anything except create and destroy.  A blob may be read inside the read
+ * Any thread may call any function except create and destroy.  A blob may be read inside the read
  * section in which its word was found in the page table.  blob_log_drop does not wait for
  * sections: call it after a grace period, or for a blob that no other thread has seen.
  */
@@ -29,57 +29,60 @@ struct reason; /* text/reason.h */
 struct blob_log {
     struct pool segments;
     size_t segment_size;
-    _Atomic uint64_t recycled; /* segments that were given back, so far; changes under the lock */
-    pthread_mutex_t lock;      /* guards what follows */
+    _Atomic uint64_t recycled; /* segments given back so far; changes only under the lock */
+    pthread_mutex_t lock;      /* guards the fields below */
     struct segment *table;     /* segments, by number */
     uint64_t table_size;
     bool any_open;          /* a segment is open: blobs are appended to it */
-    uint64_t open;          /* the number of that segment */
+    uint64_t open;          /* the number of the open segment */
     uint64_t segment_count; /* segments in use */
     uint64_t blob_count;    /* blobs alive */
-    uint64_t used;          /* bytes appended, in all segments in use */
-    uint64_t live;          /* bytes of these that belong to blobs that are alive */
+    uint64_t used;          /* bytes appended to the segments in use */
+    uint64_t live;          /* bytes that belong to blobs that are alive; part of used */
 };
 
-/* options gives chunk, capacity and budget.  0 or -ENOMEM. */
+/* Make an empty log.  Its pool gets chunk, capacity and budget from options.  Returns 0 or
+ * -ENOMEM. */
 int blob_log_create(struct blob_log *blobs, const struct pool_options *options);
-void blob_log_destroy(struct blob_log *blobs); /* one of all zeroes is accepted */
+void blob_log_destroy(struct blob_log *blobs); /* a log of all zeroes is accepted */
 
-/* Copy size bytes, the compressed form of a page, into the log.  0 and the blob's number, or an
- * error of pool_take. */
+/* Copy size bytes, the compressed form of a page, into the log.  Returns 0 and the blob's number,
+ * or an error of pool_take. */
 int blob_log_store(struct blob_log *blobs, uint64_t page, const void *bytes, size_t size,
                    uint64_t *number);
 
 const struct blob *blob_log_at(const struct blob_log *blobs, uint64_t number);
 
-/* How many segments were given back so far.  Two blobs had the same number only if this has grown
- * between the two (cache.c).  relaxed: the swap that publishes the later one's word orders it. */
+/* The number of segments that were given back so far.  Two different blobs can have had the same
+ * number only if this has grown in between (cache.c).  Relaxed order: the swap that publishes the
+ * word of the later blob orders it. */
 static inline uint64_t blob_log_recycled(const struct blob_log *blobs)
 {
     return atomic_load_explicit(&blobs->recycled, memory_order_relaxed);
 }
 
-/* Free a blob.  True if so much of the log is dead now (1/16 of it, and two segments) that some
- * segments should be emptied. */
+/* Free a blob.  Returns true if so much of the log is dead now that some segments should be
+ * emptied: 1/16 of the log, and two segments. */
 bool blob_log_drop(struct blob_log *blobs, uint64_t number);
 
 /* Why a segment is to be emptied. */
 enum blob_log_need {
-    BLOB_LOG_TIDY, /* if too much of the log is dead, as blob_log_drop says */
-    BLOB_LOG_ROOM, /* if that would gain a segment, and so free memory */
+    BLOB_LOG_TIDY, /* empty a segment if too much of the log is dead, as blob_log_drop says */
+    BLOB_LOG_ROOM, /* empty segments if that gains a segment, and so frees memory */
 };
 
-/* Choose the segment of which most is dead, if one should be emptied.  True, and the number of
- * its first blob.  Only one thread at a time may empty segments, and it must call blob_log_next
- * until that returns false. */
+/* Choose the segment with the most dead bytes, if one should be emptied.  Returns true and the
+ * number of the segment's first blob.  Only one thread at a time may empty segments, and it must
+ * call blob_log_next until that returns false. */
 bool blob_log_worst(struct blob_log *blobs, enum blob_log_need need, uint64_t *number);
 
-/* Go on to the next blob of the same segment, dead or alive.  False at the end. */
+/* Go on to the next blob of the same segment, dead or alive.  Returns false at the end of the
+ * segment. */
 bool blob_log_next(struct blob_log *blobs, uint64_t *number);
 
 /* For tests and debug builds, while no other thread uses the log: verify the invariants of
- * blob_log_check.c, and that the blobs alive are exactly the `count` ones in `alive`, which is
- * sorted meanwhile.  0; -EUCLEAN, and in reason what is broken; or -ENOMEM. */
+ * blob_log_check.c, and that the blobs alive are exactly the `count` blobs in `alive`, which
+ * this sorts.  Returns 0; -EUCLEAN, and reason says what is broken; or -ENOMEM. */
 struct blob_alive {
     uint64_t number, page;
 };
@@ -87,8 +90,8 @@ int blob_log_check(struct blob_log *blobs, struct blob_alive *alive, size_t coun
                    struct reason *reason);
 
 struct blob_log_stats {
-    uint64_t count; /* blobs */
-    uint64_t bytes; /* that the blobs take, headers and rounding included */
+    uint64_t count; /* blobs that are alive */
+    uint64_t bytes; /* bytes of the blobs that are alive, including headers and rounding */
 };
 void blob_log_stats(struct blob_log *blobs, struct blob_log_stats *stats);
 

@@ -46,7 +46,7 @@ static int report_missing(const struct walk *walk)
                   walk->next->page, walk->next->number);
 }
 
-/* 2.  Adds the blob's bytes to *live if it is alive. */
+/* Invariant 2.  Adds the blob's bytes to *live if it is alive. */
 static int check_blob(struct walk *walk, uint64_t number, uint64_t *live)
 {
     const struct blob *blob = blob_log_at(walk->blobs, number);
@@ -62,7 +62,7 @@ static int check_blob(struct walk *walk, uint64_t number, uint64_t *live)
     return 0;
 }
 
-/* 1, 2, 3, 4. */
+/* Invariants 1, 2, 3 and 4. */
 static int check_segment(struct walk *walk, uint64_t number)
 {
     const struct blob_log *blobs = walk->blobs;
@@ -91,7 +91,7 @@ static int check_segment(struct walk *walk, uint64_t number)
     return pool_marks_add(&walk->marks, number, walk->reason); /* 6 */
 }
 
-/* 5. */
+/* Invariant 5. */
 static int check_sums(const struct walk *walk, size_t count)
 {
     const struct blob_log *blobs = walk->blobs;

@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* An entry is good if the page's word is the one that it was when the page was inflated, and the
- * log has given back no segment since.  Both are looked at inside the section in which the word
- * was found, the word first.  This is exact:
+/* An entry is good if two things are still as they were when the page was inflated: the page's
+ * word, and the number of segments that the log has given back.  Both are looked at inside the
+ * section in which the word was found, the word first.  This is exact:
  *
- *  1. A blob's word says nothing but its number, which is its place in the log.  A blob never
- *     changes, and its segment is only appended to.  So a number leads to other bytes only after
- *     its segment was given back, and taken again.
+ *  1. A blob's word contains nothing but the blob's number, which is its place in the log.  A
+ *     blob never changes, and its segment is only appended to.  So a number leads to other bytes
+ *     only after its segment was given back, and taken again.
  *  2. When the page was inflated, the word was in the table, and that section was still open when
- *     the counter was read.  So the blob was not dropped before, and its segment was given back
- *     after that, if at all.
- *  3. If it was, the counter went up before the segment was taken again, before another blob was
- *     stored at that number, and before that blob's word was swapped into the table (release).  A
- *     section that finds this word (acquire) and then reads the counter reads a higher number.
+ *     the counter was read.  So the blob had not been dropped by then, and its segment was given
+ *     back only after the counter was read, if at all.
+ *  3. If the segment was given back, the counter went up before the segment was taken again,
+ *     before another blob was stored at that number, and before that blob's word was swapped into
+ *     the table (release).  A section that finds this word (acquire) and then reads the counter
+ *     reads a higher number.
  *
- * The counter is one for the whole log: one segment that is given back makes all entries useless.
- * That is seldom next to reads: it takes as many writes as fill a segment.
+ * There is one counter for the whole log, so one segment that is given back makes all entries
+ * useless.  That seldom happens while a client reads: it takes as many writes as fill a segment.
  */
 
 #include "disk/zstd/cache.h"
@@ -26,18 +27,18 @@
 #define ENTRIES 8
 
 struct entry {
-    uint64_t word;     /* 0: none */
-    uint64_t recycled; /* blob_log_recycled, when the page was inflated */
-    uint64_t used_at;  /* value of `clock` */
+    uint64_t word;     /* the blob's word; 0: the entry is empty */
+    uint64_t recycled; /* value of blob_log_recycled when the page was inflated */
+    uint64_t used_at;  /* value of `clock` when the entry was last used */
 };
 
 struct disk_cache {
     struct codec_unpacker *unpacker;
     size_t page_size;
-    uint64_t clock;      /* counts uses */
-    struct entry *taken; /* the last that cache_take has chosen */
+    uint64_t clock;      /* counts the uses of all entries */
+    struct entry *taken; /* the entry that cache_take has chosen last */
     struct entry entries[ENTRIES];
-    char pages[]; /* ENTRIES of them */
+    char pages[]; /* ENTRIES pages, one for each entry */
 };
 
 int cache_create(size_t page_size, struct disk_cache **made)
@@ -85,7 +86,7 @@ const void *cache_find(struct disk_cache *cache, const struct blob_log *blobs, u
     return NULL;
 }
 
-/* The entry that was used longest ago. */
+/* Choose the entry that was not used for the longest time. */
 void *cache_take(struct disk_cache *cache)
 {
     struct entry *oldest = &cache->entries[0];

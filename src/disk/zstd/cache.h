@@ -19,19 +19,21 @@
 
 struct disk_cache;
 
-/* 0 or -ENOMEM. */
+/* Returns 0 or -ENOMEM. */
 int cache_create(size_t page_size, struct disk_cache **cache);
 void cache_destroy(struct disk_cache *cache);
 
-/* The context of the cache, for codec_unpack. */
+/* The cache's own decompression context, for codec_unpack. */
 struct codec_unpacker *cache_unpacker(struct disk_cache *cache);
 
-/* Inside the read section in which `word`, a blob's, was found in the page table: the page that
- * it leads to, if it is in the cache; otherwise NULL.  It is good until the next cache_take. */
+/* Find the page that `word`, a blob's, leads to.  Returns NULL if the page is not in the cache.
+ * Call this inside the read section in which the word was found in the page table.  The returned
+ * page is good until the next cache_take. */
 const void *cache_find(struct disk_cache *cache, const struct blob_log *blobs, uint64_t word);
 
-/* Inside that section, if the page is not in the cache: a place for it, which belongs to no page.
- * After the page was put there, cache_keep makes it the page of that word. */
+/* Inside the same section as cache_find, if that returned NULL: get a place for the page, which
+ * belongs to no page yet.  After the page has been written there, cache_keep makes the place that
+ * of the page with this word. */
 void *cache_take(struct disk_cache *cache);
 void cache_keep(struct disk_cache *cache, const struct blob_log *blobs, uint64_t word);
 

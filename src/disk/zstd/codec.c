@@ -12,7 +12,8 @@
 
 #include "os/thread.h"
 
-/* The contexts kept for one processor.  A thread that takes one leaves NULL in its place. */
+/* The contexts kept for one processor.  A thread that takes a context leaves NULL in its
+ * place. */
 struct contexts {
     _Alignas(64) _Atomic(ZSTD_CCtx *) pack;
     _Atomic(ZSTD_DCtx *) unpack;
@@ -24,11 +25,11 @@ struct codec_unpacker {
 
 struct codec {
     int level;
-    unsigned count;            /* of processors */
-    struct contexts *contexts; /* by processor */
+    unsigned count;            /* number of processors */
+    struct contexts *contexts; /* contexts of each processor, by its number */
 
-    pthread_mutex_t last_lock;   /* guards what follows */
-    struct codec_unpacker *last; /* for a thread that cannot make a context */
+    pthread_mutex_t last_lock;   /* guards `last` */
+    struct codec_unpacker *last; /* the context for a thread that cannot make another */
 };
 
 int codec_unpacker_create(struct codec_unpacker **made)
@@ -109,8 +110,8 @@ static struct contexts *contexts_here(struct codec *codec)
     return &codec->contexts[os_cpu_now() % codec->count];
 }
 
-/* A context is taken and put back by an exchange, sequentially consistent: what the last user did
- * to it is seen by the next. */
+/* A thread takes a context, and puts it back, by an exchange.  The exchange is sequentially
+ * consistent, so the next user of the context sees everything that the last user did to it. */
 
 static ZSTD_CCtx *take_pack_context(struct codec *codec)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The compressor's threads, what requests ask of it, and its life. */
+/* The threads of the compressor, the functions that requests call, and how the compressor is made
+ * and destroyed. */
 
 #include "disk/zstd/compressor.h"
 
@@ -12,9 +13,9 @@
 #include "disk/zstd/cache.h"
 #include "os/thread.h"
 
-#define HOT_SHARE_LEAST 8 /* frames that may be hot, however little memory there is */
+#define HOT_SHARE_LEAST 8 /* frames that may always be hot, however little memory there is */
 
-/* Pages. */
+/* Reading and dropping pages. */
 
 static int compressor_cache_create(void *state, struct disk_cache **cache)
 {
@@ -90,7 +91,7 @@ static void sleep_locked(struct compressor *compressor)
         pthread_cond_wait(&compressor->wake, &compressor->lock);
 }
 
-/* Do some of the work that is the most urgent.  False: there is nothing to do. */
+/* Do some of the most urgent work.  Returns false if there is nothing to do. */
 static bool work_locked(struct compressor *compressor)
 {
     if (compressor->paused)
@@ -118,7 +119,7 @@ static void *compressor_main(void *arg)
     return NULL;
 }
 
-/* Callers. */
+/* Callers that wait for the compressor or do some of its work. */
 
 static void wait_ten_milliseconds_locked(struct compressor *compressor)
 {
@@ -132,8 +133,9 @@ static void wait_ten_milliseconds_locked(struct compressor *compressor)
     pthread_cond_timedwait(&compressor->progress, &compressor->lock, &until);
 }
 
-/* Packing a few pages once is enough: a write adds no more than that.  With no page ripe there is
- * a grace period to be waited for, which takes some ten milliseconds at most. */
+/* Pack a few pages once.  That is enough, because a write adds no more pages than that.  If no
+ * page is ripe, wait for the threads instead: a grace period has to pass, which takes some ten
+ * milliseconds at most. */
 static void compressor_help(void *state)
 {
     struct compressor *compressor = state;
@@ -151,9 +153,9 @@ static void compressor_help(void *state)
 
 enum goal { ONE_PAGE_PACKED, ALL_PAGES_TRIED };
 
-/* Wait while the threads freeze frames of any age: until one page was packed, or until every page
- * was tried.  Of two rounds that end from now on, the second has seen the whole disk.  True if
- * any page was packed. */
+/* Wait until the threads have packed a page or have tried every page, as `goal` says.  Meanwhile
+ * they freeze frames of any age.  If two rounds end from now on, the second has seen the whole
+ * disk.  Returns true if any page was packed. */
 static bool wait_for_packing(struct compressor *compressor, enum goal goal)
 {
     pthread_mutex_lock(&compressor->lock);
@@ -210,8 +212,8 @@ static void compressor_shrink(void *state)
     pool_shrink(&compressor->blobs.segments);
 }
 
-/* Packing leaves frames to reclaim, reclaiming leaves blobs to tidy, and tidying leaves more to
- * reclaim. */
+/* Packing leaves frames to reclaim, reclaiming leaves dead blobs to tidy, and tidying leaves more
+ * to reclaim. */
 static void compressor_settle(void *state)
 {
     struct compressor *compressor = state;
@@ -274,7 +276,7 @@ static int compressor_check(void *state, const struct cold_page *pages, size_t c
     return r;
 }
 
-/* Life. */
+/* Making, starting and destroying. */
 
 /* As many threads as half of the processors: the other half has requests to serve. */
 static int compressor_start(void *state)
@@ -347,7 +349,7 @@ static void init_locks(struct compressor *compressor)
     pthread_condattr_destroy(&monotonic);
 }
 
-/* A quarter of the memory may be hot. */
+/* A quarter of the memory may be hot before frames are frozen sooner. */
 static int64_t hot_share(const struct paged *paged)
 {
     uint64_t share = budget_total(paged->budget) / 4 >> paged->page_shift;

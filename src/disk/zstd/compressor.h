@@ -2,10 +2,10 @@
 
 /* compressor - the cold store of the zstd allocator (paged/cold_store.h)
  *
- * Writes land in frames, as fast as with sparse.  Background threads freeze frames that have not
- * been written for a while, or sooner if there are more than their share of the memory, and put a
- * blob in their place.  Writers that outrun the threads help them.  A frame that does not
- * compress is left alone until it is written again.
+ * Writes are stored in frames, as fast as with sparse.  Background threads freeze frames that
+ * have not been written for a while, and put a blob in their place.  They freeze frames sooner if
+ * more than a certain share of the memory is hot.  Writers that outrun the threads help them.  A
+ * frame that does not compress is left alone until it is written again.
  *
  * What the threads do, in the order in which they look for work:
  *
@@ -17,7 +17,7 @@
  *         ^                  |                              +----> hole    it is all zero
  *         '----- written ----'                              '----> INERT   it did not shrink
  *
- * With nothing hot and nothing to tidy the threads sleep.
+ * If nothing is hot and nothing is to be tidied, the threads sleep.
  *
  * Locks: `lock` guards the hand, the ripe pages and what the threads are doing.  It is not held
  * while anything is packed, swept, tidied or waited for.  No other lock is taken while it is
@@ -38,7 +38,7 @@
 #define COMPRESSOR_THREADS_MAX 16
 
 struct compressor {
-    /* constant after start */
+    /* Constant after start. */
     struct paged *paged;
     struct codec *codec;
     pthread_t threads[COMPRESSOR_THREADS_MAX];
@@ -47,45 +47,47 @@ struct compressor {
     struct blob_log blobs; /* has its own lock */
     _Atomic bool untidy;   /* too much of the log is dead */
 
-    pthread_mutex_t lock;    /* guards what follows */
-    pthread_cond_t wake;     /* for the threads: there may be something to do */
-    pthread_cond_t progress; /* for everybody else: something was done */
+    pthread_mutex_t lock;    /* guards the fields below */
+    pthread_cond_t wake;     /* signalled for the threads: there may be something to do */
+    pthread_cond_t progress; /* signalled for all other waiters: something was done */
     struct reclaim_item ripe[COMPRESSOR_RIPE_MAX];
-    unsigned ripe_count; /* only a sweep adds pages, and only when there are none */
-    unsigned packing;    /* pages that were taken from ripe and are not done */
+    unsigned ripe_count; /* entries of ripe; a sweep adds some when there are none */
+    unsigned packing;    /* pages that threads have taken from ripe and are still packing */
     bool sweeping;       /* a thread is sweeping; at most one does */
     bool tidying;        /* a thread is emptying segments; at most one does */
     bool paused;         /* the threads are to do nothing */
     bool stop;
 
     uint64_t hand;              /* the page that the hand is at */
-    bool round_begun;           /* the hand has set out, and has not come round */
+    bool round_begun;           /* the hand has set out, and has not come round yet */
     uint64_t rounds;            /* rounds completed so far */
     struct timespec next_round; /* when the next round is due */
 
-    uint64_t packed;  /* pages that were taken out of their frames, so far */
-    unsigned waiters; /* callers that wait for room */
-    uint64_t
-        waited_rounds; /* value of rounds at which the last of them has seen the whole disk */
+    uint64_t packed;        /* pages that were taken out of their frames so far */
+    unsigned waiters;       /* callers that wait for room */
+    uint64_t waited_rounds; /* value of rounds at which the last waiter's wait is over */
     bool no_room_for_blobs; /* packing found no memory: the threads wait for the next round */
 
-    struct reclaim_item frozen[COMPRESSOR_RIPE_MAX]; /* belongs to the thread that sweeps */
+    struct reclaim_item
+        frozen[COMPRESSOR_RIPE_MAX]; /* pages; belongs to the thread that sweeps */
     unsigned frozen_count;
 };
 
-/* Make the cold store of a paged disk, and set paged->cold.  level is zstd's.  0, or -ENOMEM, and
- * paged->cold is as it was. */
+/* Make the cold store of a paged disk, and set paged->cold.  level is zstd's.  Returns 0 or
+ * -ENOMEM.  On an error paged->cold is as it was. */
 int compressor_create(struct paged *paged, int level);
 
-/* Inside: what the threads do.  Functions that end in _locked are called with the lock held. */
+/* The functions below are the work of the threads.  If a name ends in _locked, the caller holds
+ * the lock. */
 
-/* Pack a few ripe pages, of which there must be one.  Releases the lock, and takes it again. */
+/* Pack a few ripe pages.  There must be at least one.  Releases the lock, and takes it again. */
 void compressor_pack_locked(struct compressor *compressor);
 
 bool compressor_should_sweep_locked(struct compressor *compressor);
 
-/* Send the hand on for a while, until enough pages are frozen or it has come round; then wait
- * until these are ripe.  No page may be ripe before.  Releases the lock, and takes it again. */
+/* Send the hand on for a while, until enough pages are frozen or the hand has come round; then
+ * wait until the frozen pages are ripe.  There must be no ripe page before.  Releases the lock,
+ * and takes it again. */
 void compressor_sweep_locked(struct compressor *compressor);
 
 /* Whether the next round is due. */
@@ -93,8 +95,8 @@ bool compressor_is_round_due_locked(const struct compressor *compressor);
 
 bool compressor_should_tidy_locked(struct compressor *compressor);
 
-/* Empty segments of the log: until it is tidy, or, for a caller that needs room, one of them.
- * Releases the lock, and takes it again.  False if nothing was gained. */
+/* Empty segments of the log: for BLOB_LOG_TIDY until the log is tidy, for BLOB_LOG_ROOM only one
+ * segment.  Releases the lock, and takes it again.  Returns false if nothing was gained. */
 bool compressor_tidy_locked(struct compressor *compressor, enum blob_log_need need);
 
 #endif

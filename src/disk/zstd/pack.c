@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Packing pages that are ripe: frozen, and a grace period has passed.
+/* Packing pages that are ripe: they were frozen, and a grace period has passed since.
  *
  * Packing works on a copy of the page, because zstd makes no promise for input that changes while
- * it is read.  The copy is true because the word is still the very one that was frozen when the
- * blob is swapped in.  That must hold from one look at the word to the swap, within one section:
- * only so can the frame not have been trimmed, released and used for the same page again in
- * between.
+ * it is read.  If the word is still the frozen word when the blob is swapped in, the page was not
+ * written meanwhile, and the copy is true.  The look at the word, the copy and the swap must be
+ * in one section.  Otherwise the frame could have been trimmed, released and used for the same
+ * page again in between.
  */
 
 #include <errno.h>
@@ -20,10 +20,10 @@
 
 /* What has become of a ripe page. */
 enum outcome {
-    STAYS,     /* it did not shrink, or was written or trimmed meanwhile */
-    PACKED,    /* it does not take a frame any more */
-    ASK_FIRST, /* there is no memory for its blob before the budget has asked the machine */
-    NO_ROOM,   /* there was no memory for its blob, or to pack it */
+    STAYS,     /* the page did not shrink, or was written or trimmed meanwhile */
+    PACKED,    /* the page does not take a frame any more */
+    ASK_FIRST, /* no memory for the page's blob until the budget has asked the machine */
+    NO_ROOM,   /* no memory for the page's blob, or for packing the page */
     OUTCOMES,
 };
 
@@ -46,7 +46,8 @@ static enum outcome swap_in_blob(struct compressor *compressor, slot_t *slot,
     return PACKED;
 }
 
-/* Inside a section: finish with the ripe page whose word is in slot, and is still the same. */
+/* Inside a section: finish with a ripe page.  Its word is in slot, and is still the frozen
+ * word. */
 static enum outcome pack_page(struct compressor *compressor, slot_t *slot,
                               const struct reclaim_item *ripe, struct deferred *deferred)
 {
@@ -96,7 +97,7 @@ void compressor_pack_locked(struct compressor *compressor)
     pthread_mutex_unlock(&compressor->lock);
     for (unsigned i = 0; i < count; i++)
         outcomes[pack_ripe(compressor, &ripe[i])]++;
-    if (outcomes[NO_ROOM]) /* for the next pages: free frames are no room for blobs */
+    if (outcomes[NO_ROOM]) /* for the next blobs, which cannot use the room in free frames */
         paged_collect(compressor->paged);
     if (outcomes[NO_ROOM] || outcomes[ASK_FIRST])
         budget_refresh(compressor->paged->budget);

@@ -8,7 +8,8 @@
  *     | blob | blob | dead | blob |.....| blob | dead | ...
  *
  * A segment is walked from its start, blob by blob, up to `used`.  The header of a dead blob
- * stays, so the walk gets past it.  Only the page table knows whether a blob is dead.
+ * stays, so that the walk gets past the dead blob.  Only the page table knows whether a blob is
+ * dead.
  */
 
 #ifndef NBDRAM_DISK_ZSTD_SEGMENT_H
@@ -21,20 +22,20 @@
 #define BLOB_UNIT 16u /* bytes: the unit of blob numbers */
 
 struct blob {
-    uint64_t page; /* to which the blob belongs */
-    uint32_t size; /* of bytes */
+    uint64_t page; /* number of the page to which the blob belongs */
+    uint32_t size; /* length of the member bytes */
     uint32_t reserved;
     unsigned char bytes[];
 };
 
 struct segment {
-    uint32_t used; /* bytes appended */
-    uint32_t live; /* bytes of these that belong to blobs that are alive */
+    uint32_t used; /* bytes appended to the segment */
+    uint32_t live; /* bytes that belong to blobs that are alive; part of used */
     bool in_use;
-    bool held; /* by the thread that empties it */
+    bool held; /* a thread is emptying the segment */
 };
 
-/* The bytes that a blob of size bytes takes in its segment. */
+/* The bytes that a blob of `size` compressed bytes takes in its segment. */
 static inline size_t blob_footprint(size_t size)
 {
     return (sizeof(struct blob) + size + BLOB_UNIT - 1) / BLOB_UNIT * BLOB_UNIT;

@@ -17,11 +17,11 @@
 #include "disk/memory/rcu.h"
 #include "disk/zstd/compressor.h"
 
-#define EPOCH 1             /* seconds */
+#define EPOCH 1             /* seconds from the end of a round to the next one */
 #define STEPS 8192          /* looks at the table in one section */
-#define SECTIONS_AT_ONCE 64 /* until the thread looks for other work, or has to stop */
+#define SECTIONS_AT_ONCE 64 /* sections until the thread looks for other work, or has to stop */
 
-/* The age from which a frame is frozen now. */
+/* The age at which a frame is frozen: see the table above. */
 static unsigned freeze_age_locked(const struct compressor *compressor)
 {
     const struct paged *paged = compressor->paged;
@@ -49,7 +49,8 @@ static bool is_enough_frozen(const struct compressor *compressor)
     return compressor->frozen_count == COMPRESSOR_RIPE_MAX;
 }
 
-/* Go on from the page `hand`, for one section.  Returns the page that was reached. */
+/* Sweep from the page `hand`, for one section.  Returns the page at which the next section goes
+ * on. */
 static uint64_t sweep_section(struct compressor *compressor, uint64_t hand, unsigned freeze_age)
 {
     struct table *table = &compressor->paged->table;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Tidying the log of blobs: the blobs that are left in a segment are stored again, in another
- * one, and then the segment is given back.  A blob never changes, so moving one is a copy and a
- * swap, without a freeze. */
+/* Tidying the log of blobs: the blobs that are alive in a segment are stored again, in another
+ * segment, and then the first segment is given back.  A blob never changes, so moving a blob is a
+ * copy and a swap, without a freeze. */
 
 #include <errno.h>
 
@@ -10,7 +10,8 @@
 #include "disk/paged/deferred.h"
 #include "disk/zstd/compressor.h"
 
-/* Store a blob again, elsewhere, if a page still has it.  0, or an error of blob_log_store. */
+/* Store a blob again, in another segment, if a page still has it.  Returns 0, or an error of
+ * blob_log_store. */
 static int move_blob(struct compressor *compressor, uint64_t number)
 {
     const struct blob *blob = blob_log_at(&compressor->blobs, number);
@@ -34,7 +35,7 @@ static int move_blob(struct compressor *compressor, uint64_t number)
     return r;
 }
 
-/* As move_blob, but wait for the machine where that has to be asked. */
+/* As move_blob, but if the machine has to be asked first, wait for its answer. */
 static int move_blob_waiting(struct compressor *compressor, uint64_t number)
 {
     int r;
@@ -43,8 +44,9 @@ static int move_blob_waiting(struct compressor *compressor, uint64_t number)
     return r;
 }
 
-/* Empty the worst segment.  False if there is none, or no room to move its blobs to.  The segment
- * is given back only after a grace period; wait for that, so that it is not chosen again. */
+/* Empty the worst segment.  Returns false if there is none, or if there is no room for its blobs
+ * in other segments.  The segment is given back only after a grace period.  This waits until it
+ * is, so that the same segment is not chosen again. */
 static bool empty_segment(struct compressor *compressor, enum blob_log_need need)
 {
     uint64_t number;
@@ -72,7 +74,7 @@ bool compressor_tidy_locked(struct compressor *compressor, enum blob_log_need ne
     return gained;
 }
 
-/* relaxed: it is only a hint, and set again when more of the log dies */
+/* Relaxed order: `untidy` is only a hint, and is set again when more of the log dies. */
 bool compressor_should_tidy_locked(struct compressor *compressor)
 {
     return !compressor->tidying &&
