@@ -2,9 +2,9 @@
 
 /* file_replace - write a small file whole
  *
- * A path is relative to the folder that a descriptor stands for (AT_FDCWD: the current one).  A
+ * A path is relative to the folder whose descriptor is passed (AT_FDCWD: the current folder).  A
  * caller that keeps the descriptor finds the same folder again after the process has changed its
- * current folder.  Any thread may call.
+ * current folder.  Any thread may call these functions.
  */
 
 #ifndef NBDRAM_SERVER_HOST_FILE_REPLACE_H
@@ -13,18 +13,19 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Put these bytes into a new file, and rename it to path: a reader finds the old content or the
- * new one, never a part.  Until then the new file is called .NAME.PID.  Whatever is at path is
- * replaced, be it a link or a device.  Returns 0, or -errno; then path is as it was. */
+/* Write the bytes to a new file called .NAME.PID, and then rename that file to path.  So a reader
+ * of path finds the old content or the new content, never a part.  A link or a device at path is
+ * replaced, too.  Returns 0; or -errno, and path is unchanged. */
 int file_replace(int folder, const char *path, const void *bytes, size_t size);
 
-/* Is there a symbolic link at path?  Somebody else may have put it there, to have us write where
- * it leads.  Those that the kernel makes, as /dev/fd/3, do not count. */
+/* Is there a symbolic link at path?  An attacker may have put a link there, to make us write to
+ * the file to which it leads.  Links that the kernel makes, such as /dev/fd/3, do not count. */
 bool file_is_link(int folder, const char *path);
 
-/* Write these bytes to what is at path: a plain file, made if there is none, a FIFO or a device.
- * Waits until a FIFO has a reader.  Returns 0, or -errno; then a part may have been written.
- * -ELOOP: it is a symbolic link (file_is_link), which is not followed. */
+/* Write the bytes to the plain file, FIFO or device at path.  If there is none, a plain file is
+ * created.  Waits until a FIFO has a reader.  A symbolic link (file_is_link) is not followed.
+ * Returns 0; -ELOOP if there is a symbolic link at path; or another -errno.  On an error a part
+ * of the bytes may have been written. */
 int file_write_in_place(int folder, const char *path, const void *bytes, size_t size);
 
 #endif

@@ -2,8 +2,8 @@
 
 /* parent_death - a signal that the kernel sends when the parent process ends
  *
- * Called by the main thread, and by a child between fork and exec: makes async-signal-safe calls
- * only.
+ * Called by the main thread, and by a child between fork and exec.  So the functions make only
+ * async-signal-safe calls.
  */
 
 #ifndef NBDRAM_SERVER_HOST_PARENT_DEATH_H
@@ -11,12 +11,13 @@
 
 #include <sys/types.h>
 
-/* Have this signal sent when the parent ends; 0: none.  parent is its number, taken before: if it
- * has ended meanwhile the kernel would never send the signal, so -ESRCH is returned.  Otherwise
- * returns 0 or -errno.  The kernel forgets the signal at a fork, and when the user changes. */
+/* Ask the kernel to send us this signal when the parent ends; 0: no signal.  parent is the
+ * process id of the parent, which the caller has got earlier.  Returns 0; -ESRCH if the parent
+ * has ended already, because the kernel would then never send the signal; or another -errno.  The
+ * kernel forgets the signal at a fork, and when the user changes. */
 int parent_death_signal(int signal, pid_t parent);
 
-/* The signal that is in force, or 0. */
+/* The signal that the kernel will send when the parent ends, or 0. */
 int parent_death_signal_now(void);
 
 #endif

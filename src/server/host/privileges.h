@@ -12,7 +12,7 @@
 
 struct reason; /* text/reason.h */
 
-/* Names or numbers.  NULL: not given. */
+/* A user and a group, each as a name or a number.  NULL: not given. */
 struct user_names {
     const char *user, *group;
 };
@@ -22,18 +22,20 @@ struct user_ids {
     gid_t gid;
 };
 
-/* Find the numbers of names.  A user without a group stands for the user's own group; otherwise,
- * what is not given is what the process has now.  Returns 0, or -errno with a reason. */
+/* Find the numbers of names.  If only a user is given, the group is that user's own group.  If no
+ * user is given, the user is that of the process; if neither is given, so is the group.  Returns
+ * 0, or -errno with a reason. */
 int privileges_find(const struct user_names *names, struct user_ids *ids, struct reason *reason);
 
-/* Become this user and group for good, in all threads, with the supplementary groups that go with
- * them; and verify that there is no way back.  What is not given stays; nothing happens if
- * neither is.  Returns 0, or -errno with a reason; then the process may have changed in part, and
- * should end. */
+/* Become this user and group for good, in all threads, with the supplementary groups that belong
+ * to them, and verify that the process cannot go back.  A user or group that is not given does
+ * not change, except that a user alone brings its own group.  Returns 0, or -errno with a reason.
+ * After an error the process may have changed in part, and should end. */
 int privileges_become(const struct user_names *names, struct reason *reason);
 
 /* From here on, no program that this process runs gains privileges, as sudo would.  To be called
- * before there are threads, which inherit it.  privileges_become still works. */
+ * before other threads start, because they inherit the setting.  privileges_become still
+ * works. */
 void privileges_forbid_new(void);
 
 #endif

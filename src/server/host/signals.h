@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* signals - the signals that the main thread handles, from a descriptor that can be polled
+/* signals - a descriptor from which the main thread reads the signals that it handles
  *
  * Called by the main thread.
  */
@@ -14,12 +14,13 @@ enum signal_event {
     SIGNAL_NONE,  /* no signal is pending */
     SIGNAL_STATS, /* SIGUSR1: the statistics are wanted */
     SIGNAL_CHILD, /* SIGCHLD: a child may have ended */
-    SIGNAL_STOP,  /* any other: the server is to stop */
+    SIGNAL_STOP,  /* any other signal: the server has to stop */
 };
 
-/* Block the signals, for this thread and those that it will start, and open a descriptor that is
- * readable while one of them is pending.  SIGPIPE is ignored.  So is SIGHUP if it was ignored
- * before, as nohup(1) leaves it.  Returns the descriptor, or -errno with a reason. */
+/* Block the signals, for this thread and all threads that it will start, and open a descriptor
+ * that is readable while one of the signals is pending.  SIGPIPE is ignored.  SIGHUP stays
+ * ignored if it was ignored before, as it is under nohup(1).  Returns the descriptor, or -errno
+ * with a reason. */
 int signals_open(struct reason *reason);
 
 /* Take one pending signal.  Does not wait. */

@@ -19,11 +19,11 @@ struct socket_kind; /* server/net/socket_kind.h */
 /* Where to listen.  A kind of socket reads only the fields that it needs. */
 struct listen_options {
     const struct socket_kind *kind;
-    const char *unix_path; /* "-": a new socket in a folder that nobody else can enter */
-    const char *port;      /* a number, or the name of a service if the kind has such names; "0":
-                              * any free port; NULL: the default */
-    const char *address;   /* TCP: host name or address; NULL: both loopback addresses */
-    int family;            /* TCP: AF_UNSPEC, AF_INET or AF_INET6 */
+    const char *unix_path;   /* "-": a new socket in a folder that nobody else can enter */
+    const char *port;        /* a number, or a service name if the kind has such names; "0": any
+                              * free port; NULL: the default */
+    const char *address;     /* TCP: host name or address; NULL: both loopback addresses */
+    int family;              /* TCP: AF_UNSPEC, AF_INET or AF_INET6 */
     const char *export_name; /* for the URI; NULL: "" */
     bool is_tls_required;    /* for the URI: nbds instead of nbd */
 };
