@@ -18,8 +18,8 @@ static inline bool bitmap_get(const uint64_t *bits, size_t at)
     return bits[at / 64] >> (at % 64) & 1;
 }
 
-/* A mask of those bits of the word of `at` that lie in [at, end).  *next becomes the first bit
- * after them. */
+/* A mask of the bits in [at, end) that are in the same word as bit `at`.  *next becomes the first
+ * bit after these bits. */
 static inline uint64_t bitmap_mask(size_t at, size_t end, size_t *next)
 {
     size_t last = (at | 63) + 1 < end ? (at | 63) + 1 : end;
@@ -45,7 +45,7 @@ static inline bool bitmap_all_set(const uint64_t *bits, size_t first, size_t cou
     return true;
 }
 
-/* The number of bits that are set. */
+/* The number of bits in the range that are set. */
 static inline size_t bitmap_count(const uint64_t *bits, size_t first, size_t count)
 {
     size_t sum = 0;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The machine's answer is turned into two sums, which budget_take compares and changes without a
- * lock:
+/* This file turns the machine's answer into two sums, which budget_take compares and changes
+ * without a lock:
  *
- *     total     what was taken when the machine was asked, and the room that it had beyond the
- *               reserve.  It is used like a limit: `used` never grows beyond it.
+ *     total     the bytes that were taken when the machine was asked, and the room that it had
+ *               beyond the reserve.  total is used like a limit: `used` never grows beyond it.
  *     credit    how much may be taken on the strength of that answer: 1/16 of the room.  Other
- *               processes may take memory in between; the reserve is for that.  So the closer
- *               the end, the more often the machine is asked.
+ *               processes may take memory before the machine is asked again; the reserve is for
+ *               that.  So the closer the end, the more often the machine is asked.
  *
  *     THE THREAD ASKS                              BECAUSE
  *     when half of the credit is used              so a steady writer never finds none left
@@ -15,11 +15,13 @@
  *     when credit is used after a rest             the answer is as old as the rest
  *     when budget_refresh is called                a request found too little
  *
- * Taking uses up credit while the machine is being asked.  So the thread adds the difference
- * between the credit that the answer allows and the credit that there was when it began.
+ * While the machine is being asked, other threads use up credit.  So the asking thread does not
+ * set the credit: it adds the difference between the credit that the answer allows and the credit
+ * that there was when it began to ask.
  *
- * Asking needs a descriptor, and clients of a server can use up all of them.  Then the machine's
- * last answer is used again: the total stays, and the room is what was not taken of it.
+ * Asking needs a descriptor, and the clients of a server can use up all descriptors.  Then the
+ * machine's last answer is used again: total stays, and the room is the part of total that was
+ * not taken.
  */
 
 #include "disk/memory/budget.h"
@@ -45,7 +47,7 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* Asking. */
+/* Asking the machine. */
 
 /* Bytes that are available and not part of the reserve. */
 static uint64_t beyond_reserve(const struct budget *budget, const struct os_memory_room *room)
@@ -53,8 +55,8 @@ static uint64_t beyond_reserve(const struct budget *budget, const struct os_memo
     return room->available > budget->reserve ? room->available - budget->reserve : 0;
 }
 
-/* Ask the machine, and note its answer as total and ceiling.  0, or an error of os_memory_room
- * except -ENOENT: then they stay as they are. */
+/* Ask the machine, and note its answer in total and ceiling.  Returns 0, or an error of
+ * os_memory_room except -ENOENT.  If there is no answer, total and ceiling stay as they are. */
 static int note_answer(struct budget *budget)
 {
     struct os_memory_room room;
@@ -71,7 +73,7 @@ static int note_answer(struct budget *budget)
     return 0;
 }
 
-/* The credit that goes with the last answer. */
+/* The credit that the last answer allows. */
 static int64_t credit_due(const struct budget *budget)
 {
     uint64_t used = atomic_load_explicit(&budget->used, memory_order_relaxed);
@@ -91,9 +93,9 @@ static void ask(struct budget *budget)
     pthread_mutex_unlock(&budget->asking);
 }
 
-/* The thread. */
+/* The thread that asks the machine. */
 
-/* Called under the locks of whoever takes memory, so it must stay short. */
+/* Callers of budget_take may hold locks of their own here, so this must stay short. */
 static void wake_thread(struct budget *budget)
 {
     if (atomic_exchange_explicit(&budget->woken, true, memory_order_relaxed))
@@ -103,8 +105,9 @@ static void wake_thread(struct budget *budget)
     pthread_mutex_unlock(&budget->lock);
 }
 
-/* Wait until the thread is woken, or the last answer has become old.  An answer of which nothing
- * was used does not matter before some is: then `low` makes the first take wake the thread. */
+/* Wait until the thread is woken, or the last answer has become old.  If no credit of that answer
+ * was used, its age does not matter yet: then this sets `low` so that the first take wakes the
+ * thread, and goes on waiting. */
 static void wait_for_reason_locked(struct budget *budget)
 {
     struct timespec until;
@@ -161,7 +164,7 @@ void budget_refresh(struct budget *budget)
         ask(budget);
 }
 
-/* Life. */
+/* Making, starting and destroying. */
 
 static void init_locks(struct budget *budget)
 {
@@ -175,8 +178,8 @@ static void init_locks(struct budget *budget)
     pthread_condattr_destroy(&monotonic);
 }
 
-/* The reserve depends on the answer, which depends on the reserve: so the machine is asked for
- * its size first. */
+/* Ask the machine for its size first, because the reserve depends on the size, and the amount
+ * that may be taken depends on the reserve. */
 static int init_from_machine(struct budget *budget)
 {
     struct os_memory_room room;
@@ -191,7 +194,8 @@ static int init_from_machine(struct budget *budget)
     return 0;
 }
 
-/* A limit may be higher than what the machine has. */
+/* A limit may be higher than the memory of the machine, so the ceiling is the lower of the
+ * two. */
 static void init_with_limit(struct budget *budget)
 {
     struct os_memory_room room;
@@ -245,9 +249,9 @@ void budget_destroy(struct budget *budget)
     pthread_mutex_destroy(&budget->asking);
 }
 
-/* Taking and giving. */
+/* Taking and giving back. */
 
-/* Bytes of the keepback that are not for this purpose. */
+/* The bytes of the keepback that must not be taken for this purpose. */
 static uint64_t keepback_from(const struct budget *budget, enum budget_purpose purpose)
 {
     static const unsigned quarters[] = {

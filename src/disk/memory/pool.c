@@ -3,9 +3,9 @@
 /* The magazines of a pool, and how a pool is made and unmade.  pool_inside.h has the states of a
  * cell, the invariants and the locks.
  *
- * A thread uses the magazine of the processor it runs on.  An empty magazine is filled by half
- * from the chunks, and a full one returns half to them.  So however a thread takes and gives
- * cells, it needs the pool's lock at most once in magazine_cells / 2 calls.
+ * A thread uses the magazine of the processor it runs on.  An empty magazine is half filled from
+ * the chunks, and a full magazine returns half of its cells to the chunks.  So however a thread
+ * takes and gives cells, it needs the pool's lock at most once in magazine_cells / 2 calls.
  */
 
 #include "disk/memory/pool_inside.h"
@@ -21,16 +21,17 @@
 #include "text/reason.h"
 
 #define MAGAZINE_BYTES                                                                           \
-    ((size_t)256 << 10) /* the most that a magazine may hold back from others */
+    ((size_t)256 << 10) /* bytes: the most that a magazine may hold back from other threads */
 
-/* Taking and giving. */
+/* Taking and giving back. */
 
 static struct magazine *magazine_here(const struct pool_inside *in)
 {
     return &in->magazines[os_cpu_now() % in->magazine_count];
 }
 
-/* For when the chunks have nothing left: other processors' magazines may still hold cells. */
+/* Called when the chunks have no cell left: the magazines of other processors may still hold
+ * some. */
 static int take_from_any_magazine(struct pool *pool, uint64_t *cell)
 {
     struct pool_inside *in = pool->inside;
@@ -120,7 +121,7 @@ uint64_t pool_cells_used(struct pool *pool)
     pthread_mutex_lock(&in->lock);
     uint64_t used = in->resident - in->free;
     pthread_mutex_unlock(&in->lock);
-    return used > held ? used - held : 0; /* they were counted at different times */
+    return used > held ? used - held : 0; /* used and held were counted at different times */
 }
 
 uint64_t pool_bytes_charged(struct pool *pool)
@@ -132,14 +133,14 @@ uint64_t pool_bytes_charged(struct pool *pool)
     return bytes;
 }
 
-/* Making and unmaking. */
+/* Making and destroying. */
 
 static int reserve_address_space(struct pool *pool)
 {
     struct pool_inside *in = pool->inside;
     size_t chunk = in->options.chunk;
     uint64_t count = in->options.capacity / chunk + (in->options.capacity % chunk != 0);
-    if (count > SIZE_MAX / 8 / chunk) /* on 32 bits four pools and the program have to fit */
+    if (count > SIZE_MAX / 8 / chunk) /* with 32 bits, four pools and the program have to fit */
         count = SIZE_MAX / 8 / chunk;
     for (; count > 0; count /= 2) {
         void *base;
@@ -153,8 +154,8 @@ static int reserve_address_space(struct pool *pool)
     return -ENOMEM;
 }
 
-/* One magazine for each processor.  The thread sanitizer fails if a thread holds more than 64
- * locks, and pool_check holds those of all magazines. */
+/* The number of magazines: one for each processor.  But the thread sanitizer fails if a thread
+ * holds more than 64 locks, and pool_check holds the locks of all magazines. */
 static unsigned magazines_wanted(void)
 {
     unsigned count = os_cpu_count();
@@ -201,7 +202,7 @@ static void set_sizes(struct pool_inside *in, const struct pool_options *options
     in->absent_words = (in->granules_per_chunk + 63) / 64;
 }
 
-/* Free a pool that may be made only in part. */
+/* Free a pool, which may have been made only in part. */
 static void pool_free(struct pool *pool)
 {
     struct pool_inside *in = pool->inside;

@@ -4,8 +4,9 @@
  *
  * Frames (the memory of pages), table nodes, lones and segments of the blob log are cells of
  * pools.  A pool reserves address space for all that it could ever hold, so that a cell's address
- * is one multiplication.  It takes memory from the system in chunks: 2 MiB, huge pages where the
- * kernel has them.  However scattered the pages of a disk are, its cells lie side by side.
+ * is one multiplication.  A pool takes memory from the system in chunks of 2 MiB, which are huge
+ * pages where the kernel has them.  However scattered the pages of a disk are, their cells lie
+ * side by side.
  *
  *     address space   | chunk 0 | chunk 1 | chunk 2 |  ...reserved...
  *     chunk           | granule | granule | ...     a granule can be given back by itself
@@ -51,28 +52,29 @@ struct pool {
     struct pool_inside *inside; /* pool_inside.h */
 };
 
-/* Make a pool without cells.  If there is no address space for all of capacity, half of it is
- * tried, and so on down to one chunk.  0; or -ENOMEM, and then *pool is all zeroes. */
+/* Make a pool without cells.  If there is no address space for all of capacity, half of capacity
+ * is tried, and so on down to one chunk.  Returns 0 or -ENOMEM.  After -ENOMEM *pool is all
+ * zeroes. */
 int pool_create(const struct pool_options *options, struct pool *pool);
 
 /* Free everything, even cells that are in use.  Nothing is given back to the budget, which must
  * not be used any more.  A pool of all zeroes is accepted. */
 void pool_destroy(struct pool *pool);
 
-/* Whether the process is allowed to lock that many bytes of the pool: 0 or -EPERM. */
+/* Whether the process is allowed to lock that many bytes of the pool.  Returns 0 or -EPERM. */
 int pool_may_lock(const struct pool *pool, uint64_t bytes);
 
 /* Take a cell.  Its bytes are undefined: zeroes, or what an earlier owner left.
  *
- * 0
+ * 0         *cell is the cell's number
  * -ENOSPC   the budget or the address space is used up
- * -EAGAIN   the machine has to be asked first: budget_refresh
- * -ENOMEM   the system refuses memory, or to lock it */
+ * -EAGAIN   the machine has to be asked first: call budget_refresh, and try again
+ * -ENOMEM   the system refuses to provide or to lock memory */
 int pool_take(struct pool *pool, enum budget_purpose purpose, uint64_t *cell);
 
-/* Give a cell back.  No thread may use it any more.  An assert finds most cells that are given
- * twice, but possibly much later; pool_check finds them as long as no thread has taken them
- * again. */
+/* Give a cell back.  No thread may use it any more.  If a cell is given back twice, an assert
+ * finds most such errors, but possibly much later.  pool_check finds them, unless a thread has
+ * taken the cell again in between. */
 void pool_give(struct pool *pool, uint64_t cell);
 
 /* The address of a cell that is in use.  It is aligned to the cell's size. */
@@ -82,20 +84,20 @@ static inline void *pool_at(const struct pool *pool, uint64_t cell)
 }
 
 /* Give all free memory back to the system and to the budget.  If other threads are giving memory
- * back at the same time, wait until they have. */
+ * back at the same time, wait until they are done. */
 void pool_shrink(struct pool *pool);
 
 /* The number of cells in use.  It is exact while no other thread takes or gives. */
 uint64_t pool_cells_used(struct pool *pool);
 
-/* The bytes that the budget is charged for this pool: cells in use, free cells, and those that
+/* The bytes that the budget is charged for this pool: cells in use, free cells, and cells that
  * the system is taking back. */
 uint64_t pool_bytes_charged(struct pool *pool);
 
-/* Verify the pool's invariants (pool_inside.h), under its locks, while other threads may go on
- * using it.  0; or -EUCLEAN, and reason says which invariant is broken and where.  It reads the
- * bitmaps, one bit for each cell, and other threads wait meanwhile: this is for tests and debug
- * builds.  A pool of all zeroes is accepted. */
+/* Verify the pool's invariants (pool_inside.h), under its locks; other threads may go on using
+ * the pool.  Returns 0; or -EUCLEAN, and reason says which invariant is broken and where.  The
+ * check reads the bitmaps, one bit for each cell, and other threads wait meanwhile: it is for
+ * tests and debug builds.  A pool of all zeroes is accepted. */
 int pool_check(struct pool *pool, struct reason *reason);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The invariants of pool_inside.h as code.  A number in a comment is an invariant's number
+/* The invariants of pool_inside.h as code.  A number in a comment is the number of an invariant
  * there. */
 
 #include "disk/memory/pool_inside.h"
@@ -11,11 +11,11 @@
 #include "disk/memory/bitmap.h"
 #include "text/reason.h"
 
-/* Fill in reason with an invariant's number and what breaks it.  The value is -EUCLEAN. */
+/* Say in reason which invariant is broken, and by what.  The value of the macro is -EUCLEAN. */
 #define BROKEN(reason, number, ...)                                                              \
     reason_set(reason, -EUCLEAN, "pool: invariant " #number ": " __VA_ARGS__)
 
-/* 1: no cell of the chunk is both free and absent. */
+/* Invariant 1: no cell of the chunk is both free and absent. */
 static int check_states(const struct pool_inside *in, uint64_t number, struct reason *reason)
 {
     const struct chunk *chunk = &in->chunks[number];
@@ -30,7 +30,8 @@ static int check_states(const struct pool_inside *in, uint64_t number, struct re
     return 0;
 }
 
-/* 2 and 6.  The bitmaps are counted by whole words: no bit after the chunk's last may be set. */
+/* Invariants 2 and 6.  The bitmaps are counted by whole words, so this also finds a bit that is
+ * set after the chunk's last. */
 static int check_counts(const struct pool_inside *in, uint64_t number, struct reason *reason)
 {
     const struct chunk *chunk = &in->chunks[number];
@@ -48,7 +49,7 @@ static int check_counts(const struct pool_inside *in, uint64_t number, struct re
     return 0;
 }
 
-/* 1 to 4 and 6: what each chunk says of itself, and the sums over all chunks. */
+/* Invariants 1 to 4 and 6: what each chunk says of itself, and the sums over all chunks. */
 static int check_chunks(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t free = 0, resident = 0;
@@ -74,9 +75,9 @@ static int check_chunks(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
-/* 3: the chunks on each list belong there.  A list whose links agree with each other does not
- * have a chunk twice.  So if the lists together have as many chunks as were touched, each of
- * these is on one list. */
+/* Invariant 3: the chunks on each list belong there.  A list whose links agree with each other
+ * does not contain a chunk twice.  So if the lists together contain as many chunks as were ever
+ * touched, each of those chunks is on one list. */
 static int check_lists(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t listed = 0;
@@ -99,7 +100,7 @@ static int check_lists(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
-/* 7, for the first fresh chunk only.  There may be millions of others, and looking at
+/* Invariant 7, for the first fresh chunk only.  There may be millions of others, and looking at
  * all of them would take long. */
 static int check_fresh(const struct pool_inside *in, struct reason *reason)
 {
@@ -128,7 +129,7 @@ static bool is_held_before(const struct pool_inside *in, unsigned magazine, unsi
     return false;
 }
 
-/* 1, for a cell in a magazine. */
+/* Invariant 1, for a cell in a magazine. */
 static int check_held_cell(const struct pool_inside *in, unsigned magazine, unsigned at,
                            struct reason *reason)
 {
@@ -146,7 +147,7 @@ static int check_held_cell(const struct pool_inside *in, unsigned magazine, unsi
     return 0;
 }
 
-/* 1 and 8, and 9, which needs the number of cells in magazines. */
+/* Invariants 1, 8 and 9.  Invariant 9 needs the number of cells in magazines. */
 static int check_magazines(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t held = 0;
@@ -169,8 +170,9 @@ static int check_magazines(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
-/* 4 and 5.  The budget may hold more than this pool's share, because other pools use it, too.
- * Relaxed order suffices: this pool's own charges were made under the lock that is held here. */
+/* Invariants 4 and 5.  The budget may be charged for more than this pool's memory, because other
+ * pools use it, too.  Relaxed order suffices: this pool's own charges were made under the lock
+ * that is held here. */
 static int check_sums(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t charged = in->resident * in->options.cell;

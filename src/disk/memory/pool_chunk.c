@@ -4,8 +4,8 @@
  * them.  pool_inside.h has the states of a cell, the invariants and the locks.
  *
  * Growing prefers what costs least: a free cell, then an absent granule of a hollow chunk, then a
- * vacant chunk, then a fresh one.  When the budget has no room left for a whole chunk, only one
- * granule of it becomes resident.
+ * vacant chunk, then a fresh chunk.  If the budget has no room left for a whole chunk, only one
+ * granule of the chunk becomes resident.
  *
  * Shrinking starts when more memory is free than 1/32 of what is resident plus SLACK, and stops
  * at half of that, so that a disk that shrinks and grows again does not fault at every step.
@@ -28,7 +28,7 @@ static char *chunk_base(const struct pool *pool, const struct chunk *chunk)
     return pool->base + chunk_number(pool->inside, chunk) * pool->inside->options.chunk;
 }
 
-/* Lists. */
+/* Lists of chunks. */
 
 static void list_put(struct pool_inside *in, struct chunk *chunk, enum chunk_list list)
 {
@@ -68,9 +68,10 @@ static void change_free_locked(struct pool_inside *in, int64_t change)
         in->leftover = in->free;
 }
 
-/* Growing.  These functions return 0 or an error of pool_take. */
+/* Growing.  If a function below returns int, it returns 0 or an error of pool_take. */
 
-/* To be called before a part of a chunk becomes resident or absent.  Keeps invariant 6. */
+/* Mark a chunk as split, so that it keeps invariant 6.  Call this before a part of the chunk
+ * becomes resident or absent. */
 static void split_locked(struct pool *pool, struct chunk *chunk)
 {
     if (pool->inside->options.huge && !chunk->split)
@@ -143,7 +144,7 @@ static int commit_fresh_locked(struct pool *pool)
     return 0;
 }
 
-/* Make at least one cell free, in the cheapest way there is.  No chunk has a free cell. */
+/* Make at least one cell free, in the cheapest way.  Called when no chunk has a free cell. */
 static int grow_locked(struct pool *pool, enum budget_purpose purpose)
 {
     struct pool_inside *in = pool->inside;
@@ -195,8 +196,8 @@ int pool_take_batch(struct pool *pool, enum budget_purpose purpose, unsigned n, 
 
 /* Shrinking. */
 
-/* Make all cells of n granules, beginning with `first`, free (value is true) or in use.  The
- * granules are resident, and all these cells were in the other state. */
+/* Make all cells of n granules, beginning with `first`, free (value is true) or in use (value is
+ * false).  The granules are resident, and all these cells were in the other state. */
 static void granules_set_free_locked(struct pool_inside *in, struct chunk *chunk, uint32_t first,
                                      uint32_t n, bool value)
 {
@@ -240,8 +241,8 @@ static bool granule_is_free(const struct pool_inside *in, const struct chunk *ch
                           in->cells_per_granule);
 }
 
-/* Give back all granules of a chunk whose cells are free, neighbours together.  May release the
- * lock and take it again. */
+/* Give back all granules of a chunk that consist of free cells; adjacent granules are given back
+ * together.  May release the lock and take it again. */
 static void shrink_chunk_locked(struct pool *pool, struct chunk *chunk)
 {
     struct pool_inside *in = pool->inside;
@@ -255,8 +256,9 @@ static void shrink_chunk_locked(struct pool *pool, struct chunk *chunk)
     }
 }
 
-/* Look at all chunks, and give back what is free of those of which at least `least` cells are not
- * in use, until at most `keep` cells are free.  Releases the lock and takes it again. */
+/* Go through all chunks, and give back free granules, until at most `keep` cells are free.
+ * Chunks in which fewer than `least` cells are not in use are left alone.  Releases the lock and
+ * takes it again. */
 static void sweep_locked(struct pool *pool, uint32_t least, uint64_t keep)
 {
     struct pool_inside *in = pool->inside;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* pool_inside - what the files of the pool share, and no other file of src/ includes
+/* pool_inside - what the files of the pool share; no other file of src/ includes it
  *
  *     pool.c         magazines; making and unmaking the pool; the functions of pool.h
  *     pool_chunk.c   chunks, where the magazines get their cells: growing and shrinking
@@ -91,18 +91,18 @@ enum chunk_list {
 
 struct chunk {
     struct chunk *next, *previous;
-    uint32_t free;   /* cells */
-    uint32_t absent; /* granules */
+    uint32_t free;   /* number of free cells */
+    uint32_t absent; /* number of absent granules */
     uint8_t list;    /* enum chunk_list */
-    bool split;      /* must not be backed by a huge page */
+    bool split;      /* the kernel must not back the chunk with a huge page */
 };
 
-/* Cells set aside for the threads of one processor, so that they seldom wait for the pool's
- * lock. */
+/* Cells set aside for the threads of one processor, so that these threads seldom wait for the
+ * pool's lock. */
 struct magazine {
-    _Alignas(64) pthread_mutex_t lock; /* guards what follows */
+    _Alignas(64) pthread_mutex_t lock; /* guards the fields below */
     unsigned count;
-    uint64_t cells[MAGAZINE_CELLS]; /* the last is handed out first */
+    uint64_t cells[MAGAZINE_CELLS]; /* numbers of cells; the last one is handed out first */
 };
 
 struct pool_inside {
@@ -110,22 +110,22 @@ struct pool_inside {
     struct pool_options options;
     size_t granule; /* bytes */
     uint32_t cells_per_granule, cells_per_chunk, granules_per_chunk;
-    size_t free_words, absent_words; /* words of each chunk's bitmaps */
+    size_t free_words, absent_words; /* words of a chunk's two bitmaps: free bits, absent bits */
     uint64_t chunk_count;
     unsigned magazine_count;
-    unsigned magazine_cells; /* the most that a magazine holds; 0: they are not used */
+    unsigned magazine_cells; /* most cells of a magazine; 0: the pool has no magazines */
     struct magazine *magazines;
 
-    pthread_mutex_t lock;              /* guards what follows */
-    struct chunk *chunks;              /* chunk_count of them */
+    pthread_mutex_t lock;              /* guards the fields below */
+    struct chunk *chunks;              /* array of chunk_count chunks */
     uint64_t *free_bits, *absent_bits; /* the bitmaps of all chunks: chunk_free_bits */
     struct chunk *lists[CHUNK_LISTS];
-    uint64_t fresh;    /* the first chunk that was never touched */
-    uint64_t free;     /* cells, without those in magazines */
+    uint64_t fresh;    /* number of the first chunk that was never touched */
+    uint64_t free;     /* free cells, not counting those in magazines */
     uint64_t resident; /* cells that are not absent */
     uint64_t leftover; /* free cells that the last sweep should have given back and could not */
-    unsigned discards; /* system calls under way that take granules back */
-    pthread_cond_t discarded; /* one of them has ended */
+    unsigned discards; /* system calls that are taking granules back at the moment */
+    pthread_cond_t discarded; /* signalled when one of the discards has ended */
 };
 
 static inline uint64_t chunk_number(const struct pool_inside *in, const struct chunk *chunk)
@@ -154,21 +154,22 @@ static inline enum chunk_list chunk_list_for(const struct pool_inside *in,
     return chunk->absent ? CHUNK_HOLLOW : CHUNK_FULL;
 }
 
-/* These are in pool_chunk.c.  They take the pool's lock, so the caller must not hold it. */
+/* The functions below are in pool_chunk.c.  They take the pool's lock, so the caller must not
+ * hold it. */
 
-/* Take up to n free cells of one chunk, and grow the pool if there are none.  cells gets their
+/* Take up to n free cells of one chunk, and grow the pool if there is none.  cells gets their
  * numbers, the lowest last: a magazine hands out its last cell first, so a disk filled in order
- * lies in order in memory.  The caller may hold a magazine's lock.  0 and *taken is 1 to n; or an
- * error of pool_take. */
+ * lies in order in memory.  The caller may hold a magazine's lock.  Returns 0, and *taken is 1 to
+ * n; or an error of pool_take. */
 int pool_take_batch(struct pool *pool, enum budget_purpose purpose, unsigned n, uint64_t *cells,
                     unsigned *taken);
 
-/* Make n cells free.  If more memory is free then than the pool may keep, give some back to the
- * system.  This takes time, so the caller must not hold a magazine's lock. */
+/* Make n cells free.  If the pool then keeps more free memory than it may, give some back to the
+ * system.  That takes time, so the caller must not hold a magazine's lock. */
 void pool_give_batch(struct pool *pool, unsigned n, const uint64_t *cells);
 
 /* Give free granules back to the system, the emptiest chunks first, until at most `keep` cells
- * are free or no whole granule is.  The caller must not hold a magazine's lock. */
+ * are free or no whole granule is free.  The caller must not hold a magazine's lock. */
 void pool_shrink_to(struct pool *pool, uint64_t keep);
 
 #endif

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* pool_marks - whether the cells in use are those that something leads to
+/* pool_marks - finds cells that have leaked or were freed too early
  *
- * The pool knows which cells are in use, but not by what.  A walk over the structures that use
- * them marks each cell that it comes by, and then the two are compared: a cell that is in use and
- * not marked has leaked, and a cell that is marked and not in use was freed too early.
+ * The pool knows which cells are in use, but not by which structure.  A walk over the structures
+ * that use cells marks each cell that it meets.  Then the marks are compared with the pool: a
+ * cell that is in use and not marked has leaked, and a cell that is marked and not in use was
+ * freed too early.
  *
  * For tests and debug builds.  From pool_marks_make to pool_marks_compare no thread may take or
  * give cells.  Errors are -EUCLEAN, and the reason names the cell, or -ENOMEM.
@@ -18,13 +19,13 @@
 struct pool_marks {
     struct pool *pool;
     const char *what; /* the reason calls a cell so: "node" */
-    uint64_t count;   /* cells that were ever made */
-    uint64_t *bits;   /* a bitmap of them */
+    uint64_t count;   /* number of cells that were ever made */
+    uint64_t *bits;   /* bitmap of the marked cells */
 };
 
 /* Begin, with no cell marked.  `what` must outlive the marks.  0 or -ENOMEM. */
 int pool_marks_make(struct pool_marks *marks, struct pool *pool, const char *what);
-void pool_marks_free(struct pool_marks *marks); /* all zeroes are accepted */
+void pool_marks_free(struct pool_marks *marks); /* marks that are all zeroes are accepted */
 
 /* Mark a cell.  -EUCLEAN if the cell was never made, or is marked already: then two things lead
  * to it. */

@@ -14,7 +14,8 @@ char rcu_tsan_grace;
 #define THREADS_MAX 256
 
 /* The library allocates memory for as many threads as are registered at the same time, and keeps
- * it when they end.  So all threads register, and none ends before all have. */
+ * the memory when the threads end.  So all threads register, and no thread ends before all have
+ * registered. */
 struct gathering {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;

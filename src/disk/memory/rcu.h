@@ -26,10 +26,10 @@
 #include "disk/memory/sabotage.h"
 #include "os/sanitizer.h"
 
-/* Inline the library's functions, which our licence allows.  Its thread-local variable is then
- * compiled with our TLS model (meson.build).  They are not inlined for the sanitizers, which
- * would report that the library misaligns its own structures, nor for clang's analyzer, which
- * does not understand that a thread registers itself. */
+/* Inline the library's functions, which our licence allows.  The library's thread-local variable
+ * is then compiled with our TLS model (meson.build).  The functions are not inlined for the
+ * sanitizers, which would report that the library misaligns its own structures, nor for clang's
+ * analyzer, which does not understand that a thread registers itself. */
 #if !defined NBDRAM_TSAN && !defined __SANITIZE_ADDRESS__ && !defined __clang_analyzer__
 #define _LGPL_SOURCE
 #endif
@@ -46,7 +46,8 @@ static inline void rcu_enter(void)
     urcu_bp_read_lock();
 }
 
-/* End a read section.  What the thread found in it must not be used any more. */
+/* End a read section.  Numbers and addresses that the thread found in it must not be used any
+ * more. */
 static inline void rcu_leave(void)
 {
 #ifdef NBDRAM_TSAN
@@ -56,8 +57,8 @@ static inline void rcu_leave(void)
 }
 
 /* Wait for a grace period: until all sections that were open when this was called have ended.
- * The caller must not be in a section.  It takes tens of microseconds; some ten milliseconds if
- * the scheduler has interrupted a thread inside a section. */
+ * The caller must not be in a section.  The wait takes tens of microseconds, or some ten
+ * milliseconds if the scheduler has interrupted a thread inside a section. */
 static inline void rcu_wait(void)
 {
     if (!sabotage_skips_grace_period())
@@ -67,11 +68,11 @@ static inline void rcu_wait(void)
 #endif
 }
 
-/* Let the library allocate memory for that many threads.  It does so when a thread first enters a
- * section, and aborts if there is none: better now than in the middle of a request.  (Its
- * thread-local variable would be another such case; meson.build makes it part of each thread's
- * initial memory.)  This starts threads, so call it after the last fork.  If they cannot be
- * started, nothing happens. */
+/* Let the library allocate its memory for that many threads.  Otherwise it allocates memory when
+ * a thread first enters a section, and aborts if there is none: better now than in the middle of
+ * a request.  (The library's thread-local variable could fail in the same way; meson.build makes
+ * it part of each thread's initial memory.)  This starts threads, so call it after the last fork.
+ * If threads cannot be started, nothing happens. */
 void rcu_make_room(unsigned threads);
 
 #endif

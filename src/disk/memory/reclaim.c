@@ -4,8 +4,8 @@
  * list, waits for one grace period and processes the items: the more items come in, the more of
  * them share one wait.
  *
- * Rounds exclude each other (`running`).  So a thread that runs a round knows that all earlier
- * rounds are over, and this is what reclaim_run promises.
+ * Rounds exclude each other (`running`).  So when a thread runs a round, all earlier rounds are
+ * over.  reclaim_run relies on this for its promise.
  */
 
 #include "disk/memory/reclaim.h"
@@ -17,11 +17,11 @@
 #include "disk/memory/rcu.h"
 #include "os/thread.h"
 
-#define BATCH_ITEMS 168 /* a batch then takes 4 KiB */
+#define BATCH_ITEMS 168 /* items in a batch, which then takes 4 KiB */
 
-/* A page found all zero takes one round, each level of nodes that it leaves empty another, and
- * the release of the last node one more.  So these are more rounds than can follow from
- * one item.  There is a limit because other threads may hand in new items forever. */
+/* More rounds than can follow from one item.  A page that is found all zero takes one round, each
+ * level of nodes that it leaves empty takes another, and the release of the last node one more.
+ * There is a limit because other threads may hand in new items forever. */
 #define ROUNDS_MAX 20
 
 struct reclaim_batch {
@@ -47,7 +47,7 @@ void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_idle_fn *id
     pthread_condattr_destroy(&monotonic);
 }
 
-/* False if there is no memory for the item. */
+/* Returns false if there is no memory for the item. */
 static bool append_locked(struct reclaim *reclaim, const struct reclaim_item *item)
 {
     struct reclaim_batch *batch = reclaim->waiting;
@@ -101,7 +101,7 @@ static struct reclaim_batch *take_waiting(struct reclaim *reclaim)
     return batch;
 }
 
-/* False if there was nothing to do. */
+/* Returns false if there was nothing to do. */
 static bool run_round(struct reclaim *reclaim)
 {
     pthread_mutex_lock(&reclaim->running);
@@ -131,7 +131,8 @@ uint64_t reclaim_released(struct reclaim *reclaim)
     return atomic_load_explicit(&reclaim->released, memory_order_acquire);
 }
 
-/* False if nothing was handed in within a second.  Releases the lock and takes it again. */
+/* Returns false if nothing was handed in within a second.  Releases the lock and takes it
+ * again. */
 static bool wait_a_second_locked(struct reclaim *reclaim)
 {
     struct timespec until;
@@ -143,7 +144,8 @@ static bool wait_a_second_locked(struct reclaim *reclaim)
     return reclaim->waiting || reclaim->stop;
 }
 
-/* A round by another thread waits for it: after reclaim_run the thread is at rest. */
+/* Call the idle function under `running`.  A round by another thread then waits for the idle
+ * function, so after reclaim_run this thread is at rest. */
 static void run_idle(struct reclaim *reclaim)
 {
     pthread_mutex_lock(&reclaim->running);

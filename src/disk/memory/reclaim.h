@@ -24,17 +24,17 @@
 
 /* One word that waits. */
 struct reclaim_item {
-    uint64_t word; /* entry.h */
+    uint64_t word; /* the word, as in entry.h */
     uint64_t page; /* the page's number; for a node, the number of any page below it */
     bool frozen;   /* the word is in the table and frozen; otherwise it was taken out */
 };
 
-/* Process one item: called once for each, after a grace period, outside of a read section, from
- * any thread.  It may hand in more items. */
+/* Process one item.  Called once for each item, after a grace period, outside of a read section,
+ * by any thread.  The function may hand in more items. */
 typedef void reclaim_fn(void *opaque, const struct reclaim_item *item);
 
-/* Called by the thread after a second in which nothing was handed in.  It is not called again
- * until something was. */
+/* Called by reclaim's thread after a second in which nothing was handed in.  After that, it is
+ * not called again until something has been handed in. */
 typedef void reclaim_idle_fn(void *opaque);
 
 struct reclaim {
@@ -43,38 +43,38 @@ struct reclaim {
     reclaim_idle_fn *idle;
     void *opaque;
 
-    pthread_mutex_t running; /* held for a whole round, or for idle; taken before lock */
+    pthread_mutex_t running; /* held for a whole round or idle call; taken before lock */
 
-    pthread_mutex_t lock;          /* guards what follows */
+    pthread_mutex_t lock;          /* guards the fields below */
     pthread_cond_t wake;           /* signalled when items or stop appear */
-    struct reclaim_batch *waiting; /* items handed in, not yet part of a round */
+    struct reclaim_batch *waiting; /* items that were handed in and are not part of a round yet */
     bool started;                  /* the thread exists */
     bool stop;                     /* the thread is to end */
     pthread_t thread;
 
-    _Atomic uint64_t released; /* written with release order, read with acquire order */
+    _Atomic uint64_t released; /* words; written with release order, read with acquire */
 };
 
-/* Without the thread, items wait for reclaim_run.  opaque is passed to fn and idle, and stays the
- * caller's. */
+/* Set up the structure.  Until reclaim_start, items wait for reclaim_run.  opaque is passed to fn
+ * and idle, and stays the caller's. */
 void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_idle_fn *idle, void *opaque);
 
-/* Start the thread; call this after the last fork.  0, or -errno of pthread_create. */
+/* Start the thread; call this after the last fork.  Returns 0, or -errno of pthread_create. */
 int reclaim_start(struct reclaim *reclaim);
 
-/* Stop the thread and process all items that wait.  A reclaim of all zeroes is accepted. */
+/* Stop the thread and process all items that wait.  A structure of all zeroes is accepted. */
 void reclaim_destroy(struct reclaim *reclaim);
 
-/* Hand in items; they are copied.  If there is no memory for the copies, this waits for a grace
- * period itself and processes them. */
+/* Hand in items, which are copied.  If there is no memory for the copies, this waits for a grace
+ * period itself and processes the items. */
 void reclaim_add(struct reclaim *reclaim, const struct reclaim_item *items, size_t count);
 
 /* Process all items that were handed in before the call, and the items that follow from them. */
 void reclaim_run(struct reclaim *reclaim);
 
 /* The number of words released so far.  When a word is counted, its memory is already free.  So
- * a caller that reads the count, finds no memory, and then reads the same count again did not
- * miss any. */
+ * if a caller reads the count, finds no memory, and then reads the same count again, no word was
+ * released in between. */
 uint64_t reclaim_released(struct reclaim *reclaim);
 
 #endif

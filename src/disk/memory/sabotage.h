@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Whether the engine is broken in any of these ways. */
+/* Whether the engine is broken on purpose, in any of these ways. */
 static inline bool sabotage_is_on(void)
 {
 #if defined NBDRAM_BREAK_GRACE || defined NBDRAM_BREAK_GENERATION || defined NBDRAM_BREAK_ORDER
@@ -39,7 +39,7 @@ static inline bool sabotage_skips_grace_period(void)
 #endif
 }
 
-/* The generation that a freeze gets instead of its own. */
+/* The generation that a freeze gets; with BREAK_GENERATION, the same for each freeze. */
 static inline uint32_t sabotage_generation(uint32_t generation)
 {
 #ifdef NBDRAM_BREAK_GENERATION

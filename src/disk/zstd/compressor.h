@@ -65,7 +65,7 @@ struct compressor {
 
     uint64_t packed;        /* pages that were taken out of their frames so far */
     unsigned waiters;       /* callers that wait for room */
-    uint64_t waited_rounds; /* value of rounds at which the last waiter's wait is over */
+    uint64_t waited_rounds; /* value of rounds when the last waiter has seen the whole disk */
     bool no_room_for_blobs; /* packing found no memory: the threads wait for the next round */
 
     struct reclaim_item
