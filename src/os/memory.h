@@ -57,7 +57,7 @@ int os_memory_populate(void *base, size_t length);
 int os_memory_lock(void *base, size_t length);
 
 /* Whether the process is allowed to lock all of a reserved range.  It tries: afterwards no page
- * of the range is locked.  0 or -EPERM. */
+ * of the range is locked.  Returns 0 or -EPERM. */
 int os_memory_may_lock(void *base, size_t length);
 
 /* The bytes of the process that are in memory (its resident size), or 0 if the kernel does not

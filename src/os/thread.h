@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 /* Start a thread with all signals blocked: signals are for the program's own threads.  The caller
- * joins it.  0, or -errno of pthread_create. */
+ * joins it.  Returns 0, or -errno of pthread_create. */
 int os_thread_start(pthread_t *thread, void *(*main)(void *), void *arg);
 
 /* Lower the priority of the calling thread: niceness 10. */

@@ -70,8 +70,8 @@ static void change_free_locked(struct pool_inside *in, int64_t change)
 
 /* Growing.  If a function below returns int, it returns 0 or an error of pool_take. */
 
-/* Mark a chunk as split, so that it keeps invariant 6.  Call this before a part of the chunk
- * becomes resident or absent. */
+/* Mark a chunk as split, and forbid the kernel to back it with a huge page: invariant 6.  Call
+ * this before a part of the chunk becomes resident or absent. */
 static void split_locked(struct pool *pool, struct chunk *chunk)
 {
     if (pool->inside->options.huge && !chunk->split)

@@ -18,17 +18,17 @@
 
 struct pool_marks {
     struct pool *pool;
-    const char *what; /* the reason calls a cell so: "node" */
+    const char *what; /* name of a cell in reasons, such as "node" */
     uint64_t count;   /* number of cells that were ever made */
     uint64_t *bits;   /* bitmap of the marked cells */
 };
 
-/* Begin, with no cell marked.  `what` must outlive the marks.  0 or -ENOMEM. */
+/* Begin with no cell marked.  `what` must outlive the marks.  Returns 0 or -ENOMEM. */
 int pool_marks_make(struct pool_marks *marks, struct pool *pool, const char *what);
 void pool_marks_free(struct pool_marks *marks); /* marks that are all zeroes are accepted */
 
-/* Mark a cell.  -EUCLEAN if the cell was never made, or is marked already: then two things lead
- * to it. */
+/* Mark a cell.  Returns -EUCLEAN if the cell was never made, or if it is marked already because
+ * two structures lead to it. */
 int pool_marks_add(struct pool_marks *marks, uint64_t cell, struct reason *reason);
 
 /* Verify the pool (pool_check), and compare its cells in use with the marks. */

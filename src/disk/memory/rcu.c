@@ -17,7 +17,7 @@ char rcu_tsan_grace;
  * the memory when the threads end.  So all threads register, and no thread ends before all have
  * registered. */
 struct gathering {
-    pthread_mutex_t lock; /* guards what follows */
+    pthread_mutex_t lock; /* guards the fields below */
     pthread_cond_t changed;
     unsigned registered; /* threads */
     bool may_end;

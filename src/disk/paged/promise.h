@@ -3,8 +3,8 @@
 /* promise - which part of a pinned page is promised
  *
  * Zeroing with DISK_NO_HOLE promises that a later write of the range finds memory.  So the page
- * keeps its frame: it is pinned.  Trimming takes the promise back for the range that it covers, and
- * so does zeroing without DISK_NO_HOLE.  The page is pinned until nothing of it is promised.
+ * keeps its frame: it is pinned.  Trimming takes the promise back for the range that it covers,
+ * and so does zeroing without DISK_NO_HOLE.  The page is pinned until no byte of it is promised.
  *
  * The promised part is recorded in the word of the page, in the bits of the generation.  A pinned
  * frame needs no generation, because it is never frozen.  The record takes no memory, and changes
@@ -13,8 +13,8 @@
  *     BITS    NAME     MEANING
  *     7-14    first    FORM 0: the units from `first` to `last` are promised; a unit is 1/256 of
  *     15-22   last             a page, 16 bytes with sparse and 128 with zstd
- *     7-22    pieces   FORM 1: the pieces whose bits are 1 are promised; a piece is 1/16 of a page,
- *                              256 bytes with sparse and 2 KiB with zstd
+ *     7-22    pieces   FORM 1: the pieces whose bits are 1 are promised; a piece is 1/16 of a
+ *                              page, 256 bytes with sparse and 2 KiB with zstd
  *     23      form
  *
  * The record never covers less than what is promised.  Whatever form 0 can express exactly is
