@@ -9,8 +9,9 @@
 
 void announce(const struct options *options, const char *uri)
 {
-    /* A process that passed the sockets to us knows them.  It may have passed its own standard
-     * output too, and if it is nbdcopy, whatever is printed there ends up in its copy. */
+    /* A process that passed the sockets to us knows how to connect.  It may also have passed its
+     * own standard output to us: if it is nbdcopy, text that we print there ends up in its
+     * copy. */
     bool is_known = options->listen.kind->is_passed || options->run != NULL;
     if (!uri || (is_known && !options->print_uri))
         return;

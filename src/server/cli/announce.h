@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* announce - say on standard output how to connect, once clients can */
+/* announce - print on standard output how clients can connect, once they can */
 
 #ifndef NBDRAM_SERVER_CLI_ANNOUNCE_H
 #define NBDRAM_SERVER_CLI_ANNOUNCE_H

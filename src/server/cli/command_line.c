@@ -33,7 +33,7 @@
 struct parse {
     struct options *options;
     bool given[ROWS_MAX]; /* whether the option was given, by its index in option_table */
-    unsigned parameters;  /* how many were seen so far */
+    unsigned parameters;  /* the number of parameters seen so far */
     bool has_size;
     const struct option_row
         *print; /* the option that asks for a text instead of serving, or NULL */
@@ -42,7 +42,7 @@ struct parse {
 
 #define refuse(parse, ...) reason_set((parse)->reason, -EINVAL, __VA_ARGS__)
 
-/* Options. */
+/* Storing the values of options. */
 
 static int store_name(struct parse *parse, const struct option_row *row, const char **field,
                       const char *value)
@@ -100,8 +100,8 @@ static int store_log_target(struct parse *parse, const struct option_row *row,
     return 0;
 }
 
-/* The field of struct options that the row names.  The macros of option_table.c have checked at
- * compile time that it has the type of the row's kind. */
+/* The field of struct options for a row.  The macros of option_table.c have checked at compile
+ * time that the field has the type of the row's kind. */
 static void *field_of(struct options *options, const struct option_row *row)
 {
     return (char *)options + row->field;
@@ -122,7 +122,7 @@ static void store_family(int *field, int family)
     *field = family;
 }
 
-/* value is NULL for an option that takes none. */
+/* Store the value of an option.  value is NULL if the option takes none. */
 static int store(struct parse *parse, const struct option_row *row, const char *value)
 {
     void *field = field_of(parse->options, row);
@@ -187,7 +187,8 @@ static int set_limit(struct parse *parse, const char *value)
     return 0;
 }
 
-/* The length of KEY in KEY=VALUE; 0: word is a size.  nbdkit's rule: a key begins with a letter. */
+/* The length of KEY in KEY=VALUE; 0: word is a size.  By nbdkit's rule, a key begins with a
+ * letter. */
 static size_t key_length(const char *word)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -230,8 +231,8 @@ static void make_tables(struct tables *tables)
     struct option *next = tables->longs;
     char *letter = tables->letters;
     assert(option_count <= ROWS_MAX);
-    *letter++ = '-'; /* return parameters in their place among the options */
-    *letter++ = ':'; /* print no messages */
+    *letter++ = '-'; /* makes getopt_long return parameters in their place among the options */
+    *letter++ = ':'; /* makes getopt_long print no messages */
     for (size_t i = 0; i < option_count; i++) {
         const struct option_row *row = &option_table[i];
         const int has_argument = row->argument ? required_argument : no_argument;
@@ -247,7 +248,7 @@ static void make_tables(struct tables *tables)
     *letter = '\0';
 }
 
-/* The index of the row that getopt_long's code means; option_count: no row. */
+/* The index of the row for a code that getopt_long has returned; option_count: no row. */
 static size_t find_row(int code)
 {
     if (code >= FIRST_LONG)
@@ -258,7 +259,8 @@ static size_t find_row(int code)
     return option_count;
 }
 
-/* getopt_long has returned '?' or ':' for word, and set optopt if it knows the option. */
+/* Called after getopt_long has returned '?' or ':' for word.  getopt_long has set optopt if it
+ * knows the option. */
 static int refuse_option(struct parse *parse, int code, const char *word)
 {
     size_t i = find_row(optopt);
@@ -278,7 +280,7 @@ static int parse_words(struct parse *parse, int argc, char **argv)
 {
     struct tables tables;
     make_tables(&tables);
-    optind = 0; /* start over, even if an earlier call stopped halfway */
+    optind = 0; /* makes getopt_long start over, even if an earlier call stopped halfway */
     int r = 0, code;
     while (r == 0 && (code = getopt_long(argc, argv, tables.letters, tables.longs, NULL)) != -1) {
         size_t i = find_row(code);
@@ -354,7 +356,8 @@ static int choose_socket(struct parse *parse)
     return 0;
 }
 
-/* By sd_listen_fds(3), the variables count only if LISTEN_PID is the number of this process. */
+/* Whether sockets were passed to us.  By sd_listen_fds(3), the variables count only if LISTEN_PID
+ * is the number of this process. */
 static bool is_activated(void)
 {
     const char *pid = getenv("LISTEN_PID");
@@ -391,7 +394,7 @@ static int check_activation(struct parse *parse)
     return 0;
 }
 
-/* The name of a service is not checked here: the system looks it up when we listen. */
+/* Check the port, unless it is the name of a service: the system looks that up when we listen. */
 static int check_port(struct parse *parse)
 {
     const char *port = parse->options->listen.port;

@@ -2,9 +2,9 @@
 
 /* command_line - the parser of nbdram's command line
  *
- * Letters and names are nbdkit's.  Nothing here opens, locks or starts anything: it turns the
- * words of the command line into a struct options, or into one line that says what is wrong and
- * what is accepted.
+ * The letters and names of the options are nbdkit's.  The parser opens, locks and starts nothing.
+ * It turns the words of the command line into a struct options, or into one line that says what
+ * is wrong and what is accepted.
  *
  * Called once, by the main thread, before there are other threads.
  */
@@ -17,13 +17,13 @@ struct reason;  /* text/reason.h */
 
 enum command_line_action {
     COMMAND_LINE_SERVE, /* serve, as options say */
-    COMMAND_LINE_DONE,  /* exit with 0: what --help or another such option asked for is printed */
+    COMMAND_LINE_DONE,  /* exit with 0: --help or another such option has printed its text */
     COMMAND_LINE_WRONG, /* exit with 1: the reason says what is wrong */
 };
 
 /* Parse the command line.  With socket activation (LISTEN_PID and LISTEN_FDS in the environment)
- * the kind of socket is socket_activated.  options is overwritten; it is good only if the result
- * is COMMAND_LINE_SERVE. */
+ * the kind of socket is socket_activated.  options is overwritten, and is valid only if the
+ * result is COMMAND_LINE_SERVE. */
 enum command_line_action command_line_parse(int argc, char **argv, struct options *options,
                                             struct reason *reason);
 

@@ -9,8 +9,8 @@
 #include "server/cli/options.h"
 #include "server/net/socket_kind.h"
 
-/* The offset of a member of struct options.  Compiles only if the member has this type, which
- * cannot stand in parentheses. */
+/* The offset of a member of struct options.  Compiles only if the member has this type.  `type`
+ * cannot be in parentheses. */
 #define OFFSET(type, member)                                                                     \
     /* NOLINTNEXTLINE(bugprone-macro-parentheses) */                                             \
     _Generic(((struct options *)0)->member, type : offsetof(struct options, member))
@@ -49,7 +49,8 @@
 /* The help argument of a row whose option shares the next help text. */
 #define AS_NEXT NULL
 
-/* In the order of --help.  Its lines have 80 columns: a help text has room for 44. */
+/* The rows are in the order of --help.  A help text has at most 44 characters, so that the lines
+ * of --help have at most 80. */
 const struct option_row option_table[] = {
     {OPT_NAME('U', "unix", listen.unix_path, "PATH", "listen on a Unix socket; -: on a new one"),
      .socket = &socket_unix},

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* option_table - every option of nbdram, once
+/* option_table - the table of all options of nbdram
  *
- * The parser, --help, --long-options and --short-options all read this table, so that none of them
- * can know an option that another does not know.  For command_line.c and usage.c only.
+ * The parser, --help, --long-options and --short-options all read this table, so all of them know
+ * the same options.  Only command_line.c and usage.c use it.
  *
  * To add an option: add a field to struct options, and one row to the table, by the macro of its
  * kind.  The macro refuses to compile if the field does not have the type of that kind.
@@ -16,11 +16,12 @@
 
 #define OPTION_NAMES_MAX 3
 
-/* What the option does with its value.  In brackets: the type that its field must have. */
+/* What the option does with its value.  The type in brackets is that of its field in struct
+ * options. */
 enum option_kind {
     OPTION_FLAG,    /* takes no value; becomes true [bool] */
-    OPTION_TEXT,    /* kept as it is [const char *] */
-    OPTION_NAME,    /* kept as it is, and must not be empty [const char *] */
+    OPTION_TEXT,    /* any text, kept unchanged [const char *] */
+    OPTION_NAME,    /* a text that is not empty, kept unchanged [const char *] */
     OPTION_NUMBER,  /* a number from 0 to max [unsigned] */
     OPTION_SECONDS, /* a time from 0 to max seconds [unsigned] */
     OPTION_MASK,    /* a number; its low 16 bits are kept [uint16_t] */
@@ -47,15 +48,15 @@ struct socket_kind; /* server/net/socket_kind.h */
 
 struct option_row {
     enum option_kind kind;
-    char letter;                         /* '\0': it has none */
+    char letter;                         /* '\0': the option has no letter */
     const char *names[OPTION_NAMES_MAX]; /* the name that messages use, then its aliases */
     const char *argument;                /* the value's name in --help; NULL: it takes no value */
     const char *help; /* NULL: --help shows the option in the line of the next one */
-    size_t field;     /* offset in struct options; its type is that of the kind */
-    unsigned max;     /* OPTION_NUMBER, OPTION_SECONDS */
-    int family;       /* OPTION_FAMILY */
-    const struct socket_kind *socket; /* any kind of option may choose one; NULL: it does not */
-    enum option_text print;           /* OPTION_PRINT */
+    size_t field;     /* offset of the field in struct options; `kind` determines its type */
+    unsigned max;     /* the largest value of an OPTION_NUMBER or OPTION_SECONDS */
+    int family;       /* the address family that an OPTION_FAMILY chooses */
+    const struct socket_kind *socket; /* the kind of socket that the option chooses; NULL: none */
+    enum option_text print;           /* the text that an OPTION_PRINT prints */
 };
 
 extern const struct option_row option_table[];

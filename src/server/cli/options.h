@@ -2,8 +2,8 @@
 
 /* options - what the command line asks for
  *
- * Filled in by command_line.c from the rows of option_table.c; read by set_up.c and serve.c.  Strings point into
- * argv and live as long as it does.
+ * Filled in by command_line.c from the rows of option_table.c; read by set_up.c and serve.c.
+ * Strings point into argv and live as long as it does.
  */
 
 #ifndef NBDRAM_SERVER_CLI_OPTIONS_H
@@ -24,7 +24,7 @@
 #define OPTIONS_TIMEOUT_DEFAULT 30
 
 struct options {
-    /* Made of the options of the rooms that carry them out. */
+    /* Options of other parts of the program, which define these structs. */
     struct disk_options disk;     /* size=, limit=, allocator= */
     struct listen_options listen; /* -U, -p, -i, -4, -6, --vsock, -s, -e */
     struct tls_options tls;       /* --tls...; if only credentials are named, the mode is on */
@@ -36,15 +36,15 @@ struct options {
     bool print_uri;
     const char *pidfile; /* -P; NULL: none */
     bool exit_with_parent;
-    bool swap; /* --swap: this machine swaps to the disk, so the program stays in memory */
+    bool swap; /* --swap: this machine swaps to the disk, so the program locks its own memory */
     bool verbose;
     enum log_target log;
-    const char *debug_flag; /* -D: one of nbdkit's, without effect here; NULL: none */
+    const char *debug_flag; /* -D: a debug flag of nbdkit's, without effect here; NULL: none */
     const char *stats;      /* the file of --stats; NULL: none */
 
     /* The server. */
     bool read_only;
-    unsigned threads;         /* -t, to OPTIONS_THREADS_MAX; 0: one per processor */
+    unsigned threads;         /* -t, up to OPTIONS_THREADS_MAX; 0: one per processor */
     unsigned max_connections; /* to OPTIONS_CONNECTIONS_MAX; 0: only descriptors limit them */
     unsigned max_per_peer;    /* to OPTIONS_CONNECTIONS_MAX; 0: no limit */
     unsigned timeout_seconds; /* of handshakes, to OPTIONS_TIMEOUT_MAX; 0: none */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* parse_value - values that only the command line has; text/parse.h has all others
+/* parse_value - parse values that only the command line has; text/parse.h parses all others
  *
- * Each function returns 0, or -EINVAL and leaves its result as it was.
+ * Each function returns 0 and stores the value, or returns -EINVAL and stores nothing.
  */
 
 #ifndef NBDRAM_SERVER_CLI_PARSE_VALUE_H

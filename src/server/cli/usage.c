@@ -12,7 +12,7 @@
 
 #define HELP_COLUMN 36
 
-/* Print "-U, --unix PATH"; return the number of characters. */
+/* Print an option as in "-U, --unix PATH".  Returns the number of characters. */
 static int print_option(const struct option_row *row)
 {
     int length = 0;

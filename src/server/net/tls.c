@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Sending.  If GnuTLS cannot write a whole record, it wants the same send again, but does not say
- * of how many bytes (a client may have asked for shorter records), and it goes wrong if a change
- * of keys comes in between.  So GnuTLS never learns of it: the encrypted bytes that the
- * descriptor does not take are kept here, and GnuTLS is told that they were written.  No record
- * is made while bytes are kept, so they are of one record at most, and of the messages that
- * belong to it.
+/* Sending.  If GnuTLS cannot write a whole record, it expects the caller to repeat the send with
+ * the same bytes, but does not say how many they are (a client may have asked for shorter
+ * records), and it fails if a change of keys comes in between.  So GnuTLS is never shown a
+ * descriptor that is full: encrypted bytes that the descriptor does not take are kept here, and
+ * GnuTLS is told that they were written.  No new record is made while bytes are kept, so the kept
+ * bytes belong to one record at most, and to the messages that go with it.
  *
- * Records are made from a copy, and not only to put small vectors together.  The disk lends its
- * pages to be sent, other clients may write to them at the same time, and some ciphers (CCM) read
- * what they encrypt twice.  The client would take the record for a forged one.
+ * Records are made from a copy of the data, for two reasons.  Several small vectors have to
+ * become one record.  And other clients may write to the pages that the disk has lent us, while
+ * some ciphers (CCM) read the data that they encrypt twice: if the data changed in between, the
+ * client would take the record for a forged one.
  *
  * The descriptors are read and written by functions of this file: GnuTLS's own expect sockets,
  * but with -s they can be pipes. */
@@ -30,8 +31,9 @@
 
 #define RECORD_SIZE 16384 /* the maximum, in bytes: RFC 8446, section 5.1 */
 
-/* How often the handshake is called again because GnuTLS asks for it although there is more to
- * read.  The limit keeps a client that can cause this from occupying the thread. */
+/* The most calls of GnuTLS's handshake in one step.  GnuTLS can ask to be called again although
+ * there is more to read, and the limit keeps a client that causes this from occupying the
+ * thread. */
 #define TURNS_MAX 8
 
 /* Records that one receive takes.  A record costs a microsecond or more even if it holds a single
@@ -46,12 +48,13 @@ struct tls_session {
     bool is_established; /* the handshake is complete */
     bool has_ended;      /* the client said goodbye */
     bool is_drained;     /* the last read from the descriptor found nothing */
-    bool is_at_end; /* the last read found the end, with or without a goodbye: no more can come */
-    bool is_half_done; /* GnuTLS is to be called again, but the descriptor may have more */
+    bool is_at_end; /* the last read found the end of the stream, with or without a goodbye */
+    bool
+        is_half_done; /* GnuTLS must be called again, though the descriptor may have more bytes */
     struct tls_peer peer;
 
     uint8_t *unsent;               /* encrypted bytes that the descriptor did not take, or NULL */
-    size_t unsent_at, unsent_size; /* those before unsent_at have been written by now */
+    size_t unsent_at, unsent_size; /* bytes of `unsent` written by now, and all of its bytes */
 };
 
 /* The -errno of the descriptor's last failure.  A client that is gone is one error, whatever the
@@ -61,8 +64,8 @@ static int system_failure(const struct tls_session *session)
     return session->system_error == ECONNRESET ? -EPIPE : -session->system_error;
 }
 
-/* Write as much of the vectors as the descriptor takes, which is 0 bytes if it is full.  Returns
- * the number of bytes, or -1 with session->system_error set. */
+/* Write as many bytes of the vectors as the descriptor takes: none if it is full.  Returns the
+ * number of bytes, or -1 with session->system_error set. */
 static ssize_t write_some(struct tls_session *session, const struct iovec *iov, int count)
 {
     for (;;) {
@@ -78,7 +81,7 @@ static ssize_t write_some(struct tls_session *session, const struct iovec *iov, 
     }
 }
 
-/* Keep the bytes of the vectors, without the first `skip` of them. */
+/* Keep the bytes of the vectors in session->unsent, without the first `skip` bytes. */
 static int keep_unsent(struct tls_session *session, const struct iovec *iov, int count,
                        size_t skip)
 {
@@ -100,7 +103,7 @@ static int keep_unsent(struct tls_session *session, const struct iovec *iov, int
     return 0;
 }
 
-/* Called by GnuTLS with encrypted bytes, all of which are taken. */
+/* Called by GnuTLS to write encrypted bytes.  Takes all of them, unless there is an error. */
 static ssize_t push_encrypted(gnutls_transport_ptr_t opaque, const giovec_t *iov, int count)
 {
     struct tls_session *session = opaque;
@@ -116,7 +119,7 @@ static ssize_t push_encrypted(gnutls_transport_ptr_t opaque, const giovec_t *iov
     return (ssize_t)total;
 }
 
-/* Called by GnuTLS for encrypted bytes. */
+/* Called by GnuTLS to read encrypted bytes. */
 static ssize_t pull_encrypted(gnutls_transport_ptr_t opaque, void *buf, size_t size)
 {
     struct tls_session *session = opaque;
@@ -265,8 +268,8 @@ bool tls_session_wants_write(const struct tls_session *session)
     return session->unsent;
 }
 
-/* GnuTLS has no (more) bytes, and result says why.  Returns 0 at the end of the stream, or
- * -errno. */
+/* Called when GnuTLS has no (more) bytes.  `result` is GnuTLS's, and says why.  Returns 0 at the
+ * end of the stream, or -errno. */
 static int stop_receiving(struct tls_session *session, ssize_t result)
 {
     if (result == 0) {
@@ -310,7 +313,7 @@ ssize_t tls_session_receive(struct tls_session *session, const struct iovec *iov
 struct cursor {
     const struct iovec *iov;
     int count;
-    size_t done; /* bytes of the first vector that are behind us */
+    size_t done; /* bytes of the first vector that are handled already */
 };
 
 static void move_cursor(struct cursor *at, size_t size)
