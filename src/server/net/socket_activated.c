@@ -49,7 +49,8 @@ static int refuse_socket(int error, unsigned fd, struct reason *reason)
     return reason_set(reason, error, "descriptor %u: ", fd);
 }
 
-/* On an error no descriptor is taken over: they stay open. */
+/* Take over all descriptors that were passed.  On an error none is taken over, and all stay
+ * open. */
 static int adopt_sockets(struct listeners *listeners, struct reason *reason)
 {
     const char *text = getenv("LISTEN_FDS");
@@ -68,7 +69,8 @@ static int adopt_sockets(struct listeners *listeners, struct reason *reason)
     return 0;
 }
 
-/* The variables are meant for this process, and not for those that it starts. */
+/* Remove the variables from the environment: they are meant for this process, and not for
+ * processes that it starts. */
 static void forget_variables(void)
 {
     static const char *const names[] = {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES",
@@ -86,7 +88,8 @@ static int open_activated(const struct listen_options *options, struct listeners
     return r;
 }
 
-/* No families: a socket that was passed is of the kind that its family says. */
+/* This kind has no families, because the family of a socket that was passed to us determines
+ * another kind for its connections. */
 const struct socket_kind socket_activated = {
     .name = "activated",
     .is_passed = true,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Standard input and output: one client, for which main makes a connection of the two. */
+/* Standard input and output: one client, whose connection has two descriptors. */
 
 #include <errno.h>
 #include <sys/epoll.h>
@@ -9,7 +9,8 @@
 #include "server/net/socket_kind.h"
 #include "text/reason.h"
 
-/* epoll refuses plain files and some devices, such as the null device. */
+/* Check that epoll accepts a stream: it refuses plain files and some devices, such as the null
+ * device. */
 static int check_stream(int fd, const char *name, struct reason *reason)
 {
     struct epoll_event event = {.events = EPOLLIN};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* TCP, over IPv4 and IPv6.  A name can have several addresses.  Each gets a socket of its own,
- * and all of them the same port. */
+/* TCP, over IPv4 and IPv6.  A name can have several addresses.  Each address gets a socket of its
+ * own, and all these sockets have the same port. */
 
 #include <errno.h>
 #include <netdb.h>
@@ -21,7 +21,7 @@
 #define TEXT_(number) #number
 #define TEXT(number) TEXT_(number)
 
-/* How often to try another port, if any is wanted, until one is free on all addresses. */
+/* How many ports to try, if any free port will do, until one is free on all addresses. */
 #define PORT_TRIES 100
 
 static in_port_t *port_of(struct sockaddr *address)
@@ -31,7 +31,8 @@ static in_port_t *port_of(struct sockaddr *address)
     return &((struct sockaddr_in *)(void *)address)->sin_port;
 }
 
-/* Names can list an address more than once. */
+/* Whether an earlier entry of `all` has the same address: a name can list an address more than
+ * once. */
 static bool is_repeated(const struct addrinfo *all, const struct addrinfo *this)
 {
     for (; all != this; all = all->ai_next)
@@ -48,7 +49,7 @@ static void close_sockets(struct listeners *listeners)
     listeners->port = 0;
 }
 
-/* Returns a descriptor, or -errno. */
+/* Open a listening socket.  Returns its descriptor, or -errno. */
 static int listen_on_address(const struct addrinfo *info)
 {
     static const int yes = 1;
@@ -91,7 +92,8 @@ static int add_address(struct listeners *listeners, struct addrinfo *info)
 }
 
 /* Listen on all addresses.  An address that this machine does not have (such as ::1 without IPv6)
- * is skipped, unless none is left then.  On an error, *which is the address that caused it. */
+ * is skipped, but it is an error if that leaves none.  On an error, *which is set to the address
+ * that caused it. */
 static int add_addresses(struct listeners *listeners, struct addrinfo *all,
                          const struct addrinfo **which)
 {
@@ -114,11 +116,11 @@ static int add_addresses(struct listeners *listeners, struct addrinfo *all,
 static int look_up(const struct listen_options *options, struct addrinfo **found,
                    struct reason *reason)
 {
-    /* No AI_PASSIVE: without an address we listen on the loopback ones only. */
+    /* Without AI_PASSIVE, getaddrinfo returns the loopback addresses if no address is given. */
     const struct addrinfo hints = {.ai_family = options->family, .ai_socktype = SOCK_STREAM};
     const char *port = options->port ? options->port : TEXT(LISTEN_PORT_DEFAULT);
     unsigned number;
-    /* getaddrinfo would take a number modulo 65536. */
+    /* getaddrinfo takes a number modulo 65536, so the number is checked here. */
     if (port[strspn(port, "0123456789")] == '\0' &&
         parse_number(port, PARSE_DECIMAL, 0, PORT_MAX, &number) < 0)
         return reason_set(reason, -EINVAL, "port %s: must be at most %d", port, PORT_MAX);
@@ -143,7 +145,7 @@ static int open_tcp(const struct listen_options *options, struct listeners *list
 {
     struct addrinfo *found = NULL;
     int r = look_up(options, &found, reason);
-    if (r < 0 || !found) /* never NULL after a success, but analyzers cannot know that */
+    if (r < 0 || !found) /* `found` is never NULL after a success, but analyzers cannot know it */
         return r;
     bool is_any_port = *port_of(found->ai_addr) == 0;
     const struct addrinfo *which = found;
@@ -160,7 +162,8 @@ static int open_tcp(const struct listen_options *options, struct listeners *list
     return r;
 }
 
-/* The percent sign of a zone ("fe80::1%eth0") is encoded: RFC 6874. */
+/* Write an address or host name.  The percent sign of a zone ("fe80::1%eth0") is encoded:
+ * RFC 6874. */
 static void put_host(FILE *out, const char *host)
 {
     bool has_brackets = strchr(host, ':') != NULL;
@@ -192,8 +195,8 @@ static bool has_family(const struct listeners *listeners, sa_family_t family)
     return false;
 }
 
-/* HOST is the address that was asked for, in the same words.  A socket that was passed to us has
- * only the address that it is bound to. */
+/* HOST is the address as the command line gives it.  For a socket that was passed to us, HOST is
+ * the address to which the socket is bound. */
 static int put_tcp_authority(FILE *out, const struct listen_options *options,
                              const struct listeners *listeners,
                              const struct socket_address *address)
@@ -204,7 +207,7 @@ static int put_tcp_authority(FILE *out, const struct listen_options *options,
         return -EADDRNOTAVAIL;
     bool is_passed = options->kind->is_passed;
     if (is_any_address(address) || (!is_passed && !options->address))
-        /* Not on every machine does localhost have an IPv6 address. */
+        /* On some machines localhost has no IPv6 address, so ::1 is used for IPv6. */
         put_host(out, has_family(listeners, AF_INET) ? "localhost" : "::1");
     else
         put_host(out, is_passed ? host : options->address);

@@ -7,14 +7,16 @@
  *   refused          a leftover: unlink, bind
  *   anything else    somebody listens: an error, and the file is left alone
  *
- * A connection is refused between bind and listen, too; and another server may come between
- * connecting and unlinking.  So the folder is locked (flock) during all of this, and while the
- * file is removed at the end: nbdrams that start at once do not take each other's file.  We wait
- * for the lock only for a second, and then go on without it, because anybody who may read the
- * folder can hold it.
+ * There are two races: a connection is also refused between another server's bind and listen, and
+ * another server may bind between our connecting and our unlinking.  So we lock the folder
+ * (flock) from the connect to the listen, and while we remove the file at the end.  Then servers
+ * of this program that start at the same time do not take each other's file.  We wait for the
+ * lock for at most a second, and then go on without it, because any process that may read the
+ * folder can hold the lock.
  *
- * At the end we recognize the file by its inode number, which no other file can have while our
- * socket is open.  To connect once more would take a descriptor, and there may be none. */
+ * At the end we recognize our file by its inode number, which no other file can have while our
+ * socket is open.  We do not connect again, because that takes a descriptor, and there may be
+ * none. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +36,7 @@
 #include "server/net/uri.h"
 #include "text/reason.h"
 
-/* With the terminating zero. */
+/* The size of the longest path of a socket, with the terminating zero. */
 #define PATH_BYTES sizeof(((struct sockaddr_un *)0)->sun_path)
 
 #define LOCK_TRIES 100
@@ -49,7 +51,7 @@
 static const char folder_pattern[] = "nbdram-XXXXXX";
 static const char private_name[] = "socket";
 
-/* To be freed; NULL with errno set. */
+/* The absolute path, for the caller to free; or NULL with errno set. */
 static char *absolute_path(const char *path)
 {
     if (path[0] == '/')
@@ -61,8 +63,8 @@ static char *absolute_path(const char *path)
     return whole;
 }
 
-/* Returns 0: a leftover; -ENOENT: no file; -EADDRINUSE: somebody listens; -ENOTSOCK: not a
- * socket; or another -errno. */
+/* Find out what is at the address.  Returns 0 if it is a leftover, -ENOENT if there is no file,
+ * -EADDRINUSE if somebody listens, -ENOTSOCK if the file is not a socket, or another -errno. */
 static int probe_file(const struct sockaddr_un *address)
 {
     struct stat status;
@@ -77,11 +79,12 @@ static int probe_file(const struct sockaddr_un *address)
     close(fd);
     if (error == ECONNREFUSED)
         return 0;
-    /* EAGAIN: its backlog is full.  EPROTOTYPE: it is not a stream socket. */
+    /* EAGAIN: the listener's backlog is full.  EPROTOTYPE: it is not a stream socket. */
     return error == 0 || error == EAGAIN || error == EPROTOTYPE ? -EADDRINUSE : -error;
 }
 
-/* Lock the folder of path.  Returns a descriptor, and closing it unlocks; -1: not locked. */
+/* Lock the folder of path.  Returns a descriptor, whose closing unlocks the folder; or -1 if the
+ * folder is not locked. */
 static int lock_folder_of(const char *path)
 {
     char folder[PATH_BYTES];
@@ -117,8 +120,8 @@ static int remove_leftover(const struct sockaddr_un *address, struct reason *rea
     return 0;
 }
 
-/* Where there is no file: bind, listen and remember which file it is.  Returns a descriptor, or
- * -errno; then there still is no file. */
+/* Bind, listen and remember the file's device and inode.  There must be no file at the address.
+ * Returns a descriptor; or -errno, and there is still no file. */
 static int listen_at(struct listeners *listeners, const struct sockaddr_un *address)
 {
     struct stat status;
@@ -138,7 +141,7 @@ static int listen_at(struct listeners *listeners, const struct sockaddr_un *addr
     return r;
 }
 
-/* Returns a descriptor, or -errno with a reason. */
+/* Listen at path.  Returns a descriptor, or -errno with a reason. */
 static int open_path(struct listeners *listeners, const char *path, struct reason *reason)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -159,8 +162,9 @@ static int open_path(struct listeners *listeners, const char *path, struct reaso
     return r;
 }
 
-/* Make a folder that nobody else can enter, in TMPDIR unless that leaves too little room for the
- * path of a socket.  To be freed; NULL with errno set. */
+/* Make a folder that nobody else can enter.  It is in TMPDIR, unless that path is so long that
+ * the path of the socket would be too long.  Returns its path, for the caller to free; or NULL
+ * with errno set. */
 static char *make_private_folder(void)
 {
     const char *place = getenv("TMPDIR");
@@ -243,8 +247,8 @@ static bool is_our_file(const struct listeners *listeners)
 
 static void remove_file(struct listeners *listeners)
 {
-    /* A copy of the descriptor, as in a child that has not called exec yet, must not go on
-     * listening. */
+    /* Another process may have a copy of the descriptor, such as a child that has not called exec
+     * yet.  The socket must not go on listening through that copy. */
     for (unsigned i = 0; i < listeners->count; i++)
         shutdown(listeners->fds[i], SHUT_RDWR);
     if (listeners->unix_path) {

@@ -57,8 +57,8 @@ static int open_vsock(const struct listen_options *options, struct listeners *li
     return 0;
 }
 
-/* The loopback, which clients on this machine can use.  Only the others know the number by which
- * they know this machine. */
+/* The URI has the CID of the loopback, which clients on this machine can use.  We do not know the
+ * CID under which other machines can reach this machine. */
 static int put_vsock_authority(FILE *out, const struct listen_options *options,
                                const struct listeners *listeners,
                                const struct socket_address *address)

@@ -48,17 +48,16 @@ struct tls_session {
     bool is_established; /* the handshake is complete */
     bool has_ended;      /* the client said goodbye */
     bool is_drained;     /* the last read from the descriptor found nothing */
-    bool is_at_end; /* the last read found the end of the stream, with or without a goodbye */
-    bool
-        is_half_done; /* GnuTLS must be called again, though the descriptor may have more bytes */
+    bool is_at_end;    /* the last read found the end of the stream, with or without a goodbye */
+    bool is_half_done; /* GnuTLS must be called again, but the descriptor may have more bytes */
     struct tls_peer peer;
 
     uint8_t *unsent;               /* encrypted bytes that the descriptor did not take, or NULL */
     size_t unsent_at, unsent_size; /* bytes of `unsent` written by now, and all of its bytes */
 };
 
-/* The -errno of the descriptor's last failure.  A client that is gone is one error, whatever the
- * system calls it. */
+/* The -errno of the descriptor's last failure.  All errors of the system that mean that the
+ * client is gone become -EPIPE. */
 static int system_failure(const struct tls_session *session)
 {
     return session->system_error == ECONNRESET ? -EPIPE : -session->system_error;

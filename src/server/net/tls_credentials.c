@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Keys are read into memory.  GnuTLS would open their file at each handshake, but by then the
- * process has gone to the background, in another folder and maybe as another user. */
+/* We read pre-shared keys into memory ourselves.  GnuTLS would open the file of the keys at each
+ * handshake, but by then the process has gone to the background, in another folder and maybe as
+ * another user. */
 
 #include "server/net/tls_credentials.h"
 
@@ -26,7 +27,7 @@ static int no_memory(struct reason *reason)
     return reason_set(reason, -ENOMEM, "%s", strerror(ENOMEM));
 }
 
-/* Pre-shared keys */
+/* Pre-shared keys. */
 
 static void free_key(struct tls_key *key)
 {
@@ -43,8 +44,8 @@ static int decode_hex(gnutls_datum_t *to, char *text)
     return gnutls_hex_decode2(&hex, to);
 }
 
-/* Parse USER:KEY.  A user whose name is not text is # and hexadecimal.  Returns 0 or an error of
- * GnuTLS. */
+/* Parse USER:KEY.  If a user's name is not text, USER is # and the name in hexadecimal.  Returns
+ * 0 or an error of GnuTLS. */
 static int parse_key(char *line, struct tls_key *key)
 {
     char *colon = strchr(line, ':');
@@ -79,7 +80,7 @@ static long read_keys(FILE *file, struct tls_key **end)
         if (key)
             free_key(key);
     }
-    /* getline fails in the same way at the end of the file and without memory. */
+    /* getline returns -1 both at the end of the file and if there is no memory. */
     if (result == 0 && !feof(file) && !ferror(file))
         result = -ENOMEM;
     if (line)
@@ -110,7 +111,7 @@ static int load_keys(struct tls_credentials *credentials, const char *path, stru
     return 0;
 }
 
-/* Certificates */
+/* Certificates. */
 
 /* The paths of the files in a folder. */
 struct certificate_files {
@@ -145,7 +146,7 @@ static int name_files(const char *folder, struct certificate_files *files)
     return -ENOMEM;
 }
 
-/* The first of the required files that cannot be read, with errno; or NULL. */
+/* The first of the required files that cannot be read, with errno set; or NULL if all can. */
 static const char *missing_file(const struct certificate_files *files)
 {
     if (access(files->ca, R_OK) < 0)
@@ -184,8 +185,8 @@ static int load_files(struct tls_credentials *credentials, const struct certific
                       gnutls_strerror(error));
 }
 
-/* Load the certificates of a folder.  If it is a usual one and lacks a file, nothing is loaded,
- * and that is no error. */
+/* Load the certificates of a folder.  If it is one of the usual folders and lacks a file, nothing
+ * is loaded, and that is no error. */
 static int load_folder(struct tls_credentials *credentials, const char *folder, bool is_usual,
                        struct reason *reason)
 {

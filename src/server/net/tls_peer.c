@@ -19,7 +19,8 @@ int tls_copy_datum(gnutls_datum_t *to, const void *data, size_t size)
     return 0;
 }
 
-/* Names are bytes: zero bytes and what is no text become '?'. */
+/* Note the name that the client gave.  A name can be any bytes: zero bytes and bytes that are not
+ * text become '?'. */
 static void note_user(struct tls_peer *peer, const gnutls_datum_t *user)
 {
     size_t length = user->size < sizeof peer->user ? user->size : sizeof peer->user - 1;
@@ -89,7 +90,8 @@ int tls_peer_explain(const struct tls_peer *peer, int error, int r, struct reaso
                           peer->is_unknown_user ? "there is no key for user"
                                                 : "probably the wrong key for user",
                           peer->user, gnutls_strerror(error));
-    /* OpenSSL does not encrypt its alert about our certificate. */
+    /* A client with OpenSSL sends its alert about our certificate unencrypted, so we cannot
+     * decrypt it. */
     if (error == GNUTLS_E_DECRYPTION_FAILED)
         return reason_set(reason, r, "probably the client does not trust our certificate: %s",
                           gnutls_strerror(error));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* A plain connection makes one system call for each call here: readv and writev rather than recv
- * and send, for the descriptors may be pipes. */
+/* Without TLS, each receive or send is one system call: readv or writev, and not recv or send,
+ * because the descriptors may be pipes. */
 
 #include "server/net/transport.h"
 
@@ -84,8 +84,8 @@ uint32_t transport_events(const struct transport *transport)
     return wants_write ? EPOLLOUT : EPOLLIN;
 }
 
-/* The -errno of the call that just failed.  A peer that is gone is one error, whatever the system
- * calls it. */
+/* The -errno of the call that has just failed.  All errors of the system that mean that the
+ * client is gone become -EPIPE. */
 static ssize_t last_failure(void)
 {
     return errno == ECONNRESET ? -EPIPE : -errno;
