@@ -8,9 +8,9 @@
  *   exit 0  <---------------------------- background_ready: no output any more; then a byte
  *   exit 1  <---------------------------- or it ends: the pipe is closed
  *
- * Until it is ready, the child is sent SIGTERM if the parent ends.  Ctrl-C ends the parent but
- * does not reach a session of its own, and somebody who has stopped waiting does not expect a
- * server to appear later. */
+ * Until the child is ready, it is sent SIGTERM if the parent ends.  Ctrl-C ends the parent, but
+ * does not reach the child, which has a session of its own.  A person who has pressed Ctrl-C does
+ * not expect that a server appears later. */
 
 #include "server/host/background.h"
 
@@ -25,13 +25,14 @@
 #include "server/host/parent_death.h"
 #include "text/reason.h"
 
-/* In the parent.  Never returns. */
+/* Called in the parent.  Never returns. */
 static void await_child(pid_t child, int pipe)
 {
     char byte;
     ssize_t got;
     sigset_t none;
-    /* The server may have blocked the signals that it handles.  They have to end this process. */
+    /* The server may have blocked the signals that it handles, but they have to end the
+     * parent. */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     do {
@@ -42,14 +43,14 @@ static void await_child(pid_t child, int pipe)
     int status = 0;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         continue;
-    /* A child that exited has said why. */
+    /* A child that has exited has printed the reason itself. */
     if (WIFSIGNALED(status))
         fprintf(stderr, "nbdram: ended by signal %d (%s) before it was ready\n", WTERMSIG(status),
                 strsignal(WTERMSIG(status)));
     _exit(1);
 }
 
-/* In the child. */
+/* Called in the child. */
 static int detach(pid_t parent, struct reason *reason)
 {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -70,7 +71,8 @@ int background_enter(struct background *background, struct reason *reason)
     int pipe[2];
     if (pipe2(pipe, O_CLOEXEC) < 0)
         return reason_set(reason, -errno, "cannot make a pipe: ");
-    /* Otherwise both processes would write what is in the buffers of standard output. */
+    /* Otherwise both processes would write the bytes that are in the buffers of standard
+     * output. */
     fflush(NULL);
     pid_t parent = getpid(), child = fork();
     if (child < 0) {
@@ -101,7 +103,7 @@ void background_ready(struct background *background)
         if (null > STDERR_FILENO)
             close(null);
     }
-    /* It fails if the parent has been killed; then nobody is waiting. */
+    /* The write fails if the parent has been killed; then no process waits for it. */
     ssize_t written = write(background->pipe, "", 1);
     (void)written;
     close(background->pipe);

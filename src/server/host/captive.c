@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The command runs as we were started, though it starts last: its process is forked first, and
- * waits for its script.
+/* The command starts last, but runs with the rights, limits and descriptors with which we were
+ * started: its process is forked first, and then waits for its script.
  *
  *     server ---- fork ----------------------------------> child     waits at a pipe
  *       | \------ fork, if rights are to be given up -----> killer    waits at a pipe
@@ -10,12 +10,13 @@
  *       |  the number of a signal --------> killer ------> child
  *       |  ends: the pipe is closed ------> killer --SIGTERM--> child
  *
- * The killer is there because a signal is refused if it comes from a user who is neither root nor
- * that of the command; so is the signal that the kernel sends when a parent dies.
+ * The killer exists because the kernel refuses a signal from a process whose user is neither root
+ * nor the command's user.  It also refuses to send its own signal about the death of such a
+ * parent.
  *
- * The script assigns to each variable, and then has the command as it was given.  As in nbdkit
- * the variables are not exported.  Each is always assigned to, so that no value comes from the
- * environment. */
+ * The script assigns to each variable, and then has the command as it was given.  As in nbdkit,
+ * the variables are not exported.  The script assigns to all of them, even to those that are
+ * empty, so that no variable has a value from the environment. */
 
 #include "server/host/captive.h"
 
@@ -35,13 +36,13 @@
 #include "text/reason.h"
 #include "text/string_builder.h"
 
-/* The status of a shell that does not find a program. */
+/* The exit status of a shell that does not find a program. */
 #define NOT_FOUND_STATUS 127
 
-/* Linux takes no longer argument (MAX_ARG_STRLEN). */
+/* The longest argument that Linux accepts (MAX_ARG_STRLEN). */
 #define SCRIPT_MAX (128u << 10)
 
-/* The killer may itself be stopped, or gone. */
+/* How long we wait after asking the killer to kill, because it may itself be stopped or gone. */
 #define KILL_MILLISECONDS 200
 
 /* Assign a value in single quotes, in which only a single quote is special. */
@@ -56,7 +57,7 @@ static void put_variable(FILE *script, const char *name, const char *value)
     fputs("'\n", script);
 }
 
-/* To be freed; NULL: no memory. */
+/* The whole script, for the caller to free; NULL: no memory. */
 static char *make_script(const struct captive_options *options)
 {
     struct string_builder text;
@@ -76,9 +77,10 @@ static char *make_script(const struct captive_options *options)
     return string_builder_close(&text, script);
 }
 
-/* The child. */
+/* In the child. */
 
-/* Returns whether all of the script has come: half of a command is another command. */
+/* Receive the script.  Returns true if all of it has arrived: half of a command is another
+ * command. */
 static bool receive_script(int from, char script[SCRIPT_MAX])
 {
     char piece[4096];
@@ -115,15 +117,17 @@ static void __attribute__((noreturn)) run_child(int from, pid_t parent)
     _exit(NOT_FOUND_STATUS);
 }
 
-/* The killer. */
+/* In the killer. */
 
-/* The C library of Debian 12 has pidfd_open; older ones do not. */
+/* Open a process.  pidfd_open is called by its number, because C libraries older than Debian 12's
+ * do not have it. */
 static int open_process(pid_t process)
 {
     return (int)syscall(SYS_pidfd_open, process, 0);
 }
 
-/* Unlike its number, the descriptor of a process is never that of another. */
+/* The killer uses a descriptor of the child, because the child's number may become that of
+ * another process. */
 static void __attribute__((noreturn)) run_killer(int from, int child)
 {
     unsigned char number = 0;
@@ -141,7 +145,7 @@ static int fork_killer(struct captive *captive)
     int r = pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0;
     if (r == 0) {
         sigset_t all, before;
-        /* What a terminal sends to all of us must not end it. */
+        /* Signals that a terminal sends to all our processes must not end the killer. */
         sigfillset(&all);
         sigprocmask(SIG_SETMASK, &all, &before);
         pid_t pid = fork();
@@ -162,7 +166,7 @@ static int fork_killer(struct captive *captive)
     return r;
 }
 
-/* The server. */
+/* In the server. */
 
 int captive_fork(struct captive *captive, bool has_killer, struct reason *reason)
 {
@@ -242,11 +246,11 @@ void captive_terminate(struct captive *captive)
         send_signal(captive, SIGTERM);
         return;
     }
-    close(captive->script); /* then the child ends */
+    close(captive->script); /* makes the child end */
     captive->is_started = true;
 }
 
-/* Returns true if the command has ended. */
+/* Wait until the deadline.  Returns true as soon as the command has ended. */
 static bool wait_until(struct captive *captive, int64_t deadline)
 {
     sigset_t ended;

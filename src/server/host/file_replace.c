@@ -28,19 +28,19 @@ static int write_all(int fd, const char *bytes, size_t size)
     return 0;
 }
 
-/* fd is what open returned. */
+/* fd is the result of open: a descriptor, or -1 with errno set. */
 static int write_and_close(int fd, const char *bytes, size_t size)
 {
     if (fd < 0)
         return -errno;
     int r = write_all(fd, bytes, size);
-    /* Some file systems report only here that they have no room. */
+    /* Some file systems report only at close that they have no room. */
     if (close(fd) < 0 && r == 0)
         r = -errno;
     return r;
 }
 
-/* The name of the new file, in the folder of path.  To be freed; NULL: no memory. */
+/* The path of the new file, in the folder of path, for the caller to free; NULL: no memory. */
 static char *name_draft(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -57,8 +57,8 @@ int file_replace(int folder, const char *path, const void *bytes, size_t size)
     char *draft = name_draft(path);
     if (!draft)
         return -ENOMEM;
-    /* An earlier process with our number may have left one.  After that, one that somebody else
-     * puts there makes us fail (O_EXCL). */
+    /* An earlier process with our number may have left such a file.  If somebody puts another one
+     * there after the unlink, opening fails (O_EXCL). */
     unlinkat(folder, draft, 0);
     int fd = openat(folder, draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     int r = write_and_close(fd, bytes, size);
@@ -70,8 +70,8 @@ int file_replace(int folder, const char *path, const void *bytes, size_t size)
     return r;
 }
 
-/* /dev/fd/3 and the like: the kernel makes them, and nobody else can.  A link, whatever it leads
- * to, is on the file system where it was made. */
+/* Whether the link at path is one like /dev/fd/3, which only the kernel can make.  We look at the
+ * file system of the link itself, not at that of the file to which it leads. */
 static bool is_link_of_the_kernel(int folder, const char *path)
 {
     struct statfs system;

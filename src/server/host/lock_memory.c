@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The kernel writes pages to us to get free memory, so we must not need memory from it to store
- * them.  We lock what the program consists of: the mappings of files (the program and its
- * libraries), the zeroed variables that follow them, the heap and the stack of the main thread;
- * and for each loop, its stack and its scratch memory.
+/* The kernel writes pages to us to get free memory, so storing them must not need memory from the
+ * kernel.  We lock the memory of the program: the mappings of files (the program and its
+ * libraries), the zeroed variables that follow these mappings, the heap, and the stack of the
+ * main thread.  For each loop, we lock its stack and its scratch memory.
  *
- * Not with mlockall: that would lock the address space of the disk, too, and so make all of the
- * disk resident. */
+ * We do not use mlockall, because it would also lock the address space of the disk, and so make
+ * all of the disk resident. */
 
 #include "server/host/lock_memory.h"
 
@@ -21,16 +21,17 @@
 
 #include "text/reason.h"
 
-/* Since Linux 5.6. */
+/* PR_SET_IO_FLUSHER exists since Linux 5.6. */
 #ifndef PR_SET_IO_FLUSHER
 #define PR_SET_IO_FLUSHER 57
 #endif
 
 /* A mapping without a name that follows a mapping of a file has the zeroed variables of that
- * file.  A larger one may be a part of the disk that happens to lie there. */
+ * file.  A larger mapping may be a part of the disk that happens to lie there. */
 #define VARIABLES_MAX (1UL << 20) /* bytes */
 
-/* Many times what a thread uses of its stack.  A whole stack is 8 MiB. */
+/* Bytes of a thread's stack to lock: many times the bytes that it uses.  A whole stack is 8
+ * MiB. */
 #define STACK_USED ((size_t)256 << 10) /* bytes */
 
 #define CANNOT_LOCK "--swap: cannot lock the program into memory (see ulimit -l): "
@@ -46,7 +47,7 @@ void lock_memory_raise_limit(void)
 
 void lock_memory_become_flusher(void)
 {
-    /* Fails without CAP_SYS_RESOURCE, and on older kernels. */
+    /* This call fails without CAP_SYS_RESOURCE, and on older kernels. */
     prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 }
 

@@ -37,9 +37,9 @@ static const char prefix[] = "nbdram: ";
 #define PREFIX_LENGTH (sizeof prefix - 1)
 
 struct record {
-    size_t length;  /* of the text: prefix, line and newline */
-    int priority;   /* of syslog */
-    bool is_syslog; /* it goes to syslog, and otherwise to standard error */
+    size_t length;  /* the length of the text: prefix, line and newline */
+    int priority;   /* the priority for syslog */
+    bool is_syslog; /* true: the line goes to syslog; false: to standard error */
 };
 
 static const struct level {
@@ -50,7 +50,7 @@ static const struct level {
     [LOG_LEVEL_DEBUG] = {LOG_DEBUG, "lines of -v"},
 };
 
-/* The rate. */
+/* Limiting the rate of lines. */
 
 static void begin_interval_if_over(struct log_rate *rate, int64_t now)
 {
@@ -69,13 +69,13 @@ static bool is_too_many_locked(struct logger *log, enum log_level level)
     if (rate->lines < LOG_LINES_MAX)
         return false;
     rate->left_out++;
-    /* The writer has to know when to say so. */
+    /* Wake the writer, so that it learns when it has to report the lines left out. */
     if (rate->left_out == 1)
         pthread_cond_broadcast(&log->changed);
     return true;
 }
 
-/* Into the buffer. */
+/* Putting lines into the buffer. */
 
 static void append_locked(struct logger *log, struct record record, const char *text)
 {
@@ -138,7 +138,8 @@ log_line(struct logger *log, enum log_level level, const char *format, va_list a
 
 /* The writer. */
 
-/* If this fails, there is nowhere left to report it. */
+/* Write a line to standard error.  Errors are ignored, because there is nowhere to report
+ * them. */
 static void write_to_stderr(const char *text, size_t length)
 {
     struct pollfd polled = {.fd = STDERR_FILENO, .events = POLLOUT};
@@ -148,7 +149,7 @@ static void write_to_stderr(const char *text, size_t length)
             text += written;
             length -= (size_t)written;
         } else if (written == 0 || errno != EAGAIN || poll(&polled, 1, -1) < 0) {
-            /* EAGAIN: somebody with whom we share it has set O_NONBLOCK. */
+            /* EAGAIN: another process that shares our standard error has set O_NONBLOCK. */
             return;
         }
     }
@@ -174,7 +175,7 @@ static void write_buffer(struct log_buffer *buffer)
     buffer->used = 0;
 }
 
-/* Lines of the writer's own have the room that the buffer had, and are not counted. */
+/* Write a line of the writer's own.  It does not take room in a buffer, and is not counted. */
 static void __attribute__((format(printf, 3, 4)))
 write_notice(struct logger *log, enum log_level level, const char *format, ...)
 {
@@ -223,7 +224,7 @@ static void write_notices(struct logger *log, uint64_t lost, const uint64_t unto
                          LOG_INTERVAL_MILLISECONDS / 1000);
 }
 
-/* Releases the lock, and takes it again. */
+/* Write all lines.  Releases the lock while it writes, and takes it again. */
 static void write_all_locked(struct logger *log)
 {
     struct log_buffer *buffer = &log->buffers[log->filling];
@@ -281,7 +282,7 @@ static void *writer_main(void *arg)
     return NULL;
 }
 
-/* Callers. */
+/* The functions of log.h. */
 
 void log_init(struct logger *log)
 {

@@ -17,7 +17,8 @@ struct pid_line {
     size_t length;
 };
 
-/* Made anew each time: the number changes when the process goes to the background. */
+/* The line is made anew at each use, because the process id changes when the process goes to the
+ * background. */
 static struct pid_line make_line(void)
 {
     struct pid_line line;
@@ -46,7 +47,8 @@ static int write_line(int folder, const char *path)
     const struct pid_line line = make_line();
     struct stat status;
     bool exists = fstatat(folder, path, &status, AT_SYMLINK_NOFOLLOW) == 0;
-    /* Somebody may wait at a FIFO, or at /dev/fd/3: they must not be replaced. */
+    /* A FIFO or /dev/fd/3 must not be replaced, because another process may be reading from
+     * it. */
     if (exists && !S_ISREG(status.st_mode) && !file_is_link(folder, path))
         return file_write_in_place(folder, path, line.text, line.length);
     int r = file_replace(folder, path, line.text, line.length);
@@ -70,7 +72,8 @@ static bool holds_our_number(const struct pidfile *pidfile)
     const struct pid_line line = make_line();
     char found[sizeof line.text];
     struct stat status;
-    /* A FIFO or a link was there before us: neither wait at the one nor follow the other. */
+    /* If there is a FIFO or a link, it is not our file: do not wait for the FIFO's writer, and do
+     * not follow the link. */
     int fd = openat(pidfile->folder, pidfile->path,
                     O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)

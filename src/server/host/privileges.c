@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The group changes first, because a process that is no longer root cannot change it.  At the end
- * we ask for root's rights again, and this must be refused. */
+/* The group changes first, because a process that is no longer root cannot change its group.  At
+ * the end we ask for root's rights again, and the kernel must refuse. */
 
 #include "server/host/privileges.h"
 
@@ -17,7 +17,7 @@
 #include "text/parse.h"
 #include "text/reason.h"
 
-/* The largest number means "no change" to the system's calls. */
+/* The largest user or group id.  The next number means "no change" to the system's calls. */
 #define ID_MAX (UINT32_MAX - 1)
 
 static int find_group(const char *group, gid_t *gid, struct reason *reason)
@@ -53,7 +53,8 @@ int privileges_find(const struct user_names *names, struct user_ids *ids, struct
     return group ? find_group(group, &ids->gid, reason) : 0;
 }
 
-/* A group that was given becomes the only one.  Otherwise they are the groups of the user. */
+/* Set the supplementary groups.  If a group was given, it becomes the only one.  Otherwise the
+ * process gets the groups of the user. */
 static int set_groups(const char *group, const struct user_ids *ids)
 {
     const struct passwd *entry = group ? NULL : getpwuid(ids->uid);
