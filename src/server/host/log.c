@@ -5,10 +5,11 @@
  *     log_error ---> | filling | ---> they change places ---> | writing | ---> write(), syslog()
  *     under the lock, without a system call                   without the lock; may wait for ever
  *
- * A thread, because no call that writes a log is certain not to wait.  syslog(3) waits for the
- * daemon: without a reader of /dev/log, 11 clients without credentials once held both loops for
- * good.  A terminal says in poll() that it has room, and then waits in the middle of the line.  A
- * file waits for its disk.  O_NONBLOCK would be set for every process that shares standard error.
+ * The writer is a thread, because every call that writes a log may wait.  syslog(3) waits for the
+ * daemon: when /dev/log had no reader, 11 clients without credentials once blocked both loops for
+ * ever.  A terminal reports in poll() that it has room, and then makes write() wait in the middle
+ * of the line.  A file makes write() wait for its disk.  O_NONBLOCK does not help, because it
+ * would be set for every process that shares standard error.
  *
  * A buffer holds records: struct record, then its text, which is not terminated. */
 
@@ -28,8 +29,8 @@
 
 #define LINE_MAX_BYTES 2048 /* below PIPE_BUF, so that a pipe does not mix it with others */
 
-/* At the end, and before standard error becomes another file: how long a reader may take, and how
- * long the machine may take to run the writer.  On a busy one, 300 ms for both lost messages. */
+/* The limits of log_drain and log_close: how long a reader of the log may take, and how long the
+ * machine may take to run the writer.  With 300 ms for both, a busy machine lost messages. */
 #define READER_MILLISECONDS 500
 #define WRITER_MILLISECONDS 10000
 
@@ -99,8 +100,8 @@ void log_write(struct logger *log, const char *text, size_t length)
     pthread_mutex_unlock(&log->lock);
 }
 
-/* Put prefix, line and newline into text; return the length.  One message must not look like two,
- * nor control a terminal. */
+/* Put prefix, line and newline into text.  Returns the length.  Control characters are replaced,
+ * so that one message cannot look like two, or control a terminal. */
 static size_t __attribute__((format(printf, 2, 0)))
 make_line(char text[LINE_MAX_BYTES], const char *format, va_list arguments)
 {
@@ -318,7 +319,7 @@ static bool has_ended_locked(const struct logger *log)
     return log->has_ended;
 }
 
-/* Wait until the writer is so far, or seems to wait for a reader. */
+/* Wait until is_so_far returns true, or the writer seems to wait for a reader. */
 static void wait_for_writer_locked(struct logger *log, bool (*is_so_far)(const struct logger *))
 {
     int64_t now = os_clock_ms(), deadline = now + WRITER_MILLISECONDS;
@@ -341,7 +342,8 @@ void log_drain(struct logger *log)
 
 void log_close(struct logger *log)
 {
-    /* Without clients there is nobody whom a wait for standard error could harm. */
+    /* If log_start was not called, there are no clients, so a wait for standard error harms
+     * nobody. */
     bool may_wait = atomic_load_explicit(&log->target, memory_order_relaxed) != LOG_TO_SYSLOG;
     if (!log->has_writer && (may_wait || log_start(log) < 0)) {
         log->is_closing = true;
@@ -358,8 +360,8 @@ void log_close(struct logger *log)
         pthread_join(log->writer, NULL);
 }
 
-/* Target and verbosity are relaxed: they guard nothing, and a line that is logged while they
- * change is good in either place. */
+/* Target and verbosity are accessed with relaxed order, because they guard nothing, and a line
+ * that is logged while they change may go to either target. */
 
 void log_set(struct logger *log, enum log_target target, bool is_verbose, bool is_in_background)
 {

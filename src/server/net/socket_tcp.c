@@ -235,7 +235,8 @@ static void name_tcp_peer(int fd, const struct socket_address *address, char *na
                  port);
 }
 
-/* A socket that was passed to us may listen for IPv6 and IPv4; ::ffff:192.0.2.1 is 192.0.2.1. */
+/* Name the address of the client.  A socket that was passed to us may listen for IPv6 and IPv4,
+ * so ::ffff:192.0.2.1 is named 192.0.2.1. */
 static void name_tcp_holder(int fd, const struct socket_address *address, char *name, size_t size)
 {
     static const char mapped[] = "::ffff:";

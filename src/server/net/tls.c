@@ -56,8 +56,8 @@ struct tls_session {
     size_t unsent_at, unsent_size; /* bytes of `unsent` written by now, and all of its bytes */
 };
 
-/* The -errno of the descriptor's last failure.  ECONNRESET becomes
- * -EPIPE, because both mean that the client is gone. */
+/* The -errno of the descriptor's last failure.  ECONNRESET becomes -EPIPE, because
+ * both mean that the client is gone. */
 static int system_failure(const struct tls_session *session)
 {
     return session->system_error == ECONNRESET ? -EPIPE : -session->system_error;

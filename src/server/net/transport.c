@@ -84,8 +84,8 @@ uint32_t transport_events(const struct transport *transport)
     return wants_write ? EPOLLOUT : EPOLLIN;
 }
 
-/* The -errno of the call that has just failed.  ECONNRESET becomes
- * -EPIPE, because both mean that the client is gone. */
+/* The -errno of the call that has just failed.  ECONNRESET becomes -EPIPE, because
+ * both mean that the client is gone. */
 static ssize_t last_failure(void)
 {
     return errno == ECONNRESET ? -EPIPE : -errno;

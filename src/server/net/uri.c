@@ -29,7 +29,8 @@ static int put_uri(FILE *out, const struct listen_options *options,
     int r = socket_own_address(listeners->fds[0], &address);
     if (r < 0)
         return r;
-    /* Sockets that were passed to us can be of any kind. */
+    /* The kind is that of the socket's address, because sockets that were passed to us can be of
+     * any kind. */
     const struct socket_kind *kind = socket_kind_of_family(address.any.sa_family);
     if (!kind || !kind->scheme)
         return -EAFNOSUPPORT;
