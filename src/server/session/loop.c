@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "disk/disk.h"
 #include "os/memory.h"
 #include "os/thread.h"
 #include "server/host/log.h"
@@ -352,6 +353,7 @@ static void free_loop(struct loop *loop)
     if (loop->wake_event >= 0)
         close(loop->wake_event);
     free(loop->worker.scratch);
+    disk_cache_destroy(loop->service->disk, loop->worker.cache);
     pthread_mutex_destroy(&loop->lock);
 }
 
@@ -378,7 +380,9 @@ int loop_start(struct loop *loop, const struct service *service, struct open_con
         r = -ENOMEM;
     } else {
         scratch_clear_out(loop->worker.scratch);
-        r = os_thread_start(&loop->thread, loop_main, loop);
+        r = disk_cache_create(service->disk, &loop->worker.cache);
+        if (r == 0)
+            r = os_thread_start(&loop->thread, loop_main, loop);
     }
     if (r < 0)
         free_loop(loop);

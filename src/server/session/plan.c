@@ -67,8 +67,10 @@ static int plan_packed(struct plan *plan, struct read_job *job, size_t size)
     uint8_t *bytes = has_room_for(plan, size) ? wire_claim(&plan->scratch->replies, size) : NULL;
     if (!bytes)
         return 0;
-    int r = disk_read(plan->connection->service->disk, job->offset, size, bytes);
-    turn_look(&plan->connection->worker->turn);
+    struct worker *worker = plan->connection->worker;
+    int r = disk_read_cached(plan->connection->service->disk, worker->cache, job->offset, size,
+                             bytes);
+    turn_look(&worker->turn);
     if (r < 0)
         return r;
     plan_data(plan, job, bytes, size);

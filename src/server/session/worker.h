@@ -33,6 +33,8 @@
 
 _Static_assert(SCRATCH_IN >= NBD_HANDSHAKE_IN, "the longest option does not fit");
 
+struct disk_cache; /* disk/disk.h */
+
 /* A read whose reply is being sent: in one piece (simple replies, DF), or chunk by chunk. */
 struct read_job {
     struct nbd_request request;
@@ -79,6 +81,7 @@ static inline void counter_add(_Atomic uint64_t *counter, uint64_t n)
 
 struct worker {
     struct scratch *scratch;
+    struct disk_cache *cache; /* of pages that the loop's reads inflated; NULL: none is needed */
     struct counters counters;
     struct turn turn;
     unsigned requests_taken; /* since the loop's last wait, as worker_count_request counts */
