@@ -187,6 +187,8 @@ int disk_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags
  *           The rest of the range needs a wait: for memory, for the compressor or for a grace
  *           period.  Another thread must do the rest with the function that waits.
  *
+ * One wait is left: if malloc has no memory for reclaim's list, they wait for a grace period.
+ *
  * disk_try_write does not return -EAGAIN if the whole range lies in pages that are in memory
  * uncompressed.  *done is count if the function returns 0, and is undefined after other errors
  * than -EAGAIN. */

@@ -7,8 +7,8 @@
  *     int pool_check(struct pool *pool, struct reason *reason);
  *
  * It returns 0; or -EUCLEAN, and reason says which invariant does not hold.  Tests call it after
- * It returns 0; or -EUCLEAN, and reason says which invariant does not hold.  Tests call it after
  * every round.  A build with NBDRAM_CHECK also calls it when the structure is destroyed:
+ *
  *     struct reason reason;
  *     if (OS_CHECK_ENABLED && pool_check(pool, &reason) < 0)
  *         os_check_failed(reason.text);

@@ -16,6 +16,8 @@ void reason_make_one_line(char *text)
 int reason_set(struct reason *reason, int error, const char *format, ...)
 {
     va_list arguments;
+    if (!format) /* never so; but gcc's sanitizer assumes it, and its warning is an error then */
+        format = "";
     va_start(arguments, format);
     int length = vsnprintf(reason->text, sizeof reason->text, format, arguments);
     va_end(arguments);
