@@ -78,6 +78,11 @@ uint64_t disk_size(const struct disk *disk)
     return disk->size;
 }
 
+bool disk_grows(const struct disk *disk)
+{
+    return !disk->allocator->takes_all;
+}
+
 uint32_t disk_page_size(const struct disk *disk)
 {
     return disk->allocator->page_size;

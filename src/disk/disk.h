@@ -87,6 +87,9 @@ void disk_destroy(struct disk *disk);
 
 uint64_t disk_size(const struct disk *disk);
 
+/* Whether requests may take memory from the system.  Otherwise the disk has all that it needs. */
+bool disk_grows(const struct disk *disk);
+
 /* The size of a page: the disk is allocated in pages, and requests aligned to it are the
  * fastest. */
 uint32_t disk_page_size(const struct disk *disk);

@@ -132,10 +132,22 @@ static int enter_background(struct program *program)
 static int set_attributes(struct program *program)
 {
     const struct options *options = &program->options;
-    if (options->swap)
+    if (options->swap) {
         lock_memory_become_flusher();
+        if (lock_memory_avoid_oom_killer() >= 0)
+            log_error(&program->log, "--swap: the kernel may kill nbdram when memory runs out: "
+                                     "CAP_SYS_RESOURCE prevents that");
+    }
     if (options->run_as.user || options->run_as.group)
         privileges_forbid_new();
+    return 0;
+}
+
+static int lock_process(struct program *program)
+{
+    struct reason reason;
+    if (program->options.swap && lock_memory_of_process(&reason) < 0)
+        return program_report(program, reason.text);
     return 0;
 }
 
@@ -179,25 +191,24 @@ static int start_server(struct program *program)
     return r < 0 ? report_error(program, "cannot start the threads", r) : 0;
 }
 
-/* Lock the program's own memory.  The disk's memory is locked by disk_start. */
-static int lock_program(struct program *program)
-{
-    struct reason reason;
-    if (!program->options.swap)
-        return 0;
-    int r = lock_memory_of_program(&reason);
-    for (unsigned i = 0; r == 0 && i < program->server.loop_count; i++) {
-        const struct loop *loop = &program->server.loops[i];
-        r = lock_memory_of_thread(loop->thread, loop->worker.scratch, &reason);
-    }
-    return r < 0 ? program_report(program, reason.text) : 0;
-}
-
 static int become_user(struct program *program)
 {
     struct reason reason;
     if (privileges_become(&program->options.run_as, &reason) < 0)
         return program_report(program, reason.text);
+    return 0;
+}
+
+static int check_swap(struct program *program)
+{
+    struct reason reason;
+    if (!program->options.swap)
+        return 0;
+    if (lock_memory_check_limit(&reason) < 0)
+        return program_report(program, reason.text);
+    if (disk_grows(program->disk))
+        log_error(&program->log, "--swap: this disk takes memory as it is written, which is when "
+                                 "the machine has none: allocator=malloc takes all of it now");
     return 0;
 }
 
@@ -268,14 +279,14 @@ int set_up(struct program *program)
          * set_attributes comes before the first thread, because threads inherit the
          * attributes. */
         set_attributes,
+        lock_process,
         start_log,
         start_disk,
         start_server,
-        /* become_user comes after lock_program, because memory that root has locked stays locked
-         * when the process becomes a user who may not lock so much.  All threads become that user
-         * at once, before there is a client. */
-        lock_program,
+        /* Memory that root has locked stays locked when the process becomes a user who may not
+         * lock so much.  All threads become that user at once, before there is a client. */
         become_user,
+        check_swap,
         adopt_streams,
         /* From here on clients can connect, and the process id is final. */
         program_write_stats,

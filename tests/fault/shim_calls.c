@@ -42,6 +42,7 @@ WRAP("pages", void *, mmap64,
 WRAP("pages", int, mprotect, (void *at, size_t size, int access), (at, size, access), -1, ENOMEM)
 WRAP("pages", int, madvise, (void *at, size_t size, int advice), (at, size, advice), -1, ENOMEM)
 WRAP("pages", int, mlock, (const void *at, size_t size), (at, size), -1, ENOMEM)
+WRAP("pages", int, mlockall, (int flags), (flags), -1, ENOMEM)
 WRAP("pages", int, mlock2, (const void *at, size_t size, unsigned flags), (at, size, flags), -1,
      ENOMEM)
 

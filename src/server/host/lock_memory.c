@@ -1,23 +1,35 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The kernel writes pages to us to get free memory, so storing them must not need memory from the
- * kernel.  We lock the memory of the program: the mappings of files (the program and its
- * libraries), the zeroed variables that follow these mappings, the heap, and the stack of the
- * main thread.  For each loop, we lock its stack and its scratch memory.
+/* The kernel writes pages to us to get free memory, so we must not need memory from it to store
+ * them, and nothing of ours may be among the pages that it writes.
  *
- * We do not use mlockall, because it would also lock the address space of the disk, and so make
- * all of the disk resident. */
+ *     WHAT                                LOCKED BY                    IN MEMORY
+ *     program, libraries, their data,     mlock, one by one            at once
+ *       heap, main thread's stack
+ *     the disk's address space, tables    mlockall: current, on fault  when touched
+ *     stacks of threads, later heaps,     mlockall: future             when mapped
+ *       libraries that are loaded later
+ *
+ * "Current" without "on fault" would bring in all that is accessible, and "future" with it would
+ * leave the stacks of threads to page faults at the time when the machine has no memory.
+ *
+ * The kernel counts what is mapped against the limit (VmLck), not what is in memory, and so the
+ * disk's address space counts, too: up to three times the memory of the machine. */
 
 #include "server/host/lock_memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "text/reason.h"
 
@@ -30,11 +42,19 @@
  * file.  A larger mapping may be a part of the disk that happens to lie there. */
 #define VARIABLES_MAX (1UL << 20) /* bytes */
 
-/* Bytes of a thread's stack to lock: many times the bytes that it uses.  A whole stack is 8
- * MiB. */
-#define STACK_USED ((size_t)256 << 10) /* bytes */
+/* Stacks are brought in whole.  A thread uses a tenth of this; the default is 8 MiB. */
+#define STACK_BYTES ((size_t)512 << 10)
 
-#define CANNOT_LOCK "--swap: cannot lock the program into memory (see ulimit -l): "
+/* What malloc has must stay with it, since the system may not have it to give a second time.
+ * Larger pieces are mapped one by one. */
+#define HEAP_PIECE_MAX (4 << 20) /* bytes */
+
+/* The room that is needed in the limit: a heap of malloc's for another thread. */
+#define HEAP_BYTES ((size_t)128 << 20)
+
+#define OOM_SCORE_MIN (-1000)
+
+#define MAY_LOCK "root may, and others with a higher limit (ulimit -l, RLIMIT_MEMLOCK): "
 
 void lock_memory_raise_limit(void)
 {
@@ -50,6 +70,45 @@ void lock_memory_become_flusher(void)
     /* This call fails without CAP_SYS_RESOURCE, and on older kernels. */
     prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 }
+
+/* The OOM killer. */
+
+static bool set_oom_score(int fd, int score)
+{
+    char text[16];
+    int length = snprintf(text, sizeof text, "%d", score);
+    return write(fd, text, (size_t)length) == length;
+}
+
+/* The lowest score that we may have is not shown anywhere: halve the interval.  Returns it. */
+static int lower_oom_score(int fd, int refused, int accepted)
+{
+    while (accepted - refused > 1) {
+        int middle = refused + (accepted - refused) / 2;
+        if (set_oom_score(fd, middle))
+            accepted = middle;
+        else
+            refused = middle;
+    }
+    return accepted;
+}
+
+int lock_memory_avoid_oom_killer(void)
+{
+    char text[16] = "";
+    int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC), score = 0;
+    if (fd < 0)
+        return 0;
+    bool is_known = read(fd, text, sizeof text - 1) > 0 && sscanf(text, "%d", &score) == 1;
+    if (set_oom_score(fd, OOM_SCORE_MIN))
+        score = OOM_SCORE_MIN;
+    else if (is_known)
+        score = lower_oom_score(fd, OOM_SCORE_MIN, score);
+    close(fd);
+    return score;
+}
+
+/* The program. */
 
 struct mapping {
     unsigned long start, end;
@@ -75,7 +134,7 @@ static bool parse_mapping(const char *line, const struct mapping *before, struct
     return true;
 }
 
-static int lock_mappings(FILE *maps)
+static int lock_program_in(FILE *maps)
 {
     char line[512];
     struct mapping before = {.start = 0}, mapping;
@@ -90,37 +149,51 @@ static int lock_mappings(FILE *maps)
     return 0;
 }
 
-int lock_memory_of_program(struct reason *reason)
+static int lock_program(void)
 {
     FILE *maps = fopen("/proc/self/maps", "re");
     if (!maps)
-        return reason_set(reason, -errno, "--swap: /proc/self/maps: ");
-    int r = lock_mappings(maps);
+        return -errno;
+    int r = lock_program_in(maps);
     fclose(maps);
-    return r < 0 ? reason_set(reason, r, CANNOT_LOCK) : 0;
+    return r;
 }
 
-/* Stacks grow down, so the used part is at the end. */
-static int lock_stack(pthread_t thread)
+/* The process. */
+
+static void set_sizes(void)
 {
+#ifdef __GLIBC__
     pthread_attr_t attributes;
-    void *start = NULL;
-    size_t size = 0;
-    int error = pthread_getattr_np(thread, &attributes);
-    if (error)
-        return -error;
-    error = pthread_attr_getstack(&attributes, &start, &size);
+    mallopt(M_TRIM_THRESHOLD, -1);
+    mallopt(M_MMAP_THRESHOLD, HEAP_PIECE_MAX);
+    if (pthread_attr_init(&attributes) != 0)
+        return;
+    if (pthread_attr_setstacksize(&attributes, STACK_BYTES) == 0)
+        pthread_setattr_default_np(&attributes);
     pthread_attr_destroy(&attributes);
-    if (error)
-        return -error;
-    size_t used = size < STACK_USED ? size : STACK_USED;
-    return mlock((char *)start + size - used, used) < 0 ? -errno : 0;
+#endif
 }
 
-int lock_memory_of_thread(pthread_t thread, void *piece, struct reason *reason)
+int lock_memory_of_process(struct reason *reason)
 {
-    int r = lock_stack(thread);
-    if (r == 0 && piece && mlock(piece, malloc_usable_size(piece)) < 0)
+    set_sizes();
+    int r = 0;
+    if (mlockall(MCL_CURRENT | MCL_ONFAULT) < 0 || mlockall(MCL_FUTURE) < 0)
         r = -errno;
-    return r < 0 ? reason_set(reason, r, CANNOT_LOCK) : 0;
+    if (r == 0)
+        r = lock_program();
+    return r < 0 ? reason_set(reason, r, "--swap: cannot lock the program into memory; " MAY_LOCK)
+                 : 0;
+}
+
+/* A mapping that cannot be accessed takes no memory, but it counts. */
+int lock_memory_check_limit(struct reason *reason)
+{
+    void *heap =
+        mmap(NULL, HEAP_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (heap == MAP_FAILED)
+        return reason_set(reason, -errno, "--swap: cannot lock more memory; " MAY_LOCK);
+    munmap(heap, HEAP_BYTES);
+    return 0;
 }

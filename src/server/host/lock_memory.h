@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* lock_memory - lock the program's own memory, for a disk that this machine swaps to (--swap)
+/* lock_memory - the process stays in memory, for a disk that this machine swaps to (--swap)
  *
  * Called by the main thread.
  */
 
 #ifndef NBDRAM_SERVER_HOST_LOCK_MEMORY_H
 #define NBDRAM_SERVER_HOST_LOCK_MEMORY_H
-
-#include <pthread.h>
 
 struct reason; /* text/reason.h */
 
@@ -24,12 +22,21 @@ void lock_memory_raise_limit(void);
  * is no error if the kernel refuses. */
 void lock_memory_become_flusher(void);
 
-/* Lock the code and the data of the program, but not the disk.  To be called once the program's
- * threads have started.  Returns 0, or -errno with a reason. */
-int lock_memory_of_program(struct reason *reason);
+/* Have the kernel kill other processes first when memory runs out: with CAP_SYS_RESOURCE it never
+ * chooses this one, otherwise the process gets the lowest score that it may have.  Returns the
+ * score (oom_score_adj): negative if that helps.  To be called before privileges are dropped.
+ * Children inherit the score. */
+int lock_memory_avoid_oom_killer(void);
 
-/* Lock the part of a thread's stack that the thread may use, and `piece`, a piece of memory from
- * malloc that the thread works with (NULL: none).  Returns 0, or -errno with a reason. */
-int lock_memory_of_thread(pthread_t thread, void *piece, struct reason *reason);
+/* Lock all memory of the process: what it has now, and what it gets later.  The program is brought
+ * into memory.  Address space that is reserved for the disk takes memory when it is touched, as it
+ * does without this.  To be called after the last fork, which would not copy the locks, and before
+ * there are threads.  Returns 0, or -errno with a reason. */
+int lock_memory_of_process(struct reason *reason);
+
+/* Whether more memory can be mapped, which would have to be locked, too.  To be called after
+ * lock_memory_of_process, when privileges have been dropped.  Returns 0, or -errno with a
+ * reason. */
+int lock_memory_check_limit(struct reason *reason);
 
 #endif
