@@ -140,7 +140,7 @@ static void learn(struct model *m, struct window *w, uint64_t at, uint64_t count
 
 static bool is_any_reserved(const struct model *m, const struct window *w, uint64_t p)
 {
-    return memchr(w->is_reserved + p * m->page, true, m->page) != NULL;
+    return memchr(w->is_reserved + p * m->page, 1, m->page) != NULL;
 }
 
 /* The operations, on a range of one window. */

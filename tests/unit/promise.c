@@ -46,7 +46,7 @@ static void trim_range(struct page *page, size_t at, size_t n)
 
 static bool is_anything_promised(const struct page *page)
 {
-    return memchr(page->promised, true, page->size) != NULL;
+    return memchr(page->promised, 1, page->size) != NULL;
 }
 
 /* A pinned frame must look like any other that can be written, and be the same frame. */
@@ -58,8 +58,6 @@ static void assert_is_sound(const struct page *page)
 }
 
 static const size_t sizes[] = {4096, 32768};
-
-#define EACH_SIZE(i) (size_t i = 0; i < COUNT_OF(sizes); i++)
 
 /* All orders of pieces of a page, and the page is pinned until the last of them was trimmed. */
 static void trim_in_pieces(struct page *page, size_t piece, const size_t *order)
@@ -80,25 +78,23 @@ static void in_ascending_or_descending_order(void **state)
     struct page page;
     size_t up[256], down[256];
     (void)state;
-    for
-        EACH_SIZE(s)
-        {
-            page_init(&page, sizes[s]);
-            for (size_t pieces = 1; pieces <= 256; pieces *= 2) {
-                for (size_t i = 0; i < pieces; i++) {
-                    up[i] = i;
-                    down[i] = pieces - 1 - i;
-                }
-                trim_in_pieces(&page, page.size / pieces, up);
-                trim_in_pieces(&page, page.size / pieces, down);
+    for (size_t s = 0; s < COUNT_OF(sizes); s++) {
+        page_init(&page, sizes[s]);
+        for (size_t pieces = 1; pieces <= 256; pieces *= 2) {
+            for (size_t i = 0; i < pieces; i++) {
+                up[i] = i;
+                down[i] = pieces - 1 - i;
             }
+            trim_in_pieces(&page, page.size / pieces, up);
+            trim_in_pieces(&page, page.size / pieces, down);
         }
+    }
 }
 
 static void in_any_order(void **state)
 {
     struct page page;
-    size_t order[16];
+    size_t order[16] = {0};
     (void)state;
     page_init(&page, 32768);
     for (unsigned round = 0; round < 1000; round++) {
@@ -151,22 +147,20 @@ static void never_too_early(void **state)
     struct page page;
     unsigned unpinned = 0;
     (void)state;
-    for
-        EACH_SIZE(s)
-        {
-            page_init(&page, sizes[s]);
-            for (uint64_t i = test_ops(200000); i > 0; i--) {
-                size_t grain = (size_t)1 << prng_below(&page.prng, 12);
-                size_t at = prng_below(&page.prng, page.size / grain) * grain;
-                size_t n = grain * (1 + prng_below(&page.prng, (page.size - at) / grain));
-                if (prng_one_in(&page.prng, 4))
-                    promise_range(&page, at, n);
-                else
-                    trim_range(&page, at, n);
-                assert_is_sound(&page);
-                unpinned += !is_pinned(&page);
-            }
+    for (size_t s = 0; s < COUNT_OF(sizes); s++) {
+        page_init(&page, sizes[s]);
+        for (uint64_t i = test_ops(200000); i > 0; i--) {
+            size_t grain = (size_t)1 << prng_below(&page.prng, 12);
+            size_t at = prng_below(&page.prng, page.size / grain) * grain;
+            size_t n = grain * (1 + prng_below(&page.prng, (page.size - at) / grain));
+            if (prng_one_in(&page.prng, 4))
+                promise_range(&page, at, n);
+            else
+                trim_range(&page, at, n);
+            assert_is_sound(&page);
+            unpinned += !is_pinned(&page);
         }
+    }
     assert_true(unpinned > 0);
 }
 

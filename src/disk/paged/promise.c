@@ -15,7 +15,7 @@
 #define LAST_SHIFT (FIRST_SHIFT + 8)
 #define FORM_PIECES ((uint64_t)1 << (FIRST_SHIFT + 16))
 
-_Static_assert(ENTRY_GENERATION_MASK == (uint64_t)0x1ffff << FIRST_SHIFT, "17 bits");
+_Static_assert(ENTRY_GENERATION_MASK >> FIRST_SHIFT == 0x1ffff, "17 bits");
 
 /* The units of a page that are promised, one flag for each. */
 struct promise {

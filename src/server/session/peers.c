@@ -34,7 +34,7 @@ static struct peer_list *bucket_of(struct peers *peers, const char *name)
 static struct peer *find_or_add_locked(struct peers *peers, const char *name)
 {
     struct peer_list *bucket = bucket_of(peers, name);
-    struct peer *peer;
+    struct peer *peer = NULL;
     LIST_FOREACH(peer, bucket, link)
     {
         if (strcmp(peer->name, name) == 0)
