@@ -78,7 +78,8 @@ struct allocator {
     /* Requests. */
 
     /* Make and free a cache of unpacked pages, as disk_cache_create and disk_cache_destroy.  An
-     * allocator that packs nothing makes NULL. */
+     * allocator that packs nothing makes NULL, and so does one whose budget has no room for a
+     * cache. */
     int (*cache_create)(void *state, struct disk_cache **cache);
     void (*cache_destroy)(void *state, struct disk_cache *cache);
 

@@ -109,7 +109,8 @@ int disk_write(struct disk *disk, uint64_t offset, size_t count, const void *buf
  * through the cache needs no further memory.  A cache takes some 350 KiB.  It belongs to its
  * caller, and serves one disk and one thread at a time.
  *
- * disk_cache_create sets *cache to NULL if the disk compresses nothing.  It returns 0 or -ENOMEM.
+ * disk_cache_create charges the cache to the disk's limit.  It sets *cache to NULL if the limit
+ * has no room for it, or if the disk compresses nothing.  It returns 0 or -ENOMEM.
  * A cache must be destroyed before its disk. */
 struct disk_cache;
 int disk_cache_create(struct disk *disk, struct disk_cache **cache);

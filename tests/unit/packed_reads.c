@@ -228,6 +228,31 @@ static void allocators_that_pack_nothing_need_no_cache(void **state)
     disk_destroy(disk);
 }
 
+/* Caches count towards the limit, and are done without at its end. */
+static void caches_are_charged_to_the_budget(void **state)
+{
+    enum { MANY = 8 };
+    struct disk *disk = disk_made(allocator_of(state), 16 * MiB, MiB);
+    struct disk_cache *caches[MANY];
+    struct disk_stats before, stats;
+    unsigned made = 0;
+    disk_stats(disk, &before);
+    for (unsigned i = 0; i < MANY; i++) {
+        assert_int_equal(disk_cache_create(disk, &caches[i]), 0);
+        made += caches[i] != NULL;
+        disk_stats(disk, &stats);
+        assert_true(stats.memory <= MiB);
+        assert_true(stats.memory >= before.memory + made * KEPT * (uint64_t)PAGE);
+    }
+    assert_in_range(made, 1, MANY - 1);
+    disk_verify(disk);
+    for (unsigned i = 0; i < MANY; i++)
+        disk_cache_destroy(disk, caches[i]);
+    disk_stats(disk, &stats);
+    assert_int_equal(stats.memory, before.memory);
+    disk_end(disk);
+}
+
 #define TEST_ON_STAGE(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
 
 int main(void)
@@ -243,6 +268,7 @@ int main(void)
         TEST_ON_STAGE(reads_need_no_memory),
         TEST_OF(allocators_that_pack_nothing_need_no_cache, sparse),
         TEST_OF(allocators_that_pack_nothing_need_no_cache, malloc),
+        TEST_OF(caches_are_charged_to_the_budget, zstd),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

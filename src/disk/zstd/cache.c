@@ -25,6 +25,7 @@
 #include <stdlib.h>
 
 #define ENTRIES 8
+#define CONTEXT_BYTES (96u << 10) /* of a decompression context: libzstd has 94 KiB */
 
 struct entry {
     uint64_t word;     /* the blob's word; 0: the entry is empty */
@@ -40,6 +41,11 @@ struct disk_cache {
     struct entry entries[ENTRIES];
     char pages[]; /* ENTRIES pages, one for each entry */
 };
+
+uint64_t cache_size(size_t page_size)
+{
+    return sizeof(struct disk_cache) + ENTRIES * page_size + CONTEXT_BYTES;
+}
 
 int cache_create(size_t page_size, struct disk_cache **made)
 {

@@ -19,6 +19,9 @@
 
 struct disk_cache;
 
+/* The bytes of memory that a cache takes, about, its decompression context included. */
+uint64_t cache_size(size_t page_size);
+
 /* Returns 0 or -ENOMEM. */
 int cache_create(size_t page_size, struct disk_cache **cache);
 void cache_destroy(struct disk_cache *cache);

@@ -17,16 +17,35 @@
 
 /* Reading and dropping pages. */
 
+/* Relaxed orders: cache_bytes guards nothing. */
+
+static void give_cache_bytes(struct compressor *compressor, uint64_t bytes)
+{
+    atomic_fetch_sub_explicit(&compressor->cache_bytes, bytes, memory_order_relaxed);
+    budget_give(compressor->paged->budget, bytes);
+}
+
+/* A cache that the budget has no room for is not made: reads work without one. */
 static int compressor_cache_create(void *state, struct disk_cache **cache)
 {
-    const struct compressor *compressor = state;
-    return cache_create(paged_page_size(compressor->paged), cache);
+    struct compressor *compressor = state;
+    size_t page_size = paged_page_size(compressor->paged);
+    uint64_t bytes = cache_size(page_size);
+    *cache = NULL;
+    if (budget_take(compressor->paged->budget, bytes, BUDGET_GROW) < 0)
+        return 0;
+    atomic_fetch_add_explicit(&compressor->cache_bytes, bytes, memory_order_relaxed);
+    int r = cache_create(page_size, cache);
+    if (r < 0)
+        give_cache_bytes(compressor, bytes);
+    return r;
 }
 
 static void compressor_cache_destroy(void *state, struct disk_cache *cache)
 {
-    (void)state;
+    struct compressor *compressor = state;
     cache_destroy(cache);
+    give_cache_bytes(compressor, cache_size(paged_page_size(compressor->paged)));
 }
 
 static int inflate(struct compressor *compressor, struct disk_cache *cache, uint64_t word,
@@ -271,7 +290,8 @@ static int compressor_check(void *state, const struct cold_page *pages, size_t c
         alive[i] =
             (struct blob_alive){.number = entry_number(pages[i].word), .page = pages[i].page};
     int r = blob_log_check(&compressor->blobs, alive, count, reason);
-    *charged = pool_bytes_charged(&compressor->blobs.segments);
+    *charged = pool_bytes_charged(&compressor->blobs.segments) +
+               atomic_load_explicit(&compressor->cache_bytes, memory_order_relaxed);
     free(alive);
     return r;
 }

@@ -47,6 +47,8 @@ struct compressor {
     struct blob_log blobs; /* has its own lock */
     _Atomic bool untidy;   /* too much of the log is dead */
 
+    _Atomic uint64_t cache_bytes; /* what the budget is charged for caches of inflated pages */
+
     pthread_mutex_t lock;    /* guards the fields below */
     pthread_cond_t wake;     /* signalled for the threads: there may be something to do */
     pthread_cond_t progress; /* signalled for all other waiters: something was done */
