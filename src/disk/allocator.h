@@ -161,8 +161,7 @@ struct allocator {
     /* For tests and debug builds: verify the allocator's invariants, and that the budget is
      * charged for exactly the memory that the allocator has.  No request is running.  This may
      * give free memory back first.  Returns 0; -EUCLEAN, and reason names the broken invariant;
-     * or
-     * -ENOMEM. */
+     * or -ENOMEM. */
     int (*check)(void *state, struct reason *reason);
 };
 

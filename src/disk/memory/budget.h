@@ -56,9 +56,9 @@ enum budget_purpose {
     BUDGET_PACK,    /* compressing, which frees more than it takes: all of the keepback */
 };
 
-/* Without a limit, one budget_take may ask for this much.  If the machine has the memory, the
- * call succeeds after budget_refresh and enough tries: the credit of each answer is at least this
- * much, unless the room is smaller. */
+/* Without a limit, the most that one budget_take may ask for.  Each answer of the machine gives a
+ * credit of at least this much, or of all the room that there is, if that is less.  So if the
+ * machine has the memory, budget_refresh and enough tries make the call succeed. */
 #define BUDGET_PIECE_MAX ((uint64_t)4 << 20)
 
 struct budget {

@@ -39,7 +39,7 @@ struct reason; /* text/reason.h */
 
 struct pool_options {
     size_t cell;       /* bytes, a power of two */
-    size_t chunk;      /* bytes, a power of two, at least cell and the system's page */
+    size_t chunk;      /* bytes, a power of two; no smaller than `cell` or a page of the system */
     uint64_t capacity; /* bytes that the pool could ever be asked for; a wish, see pool_create */
     bool huge;         /* use huge pages: good for cells that are accessed at random */
     bool locked;       /* lock all memory, so that it is never swapped out */

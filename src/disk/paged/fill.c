@@ -34,7 +34,6 @@
  *  6. A private cell is not cleared before bytes are received into it.  But no other thread sees
  *     the cell before the write path swaps it in, and before that the write path clears all bytes
  *     of the cell that were not received.
- * pieces, in whatever order they came out of the pool.
  */
 
 #include <assert.h>

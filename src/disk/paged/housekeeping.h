@@ -45,7 +45,8 @@ static inline bool paged_lacks_memory(int error)
     return error == -ENOSPC || error == -ENOMEM || error == -EAGAIN;
 }
 
-/* Find memory after a try to take some has failed with `error`, with more effort at each attempt.
+/* Find memory after an attempt to take memory has failed with `error`, with more effort at each
+ * attempt.
  * Returns true if the caller should try again; false if there is no memory, and none has become
  * free since the try.  The caller must hold no lock: this waits for grace periods, for the cold
  * store, and for the machine's answer. */

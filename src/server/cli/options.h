@@ -45,10 +45,10 @@ struct options {
     /* The server. */
     bool read_only;
     unsigned threads;         /* -t, up to OPTIONS_THREADS_MAX; 0: one per processor */
-    unsigned max_connections; /* to OPTIONS_CONNECTIONS_MAX; 0: only descriptors limit them */
-    unsigned max_per_peer;    /* to OPTIONS_CONNECTIONS_MAX; 0: no limit */
+    unsigned max_connections; /* up to OPTIONS_CONNECTIONS_MAX; 0: no limit but descriptors */
+    unsigned max_per_peer;    /* up to OPTIONS_CONNECTIONS_MAX; 0: no limit */
     unsigned timeout_seconds; /* of handshakes, to OPTIONS_TIMEOUT_MAX; 0: none */
-    unsigned idle_seconds;    /* to OPTIONS_TIMEOUT_MAX; 0: no limit */
+    unsigned idle_seconds;    /* up to OPTIONS_TIMEOUT_MAX; 0: no limit */
     bool keepalive;
     bool no_structured;      /* --no-sr */
     uint16_t handshake_mask; /* --mask-handshake: flags outside of it are not offered */

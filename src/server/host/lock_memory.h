@@ -34,9 +34,9 @@ int lock_memory_avoid_oom_killer(void);
  * there are threads.  Returns 0, or -errno with a reason. */
 int lock_memory_of_process(struct reason *reason);
 
-/* Whether more memory can be mapped, which would have to be locked, too.  To be called after
- * lock_memory_of_process, when privileges have been dropped.  Returns 0, or -errno with a
- * reason. */
+/* Check that the process can still map more memory, now that all new memory has to be locked.  To
+ * be called after lock_memory_of_process, when privileges have been dropped.  Returns 0 if it
+ * can, or -errno with a reason. */
 int lock_memory_check_limit(struct reason *reason);
 
 #endif

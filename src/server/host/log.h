@@ -50,7 +50,7 @@ struct log_rate {
     uint64_t untold;   /* lines left out in earlier intervals, and not reported yet */
 };
 
-#define LOG_BUFFER_SIZE (128u << 10) /* bytes: enough for a level's lines of an interval */
+#define LOG_BUFFER_SIZE (128u << 10) /* bytes: for all lines of a level in an interval */
 
 struct log_buffer {
     size_t used;

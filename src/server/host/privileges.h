@@ -33,8 +33,8 @@ int privileges_find(const struct user_names *names, struct user_ids *ids, struct
  * After an error the process may have changed in part, and should end. */
 int privileges_become(const struct user_names *names, struct reason *reason);
 
-/* From here on, no program that this process runs gains privileges, as sudo would.  To be called
- * before other threads start, because they inherit the setting.  privileges_become still
+/* From here on, no program that this process runs can gain privileges, the way sudo does.  To be
+ * called before other threads start, because they inherit the setting.  privileges_become still
  * works. */
 void privileges_forbid_new(void);
 

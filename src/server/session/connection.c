@@ -105,9 +105,9 @@ size_t connection_memory(const struct connection *connection)
 
 /* Steps. */
 
-/* Log that the connection ends, and why.  r is a negative errno.  The end is logged as an error,
- * which the operator sees, if TLS is required, and the client sent another option and did not
- * begin TLS: somebody on the way may have removed the client's STARTTLS. */
+/* Log that the connection ends, and why.  r is a negative errno.  If TLS is required,
+ * and the client sent something else and never began TLS, this is logged as an error, so that the
+ * operator sees it: somebody on the way may have removed the client's STARTTLS. */
 static void log_end(const struct connection *connection, int r)
 {
     char peer[64];

@@ -188,7 +188,7 @@ static size_t hole_size(struct plan *plan, const struct read_job *job, size_t kn
     return known;
 }
 
-/* Add the next chunk of a read, or all of it, if there is room. */
+/* If there is room, add the next chunk of a read; or the whole read, if it may not be split. */
 static int plan_start(struct plan *plan, struct read_job *job)
 {
     struct disk_piece piece;
