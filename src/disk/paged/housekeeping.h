@@ -46,10 +46,9 @@ static inline bool paged_lacks_memory(int error)
 }
 
 /* Find memory after an attempt to take memory has failed with `error`, with more effort at each
- * attempt.
- * Returns true if the caller should try again; false if there is no memory, and none has become
- * free since the try.  The caller must hold no lock: this waits for grace periods, for the cold
- * store, and for the machine's answer. */
+ * attempt.  Returns true if the caller should try again; false if there is no memory, and none has
+ * become free since that attempt.  The caller must hold no lock: this waits for grace periods, for
+ * the cold store, and for the machine's answer. */
 bool paged_make_room(struct paged *paged, struct room_search *search, int error);
 
 /* Whether writers have outrun the cold store. */

@@ -56,11 +56,13 @@ static inline bool turn_is_over(const struct turn *turn)
     return turn->is_over;
 }
 
-/* Read the clock, and note whether the turn is over. */
-static inline void turn_look(struct turn *turn)
+/* Read the clock, and note whether the turn is over.  Returns the time. */
+static inline int64_t turn_look(struct turn *turn)
 {
+    int64_t now = os_clock_ns();
     turn->unlooked = 0;
-    turn->is_over = os_clock_ns() >= turn->ends;
+    turn->is_over = now >= turn->ends;
+    return now;
 }
 
 /* The length of the next slice of a long range, after a slice of `slice` bytes that began at
@@ -68,10 +70,8 @@ static inline void turn_look(struct turn *turn)
  * than on its length, so the slice after a quick one is twice as long.  Reads the clock. */
 static inline uint64_t turn_next_slice(struct turn *turn, uint64_t slice, int64_t start)
 {
-    int64_t now = os_clock_ns();
-    turn->unlooked = 0;
-    turn->is_over = now >= turn->ends;
-    return now - start < TURN_QUICK_SLICE_NS && slice < UINT64_MAX / 4 ? 2 * slice : slice;
+    bool is_quick = turn_look(turn) - start < TURN_QUICK_SLICE_NS;
+    return is_quick && slice < UINT64_MAX / 4 ? 2 * slice : slice;
 }
 
 /* Count work that took about as long as copying so many bytes. */
