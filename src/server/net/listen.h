@@ -2,9 +2,11 @@
 
 /* listen - open and close the sockets that clients connect to
  *
- * Called by the main thread: listen_open before the process goes to the background, listen_close
- * at the end.  All sockets are close-on-exec, non-blocking and listening, with the longest
- * backlog that the system allows.
+ * Only the main thread calls these functions.  It calls listen_open before the process goes to
+ * the background, and listen_close at the end.
+ *
+ * All sockets are close-on-exec, non-blocking and listening.  Their backlog is the longest that
+ * the system allows.
  */
 
 #ifndef NBDRAM_SERVER_NET_LISTEN_H
@@ -15,29 +17,33 @@
 struct reason;     /* text/reason.h */
 struct user_names; /* server/host/privileges.h */
 
-/* Open the sockets that options describe.  For a Unix socket or vsock, that is one socket.  For
- * TCP, it is one socket for each address that the name has (IPv4 and IPv6), all with the same
- * port.  Socket activation takes over LISTEN_FDS descriptors, from number 3, and removes its
- * variables from the environment.  Standard input and output need no socket: they are only
- * checked.
+/* Open the sockets that options describe:
  *
- * If a Unix socket's file exists already, and nobody listens on it any more, the file is
- * replaced. It is an error if another server listens on it, or if the file is not a socket.
+ *   Unix socket, vsock   one socket
+ *   TCP                  one socket for each address of the host, IPv4 or IPv6; all of them have
+ *                        the same port
+ *   socket activation    the LISTEN_FDS descriptors from number 3; the variables LISTEN_... are
+ *                        then removed from the environment
+ *   -s                   no socket; standard input and output are only checked
+ *
+ * If the file of a Unix socket exists already, but no server listens on it any more, the file is
+ * replaced.  If a server still listens on it, or if the file is not a socket, that is an error.
  *
  * Returns 0, or -errno with a reason.  On an error everything is undone. */
 int listen_open(const struct listen_options *options, struct listeners *listeners,
                 struct reason *reason);
 
-/* Give the folder made for unix_path "-", and the socket in it, to another user, so that the
- * process can remove both after it has become that user.  Any other Unix socket keeps its owner:
- * between the creation of its file and the change of owner, somebody could put another file in
- * its place.  Does nothing if names has neither user nor group.  Returns 0, or -errno with a
- * reason. */
+/* If unix_path was "-", give the socket and its folder to another user.  The process can then
+ * remove both after it has become that user.
+ *
+ * A socket at any other path keeps its owner, because somebody could replace its file just before
+ * the change of owner.  Does nothing if names has neither user nor group.  Returns 0, or -errno
+ * with a reason. */
 int listen_give_away(const struct listeners *listeners, const struct user_names *names,
                      struct reason *reason);
 
-/* Close the sockets, and remove the file and the folder that listen_open made.  A file or folder
- * that somebody else has put in their place is not removed.  Does nothing if listeners is all
+/* Close the sockets, and remove the file and the folder that listen_open made.  If somebody has
+ * replaced the file or the folder, the replacement stays.  Does nothing if listeners is all
  * zero. */
 void listen_close(struct listeners *listeners);
 

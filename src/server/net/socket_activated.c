@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Sockets that a service manager has opened: sd_listen_fds(3). */
+/* Sockets that a service manager has opened and passed to us: see sd_listen_fds(3). */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +11,7 @@
 #include "text/parse.h"
 #include "text/reason.h"
 
-#define PASSED_FIRST 3 /* SD_LISTEN_FDS_START: the first descriptor that is passed */
+#define PASSED_FIRST 3 /* number of the first descriptor that is passed (SD_LISTEN_FDS_START) */
 
 static int get_socket_option(int fd, int option, int *value)
 {
@@ -19,7 +19,7 @@ static int get_socket_option(int fd, int option, int *value)
     return getsockopt(fd, SOL_SOCKET, option, value, &length) < 0 ? -errno : 0;
 }
 
-/* Check that clients can connect to fd, and set the flags that our own sockets have. */
+/* Check that fd is a listening stream socket, and set the flags that our own sockets have. */
 static int adopt_socket(int fd)
 {
     int is_listening = 0, type = 0;
@@ -49,8 +49,8 @@ static int refuse_socket(int error, unsigned fd, struct reason *reason)
     return reason_set(reason, error, "descriptor %u: ", fd);
 }
 
-/* Take over all descriptors that were passed.  On an error none is taken over, and all stay
- * open. */
+/* Take over all descriptors that were passed.  On an error, takes over none of them, and leaves
+ * all of them open. */
 static int adopt_sockets(struct listeners *listeners, struct reason *reason)
 {
     const char *text = getenv("LISTEN_FDS");
@@ -69,8 +69,8 @@ static int adopt_sockets(struct listeners *listeners, struct reason *reason)
     return 0;
 }
 
-/* Remove the variables from the environment: they are meant for this process, and not for
- * processes that it starts. */
+/* Remove the variables LISTEN_... from the environment.  They are meant for this process, and not
+ * for the processes that it starts. */
 static void forget_variables(void)
 {
     static const char *const names[] = {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES",
@@ -88,8 +88,8 @@ static int open_activated(const struct listen_options *options, struct listeners
     return r;
 }
 
-/* This kind has no families, because the family of a socket that was passed to us determines
- * another kind for its connections. */
+/* This row has no address families.  A connection to a passed socket belongs to the kind of its
+ * address family, which is TCP, Unix or vsock. */
 const struct socket_kind socket_activated = {
     .name = "activated",
     .is_passed = true,

@@ -9,8 +9,8 @@
 #include "server/net/socket_kind.h"
 #include "text/reason.h"
 
-/* Check that epoll accepts a stream: it refuses plain files and some devices, such as the null
- * device. */
+/* Check that epoll accepts a descriptor.  Epoll refuses plain files and some devices, such as the
+ * null device. */
 static int check_stream(int fd, const char *name, struct reason *reason)
 {
     struct epoll_event event = {.events = EPOLLIN};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* TCP, over IPv4 and IPv6.  A name can have several addresses.  Each address gets a socket of its
- * own, and all these sockets have the same port. */
+/* TCP, over IPv4 and IPv6.  A host name can have several addresses.  Each address gets its own
+ * socket, and all these sockets have the same port. */
 
 #include <errno.h>
 #include <netdb.h>
@@ -21,7 +21,7 @@
 #define TEXT_(number) #number
 #define TEXT(number) TEXT_(number)
 
-/* How many ports to try, if any free port will do, until one is free on all addresses. */
+/* If any free port will do, at most this many are tried until one is free on all addresses. */
 #define PORT_TRIES 100
 
 static in_port_t *port_of(struct sockaddr *address)
@@ -31,8 +31,8 @@ static in_port_t *port_of(struct sockaddr *address)
     return &((struct sockaddr_in *)(void *)address)->sin_port;
 }
 
-/* Whether an earlier entry of `all` has the same address: a name can list an address more than
- * once. */
+/* Does an earlier entry of `all` have the same address?  A host name can list an address more
+ * than once. */
 static bool is_repeated(const struct addrinfo *all, const struct addrinfo *this)
 {
     for (; all != this; all = all->ai_next)
@@ -57,7 +57,7 @@ static int listen_on_address(const struct addrinfo *info)
     if (fd < 0)
         return fd;
     int failed = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    /* An IPv6 socket could serve IPv4 as well, but IPv4 has a socket of its own. */
+    /* An IPv6 socket could serve IPv4 as well, but IPv4 has its own socket. */
     if (!failed && info->ai_family == AF_INET6)
         failed = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes);
     if (!failed)
@@ -71,7 +71,7 @@ static int listen_on_address(const struct addrinfo *info)
     return r;
 }
 
-/* Listen on one more address.  The first one determines the port. */
+/* Listen on one more address.  The first address determines the port of all. */
 static int add_address(struct listeners *listeners, struct addrinfo *info)
 {
     if (listeners->count == LISTENERS_MAX)
@@ -91,9 +91,9 @@ static int add_address(struct listeners *listeners, struct addrinfo *info)
     return r;
 }
 
-/* Listen on all addresses.  An address that this machine does not have (such as ::1 without IPv6)
- * is skipped, but it is an error if that leaves none.  On an error, *which is set to the address
- * that caused it. */
+/* Listen on all addresses.  Addresses that this machine does not have (such as ::1 without IPv6)
+ * are skipped.  If no address is left, that is an error.  On an error, *which is the address that
+ * caused it. */
 static int add_addresses(struct listeners *listeners, struct addrinfo *all,
                          const struct addrinfo **which)
 {
@@ -120,7 +120,7 @@ static int look_up(const struct listen_options *options, struct addrinfo **found
     const struct addrinfo hints = {.ai_family = options->family, .ai_socktype = SOCK_STREAM};
     const char *port = options->port ? options->port : TEXT(LISTEN_PORT_DEFAULT);
     unsigned number;
-    /* getaddrinfo takes a number modulo 65536, so the number is checked here. */
+    /* getaddrinfo would take a number modulo 65536. */
     if (port[strspn(port, "0123456789")] == '\0' &&
         parse_number(port, PARSE_DECIMAL, 0, PORT_MAX, &number) < 0)
         return reason_set(reason, -EINVAL, "port %s: must be at most %d", port, PORT_MAX);
@@ -162,8 +162,8 @@ static int open_tcp(const struct listen_options *options, struct listeners *list
     return r;
 }
 
-/* Write an address or host name.  The percent sign of a zone ("fe80::1%eth0") is encoded:
- * RFC 6874. */
+/* Write an address or a host name.  By RFC 6874, the percent sign of a zone ("fe80::1%eth0") is
+ * encoded. */
 static void put_host(FILE *out, const char *host)
 {
     bool has_brackets = strchr(host, ':') != NULL;
@@ -195,8 +195,8 @@ static bool has_family(const struct listeners *listeners, sa_family_t family)
     return false;
 }
 
-/* HOST is the address as the command line gives it.  For a socket that was passed to us, HOST is
- * the address to which the socket is bound. */
+/* Write HOST:PORT.  HOST is the address that the command line gives.  If the socket was passed to
+ * us, HOST is the address to which it is bound. */
 static int put_tcp_authority(FILE *out, const struct listen_options *options,
                              const struct listeners *listeners,
                              const struct socket_address *address)
@@ -235,8 +235,8 @@ static void name_tcp_peer(int fd, const struct socket_address *address, char *na
                  port);
 }
 
-/* Name the address of the client.  A socket that was passed to us may listen for IPv6 and IPv4,
- * so ::ffff:192.0.2.1 is named 192.0.2.1. */
+/* Write the address of the client.  A socket that was passed to us may listen for both IPv6 and
+ * IPv4.  Its IPv4 clients have addresses like ::ffff:192.0.2.1, which becomes 192.0.2.1. */
 static void name_tcp_holder(int fd, const struct socket_address *address, char *name, size_t size)
 {
     static const char mapped[] = "::ffff:";
