@@ -46,7 +46,7 @@ int nbd_request_parse(enum nbd_style style, const uint8_t *header, struct nbd_re
     bool carries =
         request->type == NBD_CMD_WRITE || (extended && request->flags & NBD_CMD_FLAG_PAYLOAD_LEN);
     if (request->type == NBD_CMD_DISC)
-        carries = false; /* no byte after a DISC is looked at */
+        carries = false; /* nothing after a DISC is looked at, not even a payload */
     request->payload = carries ? request->length : 0;
     return magic == (extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC) ? 0 : -EPROTO;
 }
@@ -56,7 +56,7 @@ static uint16_t legal_flags(const struct nbd_session *session, uint16_t type)
 {
     uint16_t flags = commands[type].flags | NBD_CMD_FLAG_FUA;
     if (session->style == NBD_SIMPLE)
-        flags &= (uint16_t)~NBD_CMD_FLAG_DF; /* DF is offered with structured replies only */
+        flags &= (uint16_t)~NBD_CMD_FLAG_DF; /* DF is offered only with structured replies */
     if (session->style == NBD_EXTENDED && has_property(type, PAYLOAD))
         flags |= NBD_CMD_FLAG_PAYLOAD_LEN;
     return flags;
@@ -90,8 +90,8 @@ int nbd_request_check(const struct nbd_export *export, const struct nbd_session 
         return -EINVAL;
     if (has_property(request->type, CHANGES) && export->read_only)
         return -EPERM;
-    /* If a block status has a payload, that holds the length of the range.  The payload has not
-     * been parsed yet, so the range cannot be checked here. */
+    /* A block status may have a payload that holds the length of its range.  Such a payload has
+     * not been parsed yet, so the range cannot be checked here. */
     if (has_property(request->type, RANGED) &&
         !(request->type == NBD_CMD_BLOCK_STATUS && request->payload) &&
         is_outside_export(export, request))

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* Each option has a row in a table.  The row says when the option is legal, and names the
- * function that answers it.  An option is processed once all of it has arrived, and all of its
- * bytes are taken, whatever the answer is.  An option that is too long is answered as soon as its
- * header has arrived, and its data are skipped as they arrive. */
+ * function that answers the option.  An option is answered once all of it has arrived.  All of
+ * its bytes are then consumed, even if the option is refused.  An option that is too long is
+ * answered as soon as its header has arrived, and its data are skipped as they arrive. */
 
 #include "nbd/handshake.h"
 
@@ -102,7 +102,8 @@ static bool get_string(struct wire_reader *data, uint32_t length, const char **s
     return *string && !memchr(*string, 0, length);
 }
 
-/* A context that the client has chosen is valid only for the export for which it was chosen. */
+/* The client chose its context for one export.  If it now enters an export with another name,
+ * forget the context. */
 static void drop_foreign_context(struct nbd_handshake *handshake, const char *name, uint32_t size)
 {
     if (handshake->name_size != size || memcmp(handshake->name, name, size) != 0)
@@ -176,7 +177,7 @@ static enum nbd_progress list_exports(struct option *option)
 
 /* Options about metadata contexts. */
 
-/* In LIST_META_CONTEXT the query "base:" stands for all contexts of that name space. */
+/* In LIST_META_CONTEXT, the query "base:" asks for every context whose name begins with "base:". */
 static bool is_our_context(uint32_t option, const char *query, uint32_t size)
 {
     if (option == NBD_OPT_LIST_META_CONTEXT && size == 5)
@@ -209,9 +210,9 @@ static enum nbd_progress meta_context(struct option *option)
     struct nbd_handshake *handshake = option->handshake;
     bool set = option->type == NBD_OPT_SET_META_CONTEXT, found = false;
     const char *name;
+    /* SET_META_CONTEXT drops the client's earlier choice even if the option is then refused. */
     if (set)
-        handshake->session->has_context =
-            false; /* drops the earlier choice, even if this fails */
+        handshake->session->has_context = false;
     if (handshake->session->style == NBD_SIMPLE)
         return refuse_option(option, NBD_REP_ERR_INVALID,
                              "structured replies have to be negotiated first");
@@ -275,7 +276,7 @@ static enum nbd_progress abort_session(struct option *option)
 /* The table of options. */
 
 enum option_property {
-    HAS_DATA = 1 << 0,     /* the option may carry data; data of any other option are invalid */
+    HAS_DATA = 1 << 0, /* the option may carry data; without this property, data are an error */
     WITHOUT_TLS = 1 << 1,  /* the option is legal before TLS even if the policy requires TLS */
     WHEN_CLOSING = 1 << 2, /* the option is answered even while the server shuts down */
 };
@@ -303,8 +304,8 @@ static const struct rule *rule_of(uint32_t type)
     return known ? &rules[type] : NULL;
 }
 
-/* Whether the policy requires TLS before this option.  If so, that is noted in wanted_tls:
- * somebody on the way may have kept the client from sending STARTTLS. */
+/* Whether the policy requires TLS before this option.  If so, sets wanted_tls, and the end of the
+ * connection is logged as an error: an attacker may have removed the client's STARTTLS. */
 static bool comes_before_tls(const struct option *option)
 {
     struct nbd_handshake *handshake = option->handshake;
@@ -319,7 +320,7 @@ static bool comes_before_tls(const struct option *option)
 static const char tls_message[] = "this server requires TLS";
 
 /* Returns NULL if the table allows the option here.  Otherwise returns a message for people, and
- * stores the number of the reply in *error. */
+ * stores the type of the error reply (NBD_REP_ERR_...) in *error. */
 static const char *reason_to_refuse(const struct option *option, uint32_t *error)
 {
     struct nbd_handshake *handshake = option->handshake;
@@ -352,7 +353,7 @@ static enum nbd_progress answer_option(struct option *option)
     return option->type == NBD_OPT_EXPORT_NAME ? NBD_CLOSE : refuse_option(option, error, reason);
 }
 
-/* Answer an option that is too long to be processed. */
+/* Answer an option that is longer than NBD_OPTION_MAX. */
 static enum nbd_progress answer_too_big(struct option *option, uint32_t length)
 {
     struct nbd_handshake *handshake = option->handshake;
@@ -393,7 +394,7 @@ static enum nbd_progress take_option(struct nbd_handshake *handshake, struct wir
 }
 
 /* A client that sends flags that were not offered is disconnected.  A client that does not know
- * fixed newstyle is accepted: it sends no option but EXPORT_NAME. */
+ * fixed newstyle negotiation is accepted, and sends only EXPORT_NAME. */
 static enum nbd_progress take_flags(struct nbd_handshake *handshake, struct wire_reader *in)
 {
     if (in->left < sizeof(uint32_t))

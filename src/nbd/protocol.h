@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* protocol - the numbers of the NBD specification, with the specification's names
+/* protocol - the numbers of the NBD specification, under the names that they have there
  *
  * Source: doc/proto.md of NetworkBlockDevice/nbd, and its branch extension-ext-header.
  */
@@ -77,7 +77,7 @@ enum nbd_command_type {
     NBD_CMD_CACHE = 5,
     NBD_CMD_WRITE_ZEROES = 6,
     NBD_CMD_BLOCK_STATUS = 7,
-    /* The number of commands.  They are numbered without a gap, and each has a row in
+    /* The number of commands.  Commands are numbered without a gap, and each command has a row in
      * NBD_COMMAND_LIST (command.h). */
     NBD_COMMANDS,
 };

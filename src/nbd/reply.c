@@ -57,9 +57,10 @@ struct chunk_header {
 };
 
 /* Put the header of a chunk, and claim the first `more` bytes of its payload.  Returns a pointer
- * to these bytes, or NULL if there is no room.  The function is always_inline because the
- * compiler would not inline it by itself, and then a small structured read takes 1 % more
- * instructions. */
+ * to the claimed bytes, or NULL if there is no room.
+ *
+ * The compiler would not inline this function by itself, and a small structured read would take
+ * 1 % more instructions. */
 __attribute__((always_inline)) static inline uint8_t *
 put_chunk(struct wire_writer *writer, enum nbd_style style, const struct nbd_request *request,
           struct chunk_header header, size_t more)

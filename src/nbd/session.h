@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* session - what is served, and what one client has negotiated
+/* session - the export that is served, and what one client has negotiated
  *
- * The caller makes the export and the policy once, and all clients share them, read-only.  The
- * handshake (handshake.h) fills in a session for each client.  After that it is constant, except
- * that the caller may set shutting_down at any time.
+ * The caller makes the export and the policy once.  All clients share both, read-only.  Each
+ * client has its own session, which the handshake fills in (handshake.h).  After the handshake a
+ * session is constant, except that the caller may set shutting_down at any time.
  */
 
 #ifndef NBDRAM_NBD_SESSION_H
@@ -21,29 +21,30 @@ enum nbd_style {
 };
 
 struct nbd_export {
-    uint64_t size;           /* bytes */
-    bool read_only;          /* commands that change the disk are refused */
-    uint32_t preferred;      /* preferred block size, bytes: the unit of the disk's allocation */
-    uint32_t payload_max;    /* maximum block size: bytes that one read or write may move */
-    const char *name;        /* the reply to LIST, up to NBD_STRING_MAX bytes; clients may use
-                              * any other name, too */
-    const char *description; /* a text for people, up to NBD_STRING_MAX bytes */
+    uint64_t size;        /* bytes */
+    bool read_only;       /* commands that would change the disk are refused */
+    uint32_t preferred;   /* preferred block size, in bytes: the page size of the disk */
+    uint32_t payload_max; /* maximum block size, in bytes: the limit of one read or write */
+    /* The name in the reply to LIST, up to NBD_STRING_MAX bytes.  Clients may use any name. */
+    const char *name;
+    const char *description; /* a description for people, up to NBD_STRING_MAX bytes */
 };
 
 struct nbd_policy {
-    uint16_t handshake_flags; /* NBD_FLAG_FIXED_NEWSTYLE, NBD_FLAG_NO_ZEROES: those offered */
-    bool structured;          /* structured replies and extended headers are offered */
-    bool tls_offered;         /* STARTTLS is accepted */
-    bool tls_required;        /* before TLS, only STARTTLS and ABORT are accepted */
+    uint16_t
+        handshake_flags; /* which of NBD_FLAG_FIXED_NEWSTYLE and NBD_FLAG_NO_ZEROES we offer */
+    bool structured;     /* structured replies and extended headers are offered */
+    bool tls_offered;    /* STARTTLS is accepted */
+    bool tls_required;   /* before TLS, every option but STARTTLS and ABORT is refused */
 };
 
-#define NBD_CONTEXT_ALLOCATION 1u /* the context id that we chose for base:allocation */
+#define NBD_CONTEXT_ALLOCATION 1u /* our number for the context base:allocation */
 
 struct nbd_session {
     enum nbd_style style;
     bool secure;        /* the connection uses TLS */
-    bool has_context;   /* the client has chosen base:allocation for this export */
-    bool shutting_down; /* every request is answered with ESHUTDOWN */
+    bool has_context;   /* the client has chosen base:allocation for its export */
+    bool shutting_down; /* every new request is refused with ESHUTDOWN */
 };
 
 #endif

@@ -2,19 +2,18 @@
 
 /* wire - bytes as they travel: numbers in network order, strings with a length
  *
- * No struct is ever laid over a buffer.  A reader takes bytes from a buffer that was received,
- * and a writer puts bytes into a buffer that will be sent.  Neither can be led beyond the end of
- * its buffer.  The errors of both are sticky:
+ * No struct is ever laid over a buffer.  A reader takes bytes from a buffer that was received.  A
+ * writer puts bytes into a buffer that will be sent.  Neither goes beyond the end of its buffer.
+ * Errors are sticky:
  *
- *     a get beyond the end returns zero or NULL, and so does every later get
- *     a put beyond the end puts nothing, and so does every later put: the writer then holds
- *     all earlier puts, each of them whole
+ *     a get beyond the end, and every get after it, returns zero or NULL
+ *     a put beyond the end, and every put after it, puts nothing
  *
- * So `failed` need not be looked at before the end of a sequence of gets or puts.
+ * So `failed` need not be looked at before the end of a sequence of gets or puts.  A writer that
+ * has failed still holds the earlier puts, each of them whole.
  *
- * For the headers of replies, which are on the hot path, one check of the room is enough:
- * wire_claim claims the bytes of a whole header, and wire_set, wire_set16, ... fill them in
- * without a check.
+ * The headers of replies are on the hot path, so the room for a header is checked only once:
+ * wire_claim claims all of its bytes, and wire_set, wire_set16, ... fill them in without a check.
  *
  * Threads: a reader or writer belongs to one thread.
  */
@@ -34,7 +33,7 @@ struct wire_reader {
     bool failed;       /* a get went beyond the end */
 };
 
-/* A reader of n bytes.  The bytes have to stay in place while the reader is used. */
+/* Make a reader of n bytes.  The bytes have to stay in place while the reader is used. */
 static inline struct wire_reader wire_read(const void *bytes, size_t n)
 {
     return (struct wire_reader){.at = bytes, .left = n};
@@ -80,8 +79,8 @@ static inline uint64_t wire_get64(struct wire_reader *reader)
     return be64toh(n);
 }
 
-/* wire_set... fill in bytes that have been claimed.  Each function returns the place of the next
- * byte. */
+/* wire_set, wire_set16, ... fill in bytes that have been claimed.  Each function returns a
+ * pointer to the next byte to fill in. */
 
 static inline uint8_t *wire_set(uint8_t *at, const void *bytes, size_t n)
 {
@@ -109,12 +108,12 @@ static inline uint8_t *wire_set64(uint8_t *at, uint64_t n)
 }
 
 struct wire_writer {
-    uint8_t *at;  /* the place of the next byte */
+    uint8_t *at;  /* where the next byte will be put */
     uint8_t *end; /* the end of the buffer; equal to `at` after a failure */
     bool failed;  /* a put went beyond the end */
 };
 
-/* A writer that puts up to n bytes. */
+/* Make a writer that puts up to n bytes. */
 static inline struct wire_writer wire_write(void *bytes, size_t n)
 {
     return (struct wire_writer){.at = bytes, .end = (uint8_t *)bytes + n};
@@ -126,8 +125,8 @@ static inline size_t wire_room(const struct wire_writer *writer)
     return (size_t)(writer->end - writer->at);
 }
 
-/* Claim n bytes (at least one); the caller has to fill in all of them.  Returns a pointer to the
- * first of them, or NULL if there is no room for n bytes. */
+/* Claim n bytes (at least one).  Returns a pointer to the first of them, or NULL if there is no
+ * room for n bytes.  The caller has to fill in all claimed bytes. */
 static inline uint8_t *wire_claim(struct wire_writer *writer, size_t n)
 {
     uint8_t *at = writer->at;
