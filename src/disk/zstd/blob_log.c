@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Dead bytes count as waste.  The end of a segment, into which the next blob did not fit, does
- * not: storing blobs again gains dead bytes, but never those ends.
+/* Only dead bytes count as waste.  The unfilled end of a full segment does not count: storing the
+ * blobs again can recover dead bytes, but it leaves such ends again.
  *
- * A segment that is being emptied may be read, but must not be given back: it is `held` until the
- * thread that empties it is done.
+ * While a thread empties a segment, the segment is `held`.  Blobs in a held segment can be read,
+ * and the segment is not given back to the pool.
  */
 
 #include "disk/zstd/blob_log.h"
@@ -18,7 +18,7 @@ int blob_log_create(struct blob_log *blobs, const struct pool_options *options)
 {
     struct pool_options segments = *options;
     segments.cell = options->chunk;
-    segments.huge = false; /* the unfilled part of a segment should not be resident */
+    segments.huge = false; /* huge pages would make the unfilled part of a segment resident */
     memset(blobs, 0, sizeof *blobs);
     int r = pool_create(&segments, &blobs->segments);
     if (r < 0)
@@ -57,7 +57,7 @@ const struct blob *blob_log_at(const struct blob_log *blobs, uint64_t number)
     return at(blobs, number);
 }
 
-/* Make room in the table for a segment of this number, so that its blobs can be counted. */
+/* Make the table large enough to have an entry for this segment. */
 static int grow_table_locked(struct blob_log *blobs, uint64_t segment)
 {
     if (segment < blobs->table_size)
@@ -74,7 +74,7 @@ static int grow_table_locked(struct blob_log *blobs, uint64_t segment)
     return 0;
 }
 
-/* Give a segment back to the pool if no blob, and no thread, needs it any more. */
+/* Give a segment back to the pool, unless it has live blobs, is open or is held. */
 static void release_if_dead_locked(struct blob_log *blobs, uint64_t number)
 {
     struct segment *segment = &blobs->table[number];
@@ -110,8 +110,8 @@ static int open_segment_locked(struct blob_log *blobs)
     return 0;
 }
 
-/* Set room aside for a blob and write its header.  The header lets a walk of the segment get past
- * the blob. */
+/* Reserve the bytes of a blob in the open segment, and write the blob's header.  A walk of the
+ * segment needs the header to find the next blob. */
 static int append_locked(struct blob_log *blobs, uint64_t page, size_t size, uint64_t *number)
 {
     size_t takes = blob_footprint(size);
@@ -163,10 +163,10 @@ bool blob_log_drop(struct blob_log *blobs, uint64_t number)
     return wasteful;
 }
 
-/* Whether storing blobs again can gain a segment.  It can if the dead bytes of all segments
- * together, and the unfilled part of the open segment, make up more than one segment.  The
- * surplus pays for the ends of segments into which a blob does not fit, and makes sure that at
- * most 128 bytes are stored again for each dead byte. */
+/* Whether storing blobs again can free a segment.  It can if the dead bytes of the log and the
+ * unfilled bytes of the open segment add up to more than one segment.  This asks for 1/128 of the
+ * log on top of that, for two reasons: some bytes are lost at the ends of segments, and at most
+ * 128 bytes should be stored again for each dead byte. */
 static bool has_segment_to_gain_locked(const struct blob_log *blobs)
 {
     uint64_t total = blobs->segment_count * blobs->segment_size;
@@ -180,8 +180,8 @@ static bool should_empty_locked(const struct blob_log *blobs, enum blob_log_need
     return need == BLOB_LOG_ROOM ? has_segment_to_gain_locked(blobs) : is_wasteful_locked(blobs);
 }
 
-/* Find the segment with the most dead bytes, not counting the open segment.  Returns false if
- * nothing is dead. */
+/* Find the segment with the most dead bytes, leaving out the open segment.  Returns false if no
+ * other segment has dead bytes. */
 static bool find_worst_locked(const struct blob_log *blobs, uint64_t *worst)
 {
     uint64_t most = 0;

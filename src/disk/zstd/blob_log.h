@@ -2,14 +2,17 @@
 
 /* blob_log - compressed pages, in a log
  *
- * Blobs are appended to segments of one chunk each, next to each other whatever their length.  A
- * blob is never changed.  A segment is given back when all of its blobs have been dropped.  If
- * few blobs are left in a segment, it can be emptied by storing these blobs again: blob_log_worst
- * chooses such a segment, and blob_log_next walks its blobs.
+ * The log is made of segments, and each segment is one chunk of a pool.  New blobs are appended
+ * to the open segment, one right after the other.  A blob is never changed.  When all blobs of a
+ * segment have been dropped, the segment is given back to the pool.
+ *
+ * If few blobs are left in a segment, the caller can empty the segment: it stores these blobs
+ * again, and drops the old ones.  blob_log_worst chooses such a segment, and blob_log_next walks
+ * its blobs.
  *
  * Any thread may call any function except create and destroy.  A blob may be read inside the read
  * section in which its word was found in the page table.  blob_log_drop does not wait for
- * sections: call it after a grace period, or for a blob that no other thread has seen.
+ * sections.  So call it after a grace period, or for a blob that no other thread has seen.
  */
 
 #ifndef NBDRAM_DISK_ZSTD_BLOB_LOG_H
@@ -29,60 +32,61 @@ struct reason; /* text/reason.h */
 struct blob_log {
     struct pool segments;
     size_t segment_size;
-    _Atomic uint64_t recycled; /* segments given back so far; changes only under the lock */
+    _Atomic uint64_t recycled; /* number of segments given back so far; written under the lock */
     pthread_mutex_t lock;      /* guards the fields below */
-    struct segment *table;     /* segments, by number */
+    struct segment *table;     /* the segments; the index is a segment's number */
     uint64_t table_size;
-    bool any_open;          /* a segment is open: blobs are appended to it */
-    uint64_t open;          /* the number of the open segment */
-    uint64_t segment_count; /* segments in use */
-    uint64_t blob_count;    /* blobs alive */
-    uint64_t used;          /* bytes appended to the segments in use */
-    uint64_t live;          /* bytes that belong to blobs that are alive; part of used */
+    bool any_open;          /* whether a segment is open: new blobs are appended to it */
+    uint64_t open;          /* the number of the open segment, if any_open */
+    uint64_t segment_count; /* number of segments in use */
+    uint64_t blob_count;    /* number of live blobs */
+    uint64_t used;          /* bytes appended so far to the segments that are in use */
+    uint64_t live;          /* bytes of live blobs; the rest of `used` is dead */
 };
 
-/* Make an empty log.  Its pool gets chunk, capacity and budget from options.  Returns 0 or
- * -ENOMEM. */
+/* Make an empty log.  Its pool of segments gets chunk, capacity and budget from options.  Returns
+ * 0 or -ENOMEM. */
 int blob_log_create(struct blob_log *blobs, const struct pool_options *options);
-void blob_log_destroy(struct blob_log *blobs); /* a log of all zeroes is accepted */
+void blob_log_destroy(struct blob_log *blobs); /* does nothing if *blobs is all zeroes */
 
-/* Copy size bytes, the compressed form of a page, into the log.  Returns 0 and the blob's number,
- * or an error of pool_take. */
+/* Append a blob to the log.  bytes is the compressed form of the page with the number `page`.
+ * Returns 0, and *number is the blob's number; or returns an error of pool_take. */
 int blob_log_store(struct blob_log *blobs, uint64_t page, const void *bytes, size_t size,
                    uint64_t *number);
 
 const struct blob *blob_log_at(const struct blob_log *blobs, uint64_t number);
 
-/* The number of segments that were given back so far.  Two different blobs can have had the same
- * number only if this has grown in between (cache.c).  Relaxed order: the swap that publishes the
- * word of the later blob orders it. */
+/* The number of segments given back so far.  A blob can get the number of an earlier blob only
+ * after this counter has grown; cache.c relies on that.  Relaxed order is enough: the later
+ * blob's word is swapped into the page table (release) after the counter has grown. */
 static inline uint64_t blob_log_recycled(const struct blob_log *blobs)
 {
     return atomic_load_explicit(&blobs->recycled, memory_order_relaxed);
 }
 
-/* Free a blob.  Returns true if so much of the log is dead now that some segments should be
- * emptied: 1/16 of the log, and two segments. */
+/* Free a blob.  Returns true if too much of the log is dead now, so that segments should be
+ * emptied.  Too much means two segments, plus 1/16 of the log. */
 bool blob_log_drop(struct blob_log *blobs, uint64_t number);
 
-/* Why a segment is to be emptied. */
+/* Why segments are emptied. */
 enum blob_log_need {
-    BLOB_LOG_TIDY, /* empty a segment if too much of the log is dead, as blob_log_drop says */
-    BLOB_LOG_ROOM, /* empty segments if that gains a segment, and so frees memory */
+    BLOB_LOG_TIDY, /* to tidy: empty a segment only if too much of the log is dead */
+    BLOB_LOG_ROOM, /* to free memory: empty a segment only if a whole segment can be gained */
 };
 
-/* Choose the segment with the most dead bytes, if one should be emptied.  Returns true and the
- * number of the segment's first blob.  Only one thread at a time may empty segments, and it must
- * call blob_log_next until that returns false. */
+/* If a segment should be emptied, choose the segment with the most dead bytes.  Returns true, and
+ * *number is the number of the segment's first blob; or returns false.  Only one thread at a time
+ * may empty segments.  After true, that thread must call blob_log_next until the walk ends. */
 bool blob_log_worst(struct blob_log *blobs, enum blob_log_need need, uint64_t *number);
 
-/* Go on to the next blob of the same segment, dead or alive.  Returns false at the end of the
- * segment. */
+/* Set *number to the next blob of the same segment.  That blob may be dead.  Returns false at the
+ * end of the segment: the walk has ended. */
 bool blob_log_next(struct blob_log *blobs, uint64_t *number);
 
-/* For tests and debug builds, while no other thread uses the log: verify the invariants of
- * blob_log_check.c, and that the blobs alive are exactly the `count` blobs in `alive`, which
- * this sorts.  Returns 0; -EUCLEAN, and reason says what is broken; or -ENOMEM. */
+/* Verify the invariants of blob_log_check.c.  For tests and debug builds, while no other thread
+ * uses the log.  `alive` has `count` entries: the blobs to which the page table leads.  They must
+ * be exactly the live blobs of the log.  This function sorts `alive`.  Returns 0; -EUCLEAN, and
+ * reason says what is broken; or -ENOMEM. */
 struct blob_alive {
     uint64_t number, page;
 };
@@ -90,8 +94,8 @@ int blob_log_check(struct blob_log *blobs, struct blob_alive *alive, size_t coun
                    struct reason *reason);
 
 struct blob_log_stats {
-    uint64_t count; /* blobs that are alive */
-    uint64_t bytes; /* bytes of the blobs that are alive, including headers and rounding */
+    uint64_t count; /* number of live blobs */
+    uint64_t bytes; /* bytes of live blobs, including headers and rounding */
 };
 void blob_log_stats(struct blob_log *blobs, struct blob_log_stats *stats);
 

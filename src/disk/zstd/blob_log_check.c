@@ -2,15 +2,16 @@
 
 /* What must be true of the log of blobs while no thread uses it, as code:
  *
- *  1. A segment in use has blobs from its start up to exactly `used`, which is not beyond its
- *     end.
- *  2. Each blob alive is one of them, its header names its page, and one page has it.
- *  3. `live` of a segment counts the bytes of its blobs alive.
- *  4. A segment in use is open, or has a blob that is alive.  None is held.
- *  5. The sums of the log are those of its segments.
- *  6. The segments in use are the cells in use of the pool.
+ *  1. The blobs of a segment in use fill it from its start up to `used`, without gaps.  `used` is
+ *     not greater than the size of a segment.
+ *  2. Each live blob is one of these blobs.  Exactly one page has it, and its header names that
+ *     page.
+ *  3. `live` of a segment is the number of bytes that its live blobs take.
+ *  4. A segment in use is open, or has a live blob.  No segment is held.
+ *  5. The counters of the log are the sums over its segments.
+ *  6. A segment is in use if and only if its cell in the pool is in use.
  *
- * The comment of a function names the invariants that it verifies.
+ * The comment above a function gives the numbers of the invariants that it verifies.
  */
 
 #include <errno.h>
@@ -26,8 +27,8 @@
 
 struct walk {
     const struct blob_log *blobs;
-    const struct blob_alive *next, *end; /* the blobs alive that the walk has yet to meet */
-    uint64_t segments, used, live;       /* sums over the segments in use */
+    const struct blob_alive *next, *end; /* live blobs that the walk has not met yet */
+    uint64_t segments, used, live;       /* sums over the segments walked so far */
     struct pool_marks marks;
     struct reason *reason;
 };
@@ -38,7 +39,8 @@ static int compare_numbers(const void *left, const void *right)
     return a->number < b->number ? -1 : a->number > b->number;
 }
 
-/* 2.  The walk has gone past the number of the next blob alive, or met it before. */
+/* Report that invariant 2 is broken: the walk has passed the number of the next live blob.
+ * Either no blob has that number, or two pages have the same blob. */
 static int report_missing(const struct walk *walk)
 {
     return BROKEN(walk->reason, 2,
@@ -46,7 +48,7 @@ static int report_missing(const struct walk *walk)
                   walk->next->page, walk->next->number);
 }
 
-/* Invariant 2.  Adds the blob's bytes to *live if it is alive. */
+/* Invariant 2.  If the blob is alive, adds its bytes to *live. */
 static int check_blob(struct walk *walk, uint64_t number, uint64_t *live)
 {
     const struct blob *blob = blob_log_at(walk->blobs, number);

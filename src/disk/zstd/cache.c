@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* An entry is good if two things are still as they were when the page was inflated: the page's
- * word, and the number of segments that the log has given back.  Both are looked at inside the
- * section in which the word was found, the word first.  This is exact:
+/* An entry keeps two values from the time when its page was inflated: the page's word, and the
+ * number of segments that the log had given back.  The entry is good if both are still the same.
+ * Both are read inside one section, first the word in the page table, then the counter.  A good
+ * entry is never stale, for these reasons:
  *
  *  1. A blob's word contains nothing but the blob's number, which is its place in the log.  A
- *     blob never changes, and its segment is only appended to.  So a number leads to other bytes
- *     only after its segment was given back, and taken again.
- *  2. When the page was inflated, the word was in the table, and that section was still open when
- *     the counter was read.  So the blob had not been dropped by then, and its segment was given
- *     back only after the counter was read, if at all.
- *  3. If the segment was given back, the counter went up before the segment was taken again,
- *     before another blob was stored at that number, and before that blob's word was swapped into
- *     the table (release).  A section that finds this word (acquire) and then reads the counter
- *     reads a higher number.
+ *     blob never changes.  So the same number can lead to other bytes only after the blob's
+ *     segment was given back and taken again.
+ *  2. The section in which the page was inflated kept the blob from being dropped.  The entry's
+ *     counter was read inside that section.  So the segment can have been given back only after
+ *     the counter was read.
+ *  3. If the segment was given back then, four steps followed in this order: the counter grew,
+ *     the segment was taken again, another blob was stored at the same number, and that blob's
+ *     word was swapped into the page table (release).  A thread that finds this word (acquire)
+ *     and then reads the counter reads a greater value than the entry has.
  *
- * There is one counter for the whole log, so one segment that is given back makes all entries
- * useless.  That seldom happens while a client reads: it takes as many writes as fill a segment.
+ * There is one counter for the whole log.  So when any segment is given back, all entries become
+ * useless.  That seldom happens while a client reads, because clients must first write as much as
+ * fills a segment.
  */
 
 #include "disk/zstd/cache.h"
@@ -25,10 +27,10 @@
 #include <stdlib.h>
 
 #define ENTRIES 8
-#define CONTEXT_BYTES (96u << 10) /* of a decompression context: libzstd has 94 KiB */
+#define CONTEXT_BYTES (96u << 10) /* size of a decompression context; libzstd's takes 94 KiB */
 
 struct entry {
-    uint64_t word;     /* the blob's word; 0: the entry is empty */
+    uint64_t word;     /* the word of the page's blob, or 0 if the entry is empty */
     uint64_t recycled; /* value of blob_log_recycled when the page was inflated */
     uint64_t used_at;  /* value of `clock` when the entry was last used */
 };
@@ -36,8 +38,8 @@ struct entry {
 struct disk_cache {
     struct codec_unpacker *unpacker;
     size_t page_size;
-    uint64_t clock;      /* counts the uses of all entries */
-    struct entry *taken; /* the entry that cache_take has chosen last */
+    uint64_t clock;      /* number of uses so far, of all entries together */
+    struct entry *taken; /* the entry that the last cache_take chose */
     struct entry entries[ENTRIES];
     char pages[]; /* ENTRIES pages, one for each entry */
 };
@@ -92,7 +94,7 @@ const void *cache_find(struct disk_cache *cache, const struct blob_log *blobs, u
     return NULL;
 }
 
-/* Choose the entry that was not used for the longest time. */
+/* Choose the least recently used entry. */
 void *cache_take(struct disk_cache *cache)
 {
     struct entry *oldest = &cache->entries[0];

@@ -12,7 +12,7 @@
 
 #include "os/thread.h"
 
-/* The contexts kept for one processor.  A thread that takes a context leaves NULL in its
+/* The contexts that are kept for one processor.  A thread that takes a context leaves NULL in its
  * place. */
 struct contexts {
     _Alignas(64) _Atomic(ZSTD_CCtx *) pack;
@@ -26,10 +26,10 @@ struct codec_unpacker {
 struct codec {
     int level;
     unsigned count;            /* number of processors */
-    struct contexts *contexts; /* contexts of each processor, by its number */
+    struct contexts *contexts; /* one element for each processor */
 
     pthread_mutex_t last_lock;   /* guards `last` */
-    struct codec_unpacker *last; /* the context for a thread that cannot make another */
+    struct codec_unpacker *last; /* the extra context, for threads that cannot make one */
 };
 
 int codec_unpacker_create(struct codec_unpacker **made)
@@ -110,8 +110,9 @@ static struct contexts *contexts_here(struct codec *codec)
     return &codec->contexts[os_cpu_now() % codec->count];
 }
 
-/* A thread takes a context, and puts it back, by an exchange.  The exchange is sequentially
- * consistent, so the next user of the context sees everything that the last user did to it. */
+/* A thread takes a context by an atomic exchange, and puts it back by another.  The exchanges are
+ * sequentially consistent, so the next user of a context sees everything that the last user did
+ * to the context. */
 
 static ZSTD_CCtx *take_pack_context(struct codec *codec)
 {
@@ -140,7 +141,7 @@ static int unpack(ZSTD_DCtx *context, const void *packed, size_t packed_size, vo
                   size_t size)
 {
     size_t n = ZSTD_decompressDCtx(context, page, size, packed, packed_size);
-    assert(n == size); /* codec_pack made it, and a blob never changes */
+    assert(n == size); /* the bytes are from codec_pack, and never change */
     return n == size ? 0 : -EIO;
 }
 

@@ -2,11 +2,13 @@
 
 /* codec - compressing a page, and unpacking it
  *
- * A context of libzstd takes long to make, and only one thread at a time can use it.  So one
- * context of each kind is kept for each processor; a thread that finds it taken makes another.
- * For unpacking there is one extra context, made when the codec is made.  A thread that cannot
- * make a context waits for this one, no longer than unpacking a page takes.  So unpacking never
- * fails for lack of memory.
+ * libzstd needs a context to compress a page, and one of another kind to unpack a page.  A
+ * context is slow to make, and only one thread at a time can use it.  So the codec keeps one
+ * context of each kind for each processor.  A thread that finds the context taken makes another.
+ *
+ * codec_create makes one extra context for unpacking.  A thread that cannot make a context waits
+ * for the extra one, no longer than unpacking a page takes.  So unpacking never fails for lack of
+ * memory.
  *
  * Any thread may call any function except create and destroy.
  */
@@ -18,25 +20,25 @@
 
 struct codec;
 
-/* level is zstd's, from DISK_LEVEL_MIN to DISK_LEVEL_MAX.  Returns 0 or -ENOMEM. */
+/* level is a compression level of zstd, from DISK_LEVEL_MIN to DISK_LEVEL_MAX.  Returns 0 or
+ * -ENOMEM. */
 int codec_create(int level, struct codec **codec);
 void codec_destroy(struct codec *codec); /* NULL is accepted */
 
-/* Write the compressed form of a page of size bytes to out, which has room for `room` bytes.
- * Returns the size of the compressed form; 0 if it does not fit; or -ENOMEM. */
+/* Compress a page of `size` bytes into `out`, which has space for `room` bytes.  Returns the size
+ * of the compressed form; 0 if that does not fit; or -ENOMEM. */
 long codec_pack(struct codec *codec, const void *page, size_t size, void *out, size_t room);
 
-/* A context for unpacking that belongs to the caller.  codec_unpacker_create returns 0 or
- * -ENOMEM. */
+/* A context for unpacking that the caller owns.  codec_unpacker_create returns 0 or -ENOMEM. */
 struct codec_unpacker;
 int codec_unpacker_create(struct codec_unpacker **unpacker);
 void codec_unpacker_destroy(struct codec_unpacker *unpacker); /* NULL is accepted */
 
-/* Unpack a page of size bytes from its compressed form, which has packed_size bytes.  unpacker is
- * NULL, or belongs to the caller; then no other thread uses it during the call.
+/* Unpack a page of `size` bytes.  Its compressed form is the packed_size bytes at packed.
+ * unpacker may be NULL.  If it is not, no other thread may use it during the call.
  *
  * 0         the page is unpacked
- * -ENOMEM   nothing is written.  This error occurs only where tests make it occur.
+ * -ENOMEM   nothing is written; only tests cause this error
  * -EIO      the bytes are not the compressed form of a page */
 int codec_unpack(struct codec *codec, struct codec_unpacker *unpacker, const void *packed,
                  size_t packed_size, void *page, size_t size);
