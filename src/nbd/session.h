@@ -25,17 +25,18 @@ struct nbd_export {
     bool read_only;       /* commands that would change the disk are refused */
     uint32_t preferred;   /* preferred block size, in bytes: the page size of the disk */
     uint32_t payload_max; /* maximum block size, in bytes: the limit of one read or write */
-    /* The name in the reply to LIST, up to NBD_STRING_MAX bytes.  Clients may use any name. */
+    /* The name in the reply to LIST, up to NBD_STRING_MAX bytes.  A client may ask for any other
+     * name as well. */
     const char *name;
     const char *description; /* a description for people, up to NBD_STRING_MAX bytes */
 };
 
 struct nbd_policy {
-    uint16_t
-        handshake_flags; /* which of NBD_FLAG_FIXED_NEWSTYLE and NBD_FLAG_NO_ZEROES we offer */
-    bool structured;     /* structured replies and extended headers are offered */
-    bool tls_offered;    /* STARTTLS is accepted */
-    bool tls_required;   /* before TLS, every option but STARTTLS and ABORT is refused */
+    /* Which of NBD_FLAG_FIXED_NEWSTYLE and NBD_FLAG_NO_ZEROES are offered. */
+    uint16_t handshake_flags;
+    bool structured;   /* structured replies and extended headers are offered */
+    bool tls_offered;  /* STARTTLS is accepted */
+    bool tls_required; /* before TLS, every option but STARTTLS and ABORT is refused */
 };
 
 #define NBD_CONTEXT_ALLOCATION 1u /* our number for the context base:allocation */
