@@ -177,7 +177,7 @@ static enum nbd_progress list_exports(struct option *option)
 
 /* Options about metadata contexts. */
 
-/* In LIST_META_CONTEXT, the query "base:" asks for all contexts whose names begin with "base:". */
+/* In LIST_META_CONTEXT, "base:" asks for all contexts whose names begin with "base:". */
 static bool is_our_context(uint32_t option, const char *query, uint32_t size)
 {
     if (option == NBD_OPT_LIST_META_CONTEXT && size == 5)

@@ -3,8 +3,8 @@
 /* buffer - bytes that a connection keeps from one step to the next
  *
  * A buffer has memory only while it holds bytes, so an idle connection takes no memory for its
- * buffers.  The owner consumes a buffer from the front, by advancing `at`, and drops the buffer
- * once `at` reaches `size`.
+ * buffers.  The owner consumes the bytes from the front, by advancing `at`.  Once `at` reaches
+ * `size`, the owner drops the buffer.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_BUFFER_H
@@ -15,9 +15,9 @@
 #include <stdint.h>
 
 struct buffer {
-    uint8_t *bytes; /* from malloc; NULL: the buffer is empty */
-    size_t at;      /* bytes consumed; less than size, unless the buffer is empty */
-    size_t size;    /* bytes stored */
+    uint8_t *bytes; /* from malloc; NULL if the buffer is empty */
+    size_t at;   /* the number of bytes consumed; less than `size` unless the buffer is empty */
+    size_t size; /* bytes stored */
 };
 
 static inline bool buffer_is_empty(const struct buffer *buffer)
@@ -31,8 +31,8 @@ static inline size_t buffer_left(const struct buffer *buffer)
     return buffer->size - buffer->at;
 }
 
-/* Store a copy of `size` bytes (at least one) in an empty buffer.  Returns 0, or -ENOMEM; then
- * the buffer stays empty. */
+/* Store a copy of `size` bytes (at least one) in an empty buffer.  Returns 0 or -ENOMEM.  After
+ * -ENOMEM the buffer is still empty. */
 int buffer_store(struct buffer *buffer, const void *bytes, size_t size);
 
 /* Free the bytes.  The buffer is empty afterwards. */

@@ -3,7 +3,7 @@
 /* input - received bytes, processed from the front
  *
  * The bytes are in the worker's scratch, and are valid until the step ends.  inbox.c keeps the
- * bytes that are left after the processing.
+ * bytes that are left at the end of the step.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_INPUT_H
@@ -17,7 +17,7 @@ struct input {
     size_t left;       /* the number of bytes not consumed yet */
 };
 
-/* Consume n bytes.  At least n must be left.  Returns a pointer to the first of them. */
+/* Consume n bytes, of which all must be there.  Returns a pointer to the first of them. */
 static inline const uint8_t *input_consume(struct input *input, size_t n)
 {
     const uint8_t *at = input->at;
