@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The threads of the compressor, the functions that requests call, and how the compressor is made
- * and destroyed. */
+/* This file has the threads of the compressor, the functions that requests call, and the
+ * functions that make and destroy the compressor. */
 
 #include "disk/zstd/compressor.h"
 
@@ -13,11 +13,11 @@
 #include "disk/zstd/cache.h"
 #include "os/thread.h"
 
-#define HOT_SHARE_LEAST 8 /* frames that may always be hot, however little memory there is */
+#define HOT_SHARE_LEAST 8 /* frames; the hot share is never smaller than this */
 
 /* Reading and dropping pages. */
 
-/* Relaxed orders: cache_bytes guards nothing. */
+/* Relaxed order is enough for cache_bytes: no other data depends on it. */
 
 static void give_cache_bytes(struct compressor *compressor, uint64_t bytes)
 {
@@ -25,7 +25,8 @@ static void give_cache_bytes(struct compressor *compressor, uint64_t bytes)
     budget_give(compressor->paged->budget, bytes);
 }
 
-/* A cache that the budget has no room for is not made: reads work without one. */
+/* If the budget has no room for a cache, *cache is NULL and the call succeeds.  Reads work
+ * without a cache. */
 static int compressor_cache_create(void *state, struct disk_cache **cache)
 {
     struct compressor *compressor = state;
@@ -81,8 +82,9 @@ static int compressor_peek(void *state, struct disk_cache *cache, uint64_t word,
     return r;
 }
 
-/* A thread looks at paged->hot under the lock before it sleeps.  So it is woken under the lock,
- * too: otherwise it could miss this. */
+/* The broadcast is sent under the lock.  A thread looks for work under the lock before it
+ * sleeps.  Without the lock here, the broadcast could come between the look and the sleep, and
+ * the thread would miss it. */
 static void compressor_wake(void *state)
 {
     struct compressor *compressor = state;
@@ -110,7 +112,7 @@ static void sleep_locked(struct compressor *compressor)
         pthread_cond_wait(&compressor->wake, &compressor->lock);
 }
 
-/* Do some of the most urgent work.  Returns false if there is nothing to do. */
+/* Do a piece of the most urgent work.  Returns false if there is nothing to do. */
 static bool work_locked(struct compressor *compressor)
 {
     if (compressor->paused)
@@ -138,7 +140,7 @@ static void *compressor_main(void *arg)
     return NULL;
 }
 
-/* Callers that wait for the compressor or do some of its work. */
+/* Functions in which a caller waits for the compressor, or does some of its work. */
 
 static void wait_ten_milliseconds_locked(struct compressor *compressor)
 {
@@ -152,9 +154,9 @@ static void wait_ten_milliseconds_locked(struct compressor *compressor)
     pthread_cond_timedwait(&compressor->progress, &compressor->lock, &until);
 }
 
-/* Pack a few pages once.  That is enough, because a write adds no more pages than that.  If no
- * page is ripe, wait for the threads instead: a grace period has to pass, which takes some ten
- * milliseconds at most. */
+/* Pack a few pages once.  One call after each write is enough, because a write makes no more
+ * frames hot than one call packs.  If no page is ripe, wait ten milliseconds for the threads
+ * instead.  They are waiting for a grace period, which seldom takes longer. */
 static void compressor_help(void *state)
 {
     struct compressor *compressor = state;
@@ -172,9 +174,10 @@ static void compressor_help(void *state)
 
 enum goal { ONE_PAGE_PACKED, ALL_PAGES_TRIED };
 
-/* Wait until the threads have packed a page or have tried every page, as `goal` says.  Meanwhile
- * they freeze frames of any age.  If two rounds end from now on, the second has seen the whole
- * disk.  Returns true if any page was packed. */
+/* Wait until the threads have reached `goal`.  While a caller waits here, the threads freeze
+ * frames of any age.  After two more rounds, every page has been tried: the first of these rounds
+ * may have begun before the call, but the second is complete.  Returns true if any page was
+ * packed. */
 static bool wait_for_packing(struct compressor *compressor, enum goal goal)
 {
     pthread_mutex_lock(&compressor->lock);
@@ -197,8 +200,8 @@ static bool wait_for_packing(struct compressor *compressor, enum goal goal)
     return any;
 }
 
-/* If the machine just had no room for blobs, it will have none before the next round, and packing
- * is hopeless.  But segments may still be emptied. */
+/* If the machine just had no memory for blobs, packing is hopeless until the next round is due.
+ * Emptying segments of the log can still free memory. */
 static bool compressor_make_room(void *state)
 {
     struct compressor *compressor = state;
@@ -231,8 +234,8 @@ static void compressor_shrink(void *state)
     pool_shrink(&compressor->blobs.segments);
 }
 
-/* Packing leaves frames to reclaim, reclaiming leaves dead blobs to tidy, and tidying leaves more
- * to reclaim. */
+/* Each kind of work leads to another.  Packing leaves frames to reclaim.  Reclaiming leaves dead
+ * blobs in the log, which has to be tidied.  Tidying leaves old blobs to reclaim. */
 static void compressor_settle(void *state)
 {
     struct compressor *compressor = state;
@@ -298,7 +301,7 @@ static int compressor_check(void *state, const struct cold_page *pages, size_t c
 
 /* Making, starting and destroying. */
 
-/* As many threads as half of the processors: the other half has requests to serve. */
+/* Start one thread for every two processors: the other half of the processors serves requests. */
 static int compressor_start(void *state)
 {
     struct compressor *compressor = state;
@@ -369,7 +372,7 @@ static void init_locks(struct compressor *compressor)
     pthread_condattr_destroy(&monotonic);
 }
 
-/* A quarter of the memory may be hot before frames are frozen sooner. */
+/* The hot share, in frames: a quarter of the memory. */
 static int64_t hot_share(const struct paged *paged)
 {
     uint64_t share = budget_total(paged->budget) / 4 >> paged->page_shift;

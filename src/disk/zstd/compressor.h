@@ -3,25 +3,27 @@
 /* compressor - the cold store of the zstd allocator (paged/cold_store.h)
  *
  * Writes are stored in frames, as fast as with sparse.  Background threads freeze frames that
- * have not been written for a while, and put a blob in their place.  They freeze frames sooner if
- * more than a certain share of the memory is hot.  Writers that outrun the threads help them.  A
- * frame that does not compress is left alone until it is written again.
+ * have not been written for a while, and put blobs in their place.  If more frames are hot than
+ * the hot share, the threads also freeze younger frames.  If writers outrun the threads, the
+ * writers help.  A frame that does not compress is left alone until it is written again.
  *
- * What the threads do, in the order in which they look for work:
+ * A thread looks for work in this order:
  *
  *     pack.c    pack the pages that are ripe
- *     sweep.c   send the hand round the disk, to find pages that are cold
- *     tidy.c    empty segments of the log in which little is left alive
+ *     sweep.c   send the hand round the disk, to find cold pages
+ *     tidy.c    empty segments of the log that have few live blobs
  *
- *     hot frame --sweep--> frozen --grace period--> ripe --pack--> blob    it shrank by 1/32
- *         ^                  |                              +----> hole    it is all zero
- *         '----- written ----'                              '----> INERT   it did not shrink
+ * What happens to a hot frame:
  *
- * If nothing is hot and nothing is to be tidied, the threads sleep.
+ *     hot frame --sweep--> frozen --grace period--> ripe --pack--> blob  shrank by 1/32 or more
+ *         ^                  |                              +----> hole  is all zero
+ *         '----- written ----'                              '----> INERT  did not shrink enough
  *
- * Locks: `lock` guards the hand, the ripe pages and what the threads are doing.  It is not held
- * while anything is packed, swept, tidied or waited for.  No other lock is taken while it is
- * held.
+ * If no frame is hot and the log is tidy, the threads sleep.
+ *
+ * LOCKS.  `lock` guards the hand, the ripe pages and the fields that say what the threads are
+ * doing.  A thread releases the lock before it packs, sweeps or tidies, and before it waits for a
+ * grace period.  A thread takes no other lock while it holds this lock.
  */
 
 #ifndef NBDRAM_DISK_ZSTD_COMPRESSOR_H
@@ -34,7 +36,7 @@
 #include "disk/zstd/blob_log.h"
 #include "disk/zstd/codec.h"
 
-#define COMPRESSOR_RIPE_MAX 256 /* pages that one sweep freezes, for one grace period */
+#define COMPRESSOR_RIPE_MAX 256 /* pages: the most that one sweep freezes */
 #define COMPRESSOR_THREADS_MAX 16
 
 struct compressor {
@@ -45,60 +47,62 @@ struct compressor {
     unsigned thread_count;
 
     struct blob_log blobs; /* has its own lock */
-    _Atomic bool untidy;   /* too much of the log is dead */
+    _Atomic bool untidy;   /* too much of the log is dead: it should be tidied */
 
-    _Atomic uint64_t cache_bytes; /* what the budget is charged for caches of inflated pages */
+    _Atomic uint64_t cache_bytes; /* bytes that the budget is charged for caches of pages */
 
-    pthread_mutex_t lock;    /* guards the fields below */
-    pthread_cond_t wake;     /* signalled for the threads: there may be something to do */
-    pthread_cond_t progress; /* signalled for all other waiters: something was done */
+    pthread_mutex_t lock;    /* guards the fields below, except `frozen` */
+    pthread_cond_t wake;     /* wakes the threads when there may be work */
+    pthread_cond_t progress; /* wakes all other waiters when work has been done */
     struct reclaim_item ripe[COMPRESSOR_RIPE_MAX];
-    unsigned ripe_count; /* entries of ripe; a sweep adds some when there are none */
-    unsigned packing;    /* pages that threads have taken from ripe and are still packing */
-    bool sweeping;       /* a thread is sweeping; at most one does */
-    bool tidying;        /* a thread is emptying segments; at most one does */
-    bool paused;         /* the threads are to do nothing */
+    unsigned ripe_count; /* number of entries in `ripe`; a sweep starts only if there are none */
+    unsigned packing;    /* number of pages from `ripe` that threads are packing now */
+    bool sweeping;       /* a thread is sweeping; only one thread at a time sweeps */
+    bool tidying;        /* a thread is emptying segments; only one thread at a time does */
+    bool paused;         /* the threads must not start any work */
     bool stop;
 
-    uint64_t hand;              /* the page that the hand is at */
-    bool round_begun;           /* the hand has set out, and has not come round yet */
-    uint64_t rounds;            /* rounds completed so far */
-    struct timespec next_round; /* when the next round is due */
+    uint64_t hand;              /* number of the page where the hand is */
+    bool round_begun;           /* a round has begun and has not ended */
+    uint64_t rounds;            /* number of rounds completed so far */
+    struct timespec next_round; /* when the next round is due, by CLOCK_MONOTONIC */
 
-    uint64_t packed;        /* pages that were taken out of their frames so far */
-    unsigned waiters;       /* callers that wait for room */
-    uint64_t waited_rounds; /* value of rounds when the last waiter has seen the whole disk */
+    uint64_t packed;  /* number of pages that packing has taken out of their frames so far */
+    unsigned waiters; /* number of callers that wait for packing */
+    uint64_t waited_rounds; /* value of `rounds` at which no caller waits any more */
     bool no_room_for_blobs; /* packing found no memory: the threads wait for the next round */
 
-    struct reclaim_item
-        frozen[COMPRESSOR_RIPE_MAX]; /* pages; belongs to the thread that sweeps */
+    /* Pages that the current sweep has frozen.  Only the thread that sweeps uses these two
+     * fields. */
+    struct reclaim_item frozen[COMPRESSOR_RIPE_MAX];
     unsigned frozen_count;
 };
 
-/* Make the cold store of a paged disk, and set paged->cold.  level is zstd's.  Returns 0 or
- * -ENOMEM.  On an error paged->cold is as it was. */
+/* Make the cold store of a paged disk, and set paged->cold to it.  level is a compression level
+ * of zstd.  Returns 0 or -ENOMEM.  On an error paged->cold is unchanged. */
 int compressor_create(struct paged *paged, int level);
 
-/* The functions below are the work of the threads.  If a name ends in _locked, the caller holds
- * the lock. */
+/* The threads work by means of the functions below.  If a function's name ends in _locked, the
+ * caller holds the lock. */
 
-/* Pack a few ripe pages.  There must be at least one.  Releases the lock, and takes it again. */
+/* Pack a few ripe pages.  At least one page must be ripe.  Releases the lock during the work, and
+ * takes it again. */
 void compressor_pack_locked(struct compressor *compressor);
 
 bool compressor_should_sweep_locked(struct compressor *compressor);
 
-/* Send the hand on for a while, until enough pages are frozen or the hand has come round; then
- * wait until the frozen pages are ripe.  There must be no ripe page before.  Releases the lock,
- * and takes it again. */
+/* Move the hand on for a while.  Stop early if enough pages are frozen, or if the hand reaches
+ * the end of the disk.  Then wait until the frozen pages are ripe.  No page may be ripe at the
+ * start.  Releases the lock during the work, and takes it again. */
 void compressor_sweep_locked(struct compressor *compressor);
 
-/* Whether the next round is due. */
 bool compressor_is_round_due_locked(const struct compressor *compressor);
 
 bool compressor_should_tidy_locked(struct compressor *compressor);
 
-/* Empty segments of the log: for BLOB_LOG_TIDY until the log is tidy, for BLOB_LOG_ROOM only one
- * segment.  Releases the lock, and takes it again.  Returns false if nothing was gained. */
+/* Empty segments of the log.  With BLOB_LOG_TIDY, go on until the log is tidy.  With
+ * BLOB_LOG_ROOM, empty one segment.  Returns true if at least one segment was emptied.  Releases
+ * the lock during the work, and takes it again. */
 bool compressor_tidy_locked(struct compressor *compressor, enum blob_log_need need);
 
 #endif

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Packing pages that are ripe: they were frozen, and a grace period has passed since.
+/* Packing ripe pages.  A page is ripe if it was frozen and a grace period has passed since.
  *
- * Packing works on a copy of the page, because zstd makes no promise for input that changes while
- * it is read.  If the word is still the frozen word when the blob is swapped in, the page was not
- * written meanwhile, and the copy is true.  The look at the word, the copy and the swap must be
- * in one section.  Otherwise the frame could have been trimmed, released and used for the same
- * page again in between.
+ * The codec compresses a copy of the page, because libzstd promises nothing if its input changes
+ * during the call.  When the blob is swapped in, the word in the slot must still be the frozen
+ * word.  If it is, no thread has written to the page meanwhile, and the copy is right.
+ *
+ * Load the word, copy the page and swap the word inside one section.  Otherwise another thread
+ * could trim the page, free its frame, and use the frame for the same page again in between.
  */
 
 #include <errno.h>
@@ -16,18 +17,19 @@
 #include "disk/zstd/compressor.h"
 #include "os/bytes.h"
 
-#define PAGES_AT_ONCE 4 /* until the thread looks for other work */
+#define PAGES_AT_ONCE 4 /* pages that a thread packs before it looks for other work */
 
-/* What has become of a ripe page. */
+/* The result of packing a ripe page. */
 enum outcome {
-    STAYS,     /* the page did not shrink, or was written or trimmed meanwhile */
-    PACKED,    /* the page does not take a frame any more */
-    ASK_FIRST, /* no memory for the page's blob until the budget has asked the machine */
-    NO_ROOM,   /* no memory for the page's blob, or for packing the page */
+    STAYS,     /* the page did not shrink, or a client wrote or trimmed it meanwhile */
+    PACKED,    /* the page no longer takes a frame */
+    ASK_FIRST, /* the budget must ask the machine before there is memory for the blob */
+    NO_ROOM,   /* there is no memory for the blob, or for compressing the page */
     OUTCOMES,
 };
 
-/* Inside a section: put a blob in place of `word`. */
+/* Inside a section: store the compressed page as a blob, and swap the blob's word into the
+ * slot. */
 static enum outcome swap_in_blob(struct compressor *compressor, slot_t *slot,
                                  const struct reclaim_item *ripe, const void *packed, size_t size,
                                  struct deferred *deferred)
@@ -46,8 +48,7 @@ static enum outcome swap_in_blob(struct compressor *compressor, slot_t *slot,
     return PACKED;
 }
 
-/* Inside a section: finish with a ripe page.  Its word is in slot, and is still the frozen
- * word. */
+/* Inside a section: pack a ripe page.  slot still holds the frozen word, which is ripe->word. */
 static enum outcome pack_page(struct compressor *compressor, slot_t *slot,
                               const struct reclaim_item *ripe, struct deferred *deferred)
 {
@@ -97,7 +98,7 @@ void compressor_pack_locked(struct compressor *compressor)
     pthread_mutex_unlock(&compressor->lock);
     for (unsigned i = 0; i < count; i++)
         outcomes[pack_ripe(compressor, &ripe[i])]++;
-    if (outcomes[NO_ROOM]) /* for the next blobs, which cannot use the room in free frames */
+    if (outcomes[NO_ROOM]) /* blobs cannot use the memory of free frames: give it back */
         paged_collect(compressor->paged);
     if (outcomes[NO_ROOM] || outcomes[ASK_FIRST])
         budget_refresh(compressor->paged->budget);

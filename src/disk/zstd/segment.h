@@ -2,14 +2,14 @@
 
 /* segment - what the log of blobs is made of
  *
- * The number of a blob is its place in the address space of the segments, in units of 16 bytes:
+ * A blob's number is its offset in the address space of the segments, in units of 16 bytes:
  *
  *     | segment 0                       | segment 1
  *     | blob | blob | dead | blob |.....| blob | dead | ...
  *
- * A segment is walked from its start, blob by blob, up to `used`.  The header of a dead blob
- * stays, so that the walk gets past the dead blob.  Only the page table knows whether a blob is
- * dead.
+ * A walk of a segment goes from blob to blob, from the start of the segment up to `used`.  The
+ * header of a dead blob is kept, because the walk needs the dead blob's size.  The log does not
+ * record which blobs are dead.  A blob is alive if the page table leads to it.
  */
 
 #ifndef NBDRAM_DISK_ZSTD_SEGMENT_H
@@ -19,23 +19,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BLOB_UNIT 16u /* bytes: the unit of blob numbers */
+#define BLOB_UNIT 16u /* bytes: blob numbers count in this unit */
 
 struct blob {
     uint64_t page; /* number of the page to which the blob belongs */
-    uint32_t size; /* length of the member bytes */
+    uint32_t size; /* number of bytes in `bytes` */
     uint32_t reserved;
     unsigned char bytes[];
 };
 
 struct segment {
-    uint32_t used; /* bytes appended to the segment */
-    uint32_t live; /* bytes that belong to blobs that are alive; part of used */
+    uint32_t used; /* bytes appended so far to the segment */
+    uint32_t live; /* bytes of live blobs; the rest of `used` is dead */
     bool in_use;
     bool held; /* a thread is emptying the segment */
 };
 
-/* The bytes that a blob of `size` compressed bytes takes in its segment. */
+/* The number of bytes that a blob takes in its segment.  size is the size of the compressed
+ * page. */
 static inline size_t blob_footprint(size_t size)
 {
     return (sizeof(struct blob) + size + BLOB_UNIT - 1) / BLOB_UNIT * BLOB_UNIT;

@@ -2,14 +2,17 @@
 
 /* Finding cold pages.
  *
- * One thread at a time sweeps: the hand goes round the disk in page order, and ages the frames
- * that it meets, 0 -> 1 -> 2.  A frame that still has age 2 when the hand comes by again was not
- * written for two rounds, and is frozen.
+ * One thread at a time sweeps: it sends the hand round the disk, in the order of pages.  Each
+ * time the hand meets a hot frame, the frame's age goes up by one, up to 2.  A write makes the
+ * age 0 again.  So if the hand meets a frame of age 2, the frame was not written for two
+ * rounds.  The thread then freezes the frame.
  *
- *     A ROUND STARTS                                      AGE AT WHICH A FRAME IS FROZEN
- *     EPOCH seconds after the last one has ended          2
- *     at once, if more frames are hot than their share    1
- *     at once, if a caller waits for room                 0
+ * If memory is short, rounds start sooner and freeze younger frames:
+ *
+ *     A ROUND STARTS                                           AGE AT WHICH A FRAME IS FROZEN
+ *     EPOCH seconds after the end of the last round            2
+ *     at once, if more frames are hot than the hot share       1
+ *     at once, if a caller waits for packing                   0
  */
 
 #include <string.h>
@@ -18,10 +21,10 @@
 #include "disk/zstd/compressor.h"
 
 #define EPOCH 1             /* seconds from the end of a round to the next one */
-#define STEPS 8192          /* looks at the table in one section */
-#define SECTIONS_AT_ONCE 64 /* sections until the thread looks for other work, or has to stop */
+#define STEPS 8192          /* look-ups in the page table in one section */
+#define SECTIONS_AT_ONCE 64 /* sections in one call of compressor_sweep_locked */
 
-/* The age at which a frame is frozen: see the table above. */
+/* The age at which frames are frozen, from the table above. */
 static unsigned freeze_age_locked(const struct compressor *compressor)
 {
     const struct paged *paged = compressor->paged;
@@ -30,7 +33,7 @@ static unsigned freeze_age_locked(const struct compressor *compressor)
     return paged_hot(paged) > paged->cold.hot_share ? 1 : ENTRY_AGE_COLD;
 }
 
-/* Inside a section: age a frame, or freeze it. */
+/* Inside a section: if the page is in a hot frame, raise the frame's age or freeze the frame. */
 static void sweep_page(struct compressor *compressor, slot_t *slot, uint64_t page,
                        unsigned freeze_age)
 {
@@ -49,8 +52,8 @@ static bool is_enough_frozen(const struct compressor *compressor)
     return compressor->frozen_count == COMPRESSOR_RIPE_MAX;
 }
 
-/* Sweep from the page `hand`, for one section.  Returns the page at which the next section goes
- * on. */
+/* Move the hand on from the page `hand`, for one section.  Returns the page where the hand is
+ * then. */
 static uint64_t sweep_section(struct compressor *compressor, uint64_t hand, unsigned freeze_age)
 {
     struct table *table = &compressor->paged->table;

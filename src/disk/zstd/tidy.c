@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Tidying the log of blobs: the blobs that are alive in a segment are stored again, in another
- * segment, and then the first segment is given back.  A blob never changes, so moving a blob is a
- * copy and a swap, without a freeze. */
+/* Tidying the log of blobs: live blobs are moved out of a segment, so that the segment can be
+ * given back.  A blob never changes.  So moving a blob takes a copy and a swap of the page's
+ * word, but no freeze. */
 
 #include <errno.h>
 
@@ -10,8 +10,7 @@
 #include "disk/paged/deferred.h"
 #include "disk/zstd/compressor.h"
 
-/* Store a blob again, in another segment, if a page still has it.  Returns 0, or an error of
- * blob_log_store. */
+/* If the blob is alive, move it to another segment.  Returns 0, or an error of blob_log_store. */
 static int move_blob(struct compressor *compressor, uint64_t number)
 {
     const struct blob *blob = blob_log_at(&compressor->blobs, number);
@@ -35,7 +34,7 @@ static int move_blob(struct compressor *compressor, uint64_t number)
     return r;
 }
 
-/* As move_blob, but if the machine has to be asked first, wait for its answer. */
+/* As move_blob, but if the budget must ask the machine for memory first, wait for the answer. */
 static int move_blob_waiting(struct compressor *compressor, uint64_t number)
 {
     int r;
@@ -44,9 +43,9 @@ static int move_blob_waiting(struct compressor *compressor, uint64_t number)
     return r;
 }
 
-/* Empty the worst segment.  Returns false if there is none, or if there is no room for its blobs
- * in other segments.  The segment is given back only after a grace period.  This waits until it
- * is, so that the same segment is not chosen again. */
+/* Empty the segment that blob_log_worst chooses.  Returns false if no segment is chosen, or if
+ * there is no memory for moving all of its live blobs.  The old blobs are freed only after a
+ * grace period.  This function waits for that, so that the same segment is not chosen again. */
 static bool empty_segment(struct compressor *compressor, enum blob_log_need need)
 {
     uint64_t number;
@@ -74,7 +73,8 @@ bool compressor_tidy_locked(struct compressor *compressor, enum blob_log_need ne
     return gained;
 }
 
-/* Relaxed order: `untidy` is only a hint, and is set again when more of the log dies. */
+/* Relaxed order is enough: `untidy` is only a hint.  If more of the log dies, `untidy` is set
+ * again. */
 bool compressor_should_tidy_locked(struct compressor *compressor)
 {
     return !compressor->tidying &&
