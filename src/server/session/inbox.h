@@ -9,10 +9,10 @@
  *       |
  *       '-- else: unread bytes are copied to the front of scratch->in, and more are received
  *             |
- *             '-- negotiation_take, requests_take: many options or requests at a time.  The bytes
- *                 that they do not consume are kept as unread bytes
+ *             '-- negotiation_take or requests_take processes many options or requests at a time.
+ *                 The bytes that are left are kept as unread bytes
  *
- * After a large payload only a header is received, because another large payload may follow it.
+ * After a large payload only a header is received, because the next payload may be large, too.
  * So the payloads in a stream of large writes are not copied from one buffer to another.
  *
  * Threads: called by the thread of the connection's loop.
@@ -23,9 +23,9 @@
 
 #include "server/session/state.h"
 
-/* To be called in the states CONNECTION_HANDSHAKE and CONNECTION_TRANSMISSION.  Receives once,
- * unless inbox_is_ready, and processes the bytes that are there.  The answers gather in the
- * scratch (replies.h).  The caller has to flush them, even after an error.
+/* Receive once and process the bytes that are there.  If inbox_is_ready, nothing is received.  To
+ * be called in the states CONNECTION_HANDSHAKE and CONNECTION_TRANSMISSION.  The answers gather
+ * in the scratch (replies.h).  The caller has to flush the answers, even after an error.
  *
  * Returns
  *
@@ -36,7 +36,7 @@
  *     -errno     (any other) the connection has to be closed */
 int inbox_receive(struct connection *connection);
 
-/* Whether there is work that needs no more bytes from the client. */
+/* Whether there is work to do before more bytes are received. */
 static inline bool inbox_is_ready(const struct connection *connection)
 {
     return connection->unread_ready || connection->zeroing.active;

@@ -3,7 +3,7 @@
 /* input - received bytes, processed from the front
  *
  * The bytes are in the worker's scratch, and are valid until the step ends.  inbox.c keeps the
- * bytes that are left at the end of the step.
+ * bytes that were not processed.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_INPUT_H
