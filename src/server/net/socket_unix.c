@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* A Unix socket's file outlives its server.  The next server connects, to find out whether
- * somebody still listens:
+/* The file of a Unix socket outlives its server.  So the next server connects to it, to find out
+ * whether somebody still listens:
  *
  *   no file          bind
- *   refused          a leftover: unlink, bind
- *   anything else    somebody listens: an error, and the file is left alone
+ *   refused          the file is a leftover: unlink, bind
+ *   anything else    somebody listens: report an error, and leave the file alone
  *
- * There are two races: a connection is also refused between another server's bind and listen, and
- * another server may bind between our connecting and our unlinking.  So we lock the folder
- * (flock) from the connect to the listen, and while we remove the file at the end.  Then servers
- * of this program that start at the same time do not take each other's file.  We wait for the
- * lock for at most a second, and then go on without it, because any process that may read the
- * folder can hold the lock.
+ * There are two races.  A connection is also refused while another server is between its bind and
+ * its listen.  And another server may bind after we have connected and before we unlink.  So we
+ * lock the folder (flock) from the connect until after the listen, and again at the end, while we
+ * remove the file.  Then servers of this program that start at the same time do not take each
+ * other's file.
+ *
+ * Any process that may read the folder can hold the lock.  So we wait for the lock for at most a
+ * second, and then go on without it.
  *
  * At the end we recognize our file by its inode number, which no other file can have while our
- * socket is open.  We do not connect again, because that takes a descriptor, and there may be
- * none. */
+ * socket is open.  Connecting again would need a descriptor, and none may be free. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,22 +37,22 @@
 #include "server/net/uri.h"
 #include "text/reason.h"
 
-/* The size of the longest path of a socket, with the terminating zero. */
+/* The size of the longest path of a socket, including the terminating zero. */
 #define PATH_BYTES sizeof(((struct sockaddr_un *)0)->sun_path)
 
 #define LOCK_TRIES 100
 #define LOCK_PAUSE_MS 10
 
-/* 256 KiB replies are a fifth to a third faster with this send buffer, which the kernel doubles,
- * than with the usual 208 KiB, for which each reply takes two rounds.  2 MiB gained no more, and
- * could pin that much memory for each client that does not read.  The receive buffer of a Unix
- * socket has no effect. */
+/* The size of the send buffer, which the kernel doubles.  Replies of 256 KiB are a fifth to a
+ * third faster than with the usual buffer of 208 KiB, which takes two rounds for each.  A buffer
+ * of 2 MiB was no faster, and would let each client that does not read pin that much memory.  The
+ * receive buffer of a Unix socket has no effect. */
 #define SEND_BUFFER (512 << 10)
 
 static const char folder_pattern[] = "nbdram-XXXXXX";
 static const char private_name[] = "socket";
 
-/* The absolute path, for the caller to free; or NULL with errno set. */
+/* Make a path absolute.  Returns the new path, which the caller frees, or NULL with errno set. */
 static char *absolute_path(const char *path)
 {
     if (path[0] == '/')
@@ -63,8 +64,13 @@ static char *absolute_path(const char *path)
     return whole;
 }
 
-/* Find out what is at the address.  Returns 0 if it is a leftover, -ENOENT if there is no file,
- * -EADDRINUSE if somebody listens, -ENOTSOCK if the file is not a socket, or another -errno. */
+/* Find out what is at the address.  Returns
+ *
+ *   0             a leftover: a socket on which nobody listens
+ *   -ENOENT       there is no file
+ *   -EADDRINUSE   somebody listens
+ *   -ENOTSOCK     the file is not a socket
+ *   other         another -errno */
 static int probe_file(const struct sockaddr_un *address)
 {
     struct stat status;
@@ -79,12 +85,13 @@ static int probe_file(const struct sockaddr_un *address)
     close(fd);
     if (error == ECONNREFUSED)
         return 0;
-    /* EAGAIN: the listener's backlog is full.  EPROTOTYPE: it is not a stream socket. */
+    /* EAGAIN: the backlog of a listener is full.  EPROTOTYPE: the socket is not a stream
+     * socket. */
     return error == 0 || error == EAGAIN || error == EPROTOTYPE ? -EADDRINUSE : -error;
 }
 
-/* Lock the folder of path.  Returns a descriptor, whose closing unlocks the folder; or -1 if the
- * folder is not locked. */
+/* Lock the folder of path.  Returns a descriptor, or -1 if the folder could not be locked.
+ * Closing the descriptor unlocks the folder. */
 static int lock_folder_of(const char *path)
 {
     char folder[PATH_BYTES];
@@ -102,7 +109,8 @@ static int lock_folder_of(const char *path)
     return -1;
 }
 
-/* Remove a leftover.  Returns 0 if there is no file at the address any more. */
+/* Remove a leftover.  Returns 0 if there is no file at the address afterwards, or -errno with a
+ * reason. */
 static int remove_leftover(const struct sockaddr_un *address, struct reason *reason)
 {
     int r = probe_file(address);
@@ -120,8 +128,8 @@ static int remove_leftover(const struct sockaddr_un *address, struct reason *rea
     return 0;
 }
 
-/* Bind, listen and remember the file's device and inode.  There must be no file at the address.
- * Returns a descriptor; or -errno, and there is still no file. */
+/* Bind, listen, and remember the device and the inode of the file.  There must be no file at the
+ * address.  Returns a descriptor or -errno.  On an error no file is left. */
 static int listen_at(struct listeners *listeners, const struct sockaddr_un *address)
 {
     struct stat status;
@@ -162,8 +170,8 @@ static int open_path(struct listeners *listeners, const char *path, struct reaso
     return r;
 }
 
-/* Make a folder that nobody else can enter.  It is in TMPDIR, unless that path is so long that
- * the path of the socket would be too long.  Returns its path, for the caller to free; or NULL
+/* Make a folder that nobody else can enter.  It is in TMPDIR, or in /tmp if TMPDIR would make the
+ * path of the socket too long.  Returns the path of the folder, which the caller frees, or NULL
  * with errno set. */
 static char *make_private_folder(void)
 {
@@ -247,8 +255,8 @@ static bool is_our_file(const struct listeners *listeners)
 
 static void remove_file(struct listeners *listeners)
 {
-    /* Another process may have a copy of the descriptor, such as a child that has not called exec
-     * yet.  The socket must not go on listening through that copy. */
+    /* A child that has not called exec yet has copies of the descriptors.  Shutting a socket down
+     * ends the listening through all copies. */
     for (unsigned i = 0; i < listeners->count; i++)
         shutdown(listeners->fds[i], SHUT_RDWR);
     if (listeners->unix_path) {
@@ -266,7 +274,7 @@ static void put_unix_query(FILE *out, const struct socket_address *address)
 {
     const struct sockaddr_un *unix_address = (const void *)&address->storage;
     size_t length = address->length - offsetof(struct sockaddr_un, sun_path);
-    /* An abstract name starts with a zero byte, and all of its bytes count. */
+    /* An abstract name starts with a zero byte.  Other zero bytes in it do not end it. */
     if (unix_address->sun_path[0] != '\0')
         length = strnlen(unix_address->sun_path, length);
     fputs("?socket=", out);

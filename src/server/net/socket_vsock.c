@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* vsock: between a virtual machine and its host.  An address is the number of a machine (CID) and
- * a port. */
+/* vsock connects a virtual machine and its host.  An address is a machine number (CID) and a
+ * port. */
 
 #include <errno.h>
 #include <unistd.h>
@@ -57,8 +57,8 @@ static int open_vsock(const struct listen_options *options, struct listeners *li
     return 0;
 }
 
-/* The URI has the CID of the loopback, which clients on this machine can use.  We do not know the
- * CID under which other machines can reach this machine. */
+/* Write CID:PORT.  The CID is that of the loopback, which clients on this machine can use.  We do
+ * not know the CID under which other machines can reach this machine. */
 static int put_vsock_authority(FILE *out, const struct listen_options *options,
                                const struct listeners *listeners,
                                const struct socket_address *address)

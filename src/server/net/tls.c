@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* Sending.  If GnuTLS cannot write a whole record, it expects the caller to repeat the send with
- * the same bytes, but does not say how many they are (a client may have asked for shorter
- * records), and it fails if a change of keys comes in between.  So GnuTLS is never shown a
- * descriptor that is full: encrypted bytes that the descriptor does not take are kept here, and
- * GnuTLS is told that they were written.  No new record is made while bytes are kept, so the kept
- * bytes belong to one record at most, and to the messages that go with it.
+ * the same bytes.  But it does not say how many bytes these are: a client may have asked for
+ * shorter records.  And the repeated send fails if a change of keys comes in between.
  *
- * Records are made from a copy of the data, for two reasons.  Several small vectors have to
- * become one record.  And other clients may write to the pages that the disk has lent us, while
- * some ciphers (CCM) read the data that they encrypt twice: if the data changed in between, the
- * client would take the record for a forged one.
+ * So GnuTLS never sees a full descriptor.  If the descriptor does not take all encrypted bytes,
+ * we keep the rest in session->unsent, and report to GnuTLS that all bytes were written.  While
+ * bytes are kept, no new record is made.  So the kept bytes belong to at most one record, and to
+ * the messages that go with it.
  *
- * The descriptors are read and written by functions of this file: GnuTLS's own expect sockets,
- * but with -s they can be pipes. */
+ * Records are made from a copy of the data, for two reasons:
+ *
+ *   - several small vectors have to become one record
+ *   - other clients may write to the pages that the disk has lent us, and some ciphers (CCM) read
+ *     the data twice while they encrypt it; if the data changed in between, the client would take
+ *     the record for a forged one
+ *
+ * Functions of this file read and write the descriptors.  GnuTLS's own functions expect sockets,
+ * but with -s the descriptors can be pipes. */
 
 #include "server/net/tls.h"
 
@@ -29,31 +33,32 @@
 #include "server/net/tls_peer.h"
 #include "text/reason.h"
 
-#define RECORD_SIZE 16384 /* the maximum, in bytes: RFC 8446, section 5.1 */
+#define RECORD_SIZE 16384 /* bytes in the largest record: RFC 8446, section 5.1 */
 
-/* The most calls of GnuTLS's handshake in one step.  GnuTLS can ask to be called again although
- * there is more to read, and the limit keeps a client that causes this from occupying the
- * thread. */
+/* One step of the handshake calls GnuTLS at most this many times.  GnuTLS can ask to be called
+ * again although there is more to read.  Without the limit, a client that causes this could
+ * occupy the thread. */
 #define TURNS_MAX 8
 
-/* Records that one receive takes.  A record costs a microsecond or more even if it holds a single
- * byte, and 160,000 of them fit into one receive of an inbox: others waited for 6 s. */
+/* One receive takes at most this many records.  A record costs a microsecond or more, even if it
+ * holds a single byte.  Without the limit, one receive took 160,000 such records into an inbox,
+ * and other clients waited for 6 s. */
 #define RECORDS_MAX 16
 
 struct tls_session {
     gnutls_session_t gnutls;
     int in, out;
-    int system_error; /* errno of the descriptor's last failure */
-    int failed;       /* the -errno that ended the session, and that every call returns since */
+    int system_error;    /* errno of the descriptor's last failure */
+    int failed;          /* 0, or the -errno that ended the session; later calls return it */
     bool is_established; /* the handshake is complete */
-    bool has_ended;      /* the client said goodbye */
+    bool has_ended;      /* the client has said goodbye */
     bool is_drained;     /* the last read from the descriptor found nothing */
     bool is_at_end;    /* the last read found the end of the stream, with or without a goodbye */
-    bool is_half_done; /* GnuTLS must be called again, but the descriptor may have more bytes */
+    bool is_half_done; /* the last receive stopped although the descriptor may have more bytes */
     struct tls_peer peer;
 
-    uint8_t *unsent;               /* encrypted bytes that the descriptor did not take, or NULL */
-    size_t unsent_at, unsent_size; /* bytes of `unsent` written by now, and all of its bytes */
+    uint8_t *unsent;               /* encrypted bytes that still wait to be written; or NULL */
+    size_t unsent_at, unsent_size; /* bytes of `unsent`: written so far, and in all */
 };
 
 /* The -errno of the descriptor's last failure.  ECONNRESET becomes -EPIPE, because
@@ -63,8 +68,8 @@ static int system_failure(const struct tls_session *session)
     return session->system_error == ECONNRESET ? -EPIPE : -session->system_error;
 }
 
-/* Write as many bytes of the vectors as the descriptor takes: none if it is full.  Returns the
- * number of bytes, or -1 with session->system_error set. */
+/* Write as many bytes of the vectors as the descriptor takes.  Returns the number of bytes
+ * written, which is 0 if the descriptor is full, or -1 with session->system_error set. */
 static ssize_t write_some(struct tls_session *session, const struct iovec *iov, int count)
 {
     for (;;) {
@@ -80,7 +85,8 @@ static ssize_t write_some(struct tls_session *session, const struct iovec *iov, 
     }
 }
 
-/* Keep the bytes of the vectors in session->unsent, without the first `skip` bytes. */
+/* Append the bytes of the vectors to session->unsent, but skip the first `skip` bytes.  Returns
+ * 0, or -1 with session->system_error set. */
 static int keep_unsent(struct tls_session *session, const struct iovec *iov, int count,
                        size_t skip)
 {
@@ -102,7 +108,7 @@ static int keep_unsent(struct tls_session *session, const struct iovec *iov, int
     return 0;
 }
 
-/* Called by GnuTLS to write encrypted bytes.  Takes all of them, unless there is an error. */
+/* Called by GnuTLS to write encrypted bytes.  Takes all bytes, unless there is an error. */
 static ssize_t push_encrypted(gnutls_transport_ptr_t opaque, const giovec_t *iov, int count)
 {
     struct tls_session *session = opaque;
@@ -112,7 +118,7 @@ static ssize_t push_encrypted(gnutls_transport_ptr_t opaque, const giovec_t *iov
     ssize_t written = session->unsent ? 0 : write_some(session, iov, count);
     if (written < 0 ||
         ((size_t)written < total && keep_unsent(session, iov, count, (size_t)written) < 0)) {
-        errno = EIO; /* anything but EAGAIN and EINTR */
+        errno = EIO; /* GnuTLS would repeat the call after EAGAIN or EINTR */
         return -1;
     }
     return (ssize_t)total;
@@ -139,7 +145,7 @@ static ssize_t pull_encrypted(gnutls_transport_ptr_t opaque, void *buf, size_t s
     }
 }
 
-/* Write the bytes that are kept.  Returns 0 when none are left, or -errno. */
+/* Write the bytes that are kept in session->unsent.  Returns 0 if none are left, or -errno. */
 static int flush_unsent(struct tls_session *session)
 {
     while (session->unsent) {
@@ -192,11 +198,11 @@ void tls_session_free(struct tls_session *session)
     free(session);
 }
 
-/* End the session because of an error of GnuTLS.  The client is sent an alert, if it is still
- * there.  Returns the -errno. */
+/* End the session because of an error of GnuTLS.  The client is sent an alert if it is still
+ * there.  Returns the -errno, which is also in session->failed. */
 static int end_session(struct tls_session *session, int error)
 {
-    /* A part of a record before the end of the stream can look like a forged one. */
+    /* If the stream ends inside a record, GnuTLS can take that record for a forged one. */
     if (session->is_at_end && error != GNUTLS_E_MEMORY_ERROR)
         error = GNUTLS_E_PREMATURE_TERMINATION;
     switch (error) {
@@ -204,7 +210,7 @@ static int end_session(struct tls_session *session, int error)
     case GNUTLS_E_PUSH_ERROR:
         session->failed = system_failure(session);
         break;
-    case GNUTLS_E_PREMATURE_TERMINATION: /* this is also GnuTLS's error for ECONNRESET */
+    case GNUTLS_E_PREMATURE_TERMINATION: /* GnuTLS reports ECONNRESET like this, too */
         session->failed = -EPIPE;
         break;
     case GNUTLS_E_FATAL_ALERT_RECEIVED:
@@ -234,7 +240,7 @@ static int end_handshake(struct tls_session *session, int error, struct reason *
     return tls_peer_explain(&session->peer, error, r, reason);
 }
 
-/* Returns 0 or an error of GnuTLS. */
+/* Make one step of the handshake.  Returns 0 or an error of GnuTLS. */
 static int continue_handshake(struct tls_session *session)
 {
     int error, turns = TURNS_MAX;
@@ -267,8 +273,8 @@ bool tls_session_wants_write(const struct tls_session *session)
     return session->unsent;
 }
 
-/* Called when GnuTLS has no (more) bytes.  `result` is GnuTLS's, and says why.  Returns 0 at the
- * end of the stream, or -errno. */
+/* Called when GnuTLS has returned no bytes.  `result` is what it returned instead: 0 or an error.
+ * Returns 0 at the end of the stream, or -errno. */
 static int stop_receiving(struct tls_session *session, ssize_t result)
 {
     if (result == 0) {
@@ -308,11 +314,11 @@ ssize_t tls_session_receive(struct tls_session *session, const struct iovec *iov
     return total;
 }
 
-/* How far a send has got in its vectors. */
+/* The position of a send in its vectors. */
 struct cursor {
     const struct iovec *iov;
     int count;
-    size_t done; /* bytes of the first vector that are handled already */
+    size_t done; /* bytes of the first vector that lie before the position */
 };
 
 static void move_cursor(struct cursor *at, size_t size)
@@ -326,7 +332,7 @@ static void move_cursor(struct cursor *at, size_t size)
     at->done += size;
 }
 
-/* Copy the bytes of the next record, from one vector or several, and return their number. */
+/* Copy the bytes of the next record from the vectors.  Returns the number of bytes. */
 static size_t gather_record(struct cursor at, uint8_t *record)
 {
     size_t size = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* We read pre-shared keys into memory ourselves.  GnuTLS would open the file of the keys at each
- * handshake, but by then the process has gone to the background, in another folder and maybe as
- * another user. */
+ * handshake.  But by then the process is in the background, has another current folder, and may
+ * run as another user. */
 
 #include "server/net/tls_credentials.h"
 
@@ -44,8 +44,8 @@ static int decode_hex(gnutls_datum_t *to, char *text)
     return gnutls_hex_decode2(&hex, to);
 }
 
-/* Parse USER:KEY.  If a user's name is not text, USER is # and the name in hexadecimal.  Returns
- * 0 or an error of GnuTLS. */
+/* Parse USER:KEY.  If the name of a user is not text, USER is # and the name in hexadecimal.
+ * Returns 0 or an error of GnuTLS. */
 static int parse_key(char *line, struct tls_key *key)
 {
     char *colon = strchr(line, ':');
@@ -57,8 +57,8 @@ static int parse_key(char *line, struct tls_key *key)
     return error < 0 ? error : decode_hex(&key->key, colon + 1);
 }
 
-/* Append the keys of a file to a list.  Returns 0, -ENOMEM, or the number of a line that is
- * wrong. */
+/* Append the keys of a file to a list.  Returns 0, -ENOMEM, or the number of the first wrong
+ * line. */
 static long read_keys(FILE *file, struct tls_key **end)
 {
     char *line = NULL;
@@ -80,7 +80,7 @@ static long read_keys(FILE *file, struct tls_key **end)
         if (key)
             free_key(key);
     }
-    /* getline returns -1 both at the end of the file and if there is no memory. */
+    /* getline returns -1 both at the end of the file and when there is no memory. */
     if (result == 0 && !feof(file) && !ferror(file))
         result = -ENOMEM;
     if (line)
@@ -94,7 +94,7 @@ static int load_keys(struct tls_credentials *credentials, const char *path, stru
     FILE *file = fopen(path, "re");
     if (!file)
         return reason_set(reason, -errno, "%s: ", path);
-    setvbuf(file, NULL, _IONBF, 0); /* a buffer would be freed with keys in it */
+    setvbuf(file, NULL, _IONBF, 0); /* no buffer, because fclose would not erase the keys in it */
     long wrong = read_keys(file, &credentials->keys);
     bool is_unread = ferror(file) != 0;
     fclose(file);
@@ -113,7 +113,7 @@ static int load_keys(struct tls_credentials *credentials, const char *path, stru
 
 /* Certificates. */
 
-/* The paths of the files in a folder. */
+/* The paths of the files in a folder of certificates. */
 struct certificate_files {
     char *ca, *crl, *certificate, *key;
 };
@@ -146,7 +146,8 @@ static int name_files(const char *folder, struct certificate_files *files)
     return -ENOMEM;
 }
 
-/* The first of the required files that cannot be read, with errno set; or NULL if all can. */
+/* Find the first required file that cannot be read.  Returns its path and sets errno, or returns
+ * NULL if all can be read. */
 static const char *missing_file(const struct certificate_files *files)
 {
     if (access(files->ca, R_OK) < 0)
@@ -166,7 +167,7 @@ static int load_files(struct tls_credentials *credentials, const struct certific
         return no_memory(reason);
     gnutls_certificate_credentials_t to = credentials->certificates;
     path = files->ca;
-    /* A positive result is the number of certificates. */
+    /* A result above 0 is the number of certificates. */
     int error = gnutls_certificate_set_x509_trust_file(to, path, GNUTLS_X509_FMT_PEM);
     if (error == 0)
         error = GNUTLS_E_NO_CERTIFICATE_FOUND;
@@ -185,8 +186,8 @@ static int load_files(struct tls_credentials *credentials, const struct certific
                       gnutls_strerror(error));
 }
 
-/* Load the certificates of a folder.  If it is one of the usual folders and lacks a file, nothing
- * is loaded, and that is no error. */
+/* Load the certificates of a folder.  If a usual folder lacks a file, nothing is loaded from it,
+ * and that is no error. */
 static int load_folder(struct tls_credentials *credentials, const char *folder, bool is_usual,
                        struct reason *reason)
 {
@@ -224,7 +225,7 @@ static int load_keys_or_certificates(struct tls_credentials *credentials,
 {
     const char *priority = options->psk_file ? PRIORITY_KEYS : PRIORITY_CERTIFICATES;
     int error = gnutls_priority_init(&credentials->priority, priority, NULL);
-    /* The system's configuration of GnuTLS can forbid what we ask for. */
+    /* The system's configuration of GnuTLS can forbid what the priority asks for. */
     if (error < 0)
         return reason_set(reason, error == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EINVAL,
                           "TLS: %s: %s", priority, gnutls_strerror(error));

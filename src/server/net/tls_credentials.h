@@ -2,7 +2,7 @@
 
 /* tls_credentials - the certificates or the pre-shared keys of the server
  *
- * The main thread reads them once, before privileges are dropped.  From then on they are
+ * The main thread reads the credentials once, before privileges are dropped.  Afterwards they are
  * read-only, and all threads share them.
  */
 
@@ -23,9 +23,9 @@ enum tls_mode {
 
 struct tls_options {
     enum tls_mode mode;
-    const char *certificates; /* a folder; NULL: one of the usual ones */
-    const char *psk_file;     /* pre-shared keys to use instead of certificates; NULL: none */
-    bool verify_peer;         /* the client must show a certificate, as the server does */
+    const char *certificates; /* folder of the certificates; NULL: search the usual folders */
+    const char *psk_file; /* file of pre-shared keys, which replace certificates; NULL: none */
+    bool verify_peer;     /* whether clients must show a certificate, too */
 };
 
 /* Read the credentials that options name.  The mode is ignored.
@@ -34,18 +34,25 @@ struct tls_options {
  * USER:KEY, where KEY is hexadecimal, as psktool writes them.  If a user has several lines, the
  * first one counts.
  *
- * Otherwise the credentials are X.509 certificates from a folder with the files ca-cert.pem,
- * server-cert.pem, server-key.pem and, if there is one, ca-crl.pem.  If options name no folder,
- * nbdkit's usual folders are searched for the first that has the three required files:
- * /etc/pki/nbdkit for root, and .pki/nbdkit and .config/pki/nbdkit in $HOME for anybody else.
+ * Otherwise the credentials are X.509 certificates from a folder.  The folder must have the files
+ * ca-cert.pem, server-cert.pem and server-key.pem, and may have the file ca-crl.pem.  If options
+ * name no folder, the first of nbdkit's usual folders that has the three required files is used.
+ * For root, the usual folder is /etc/pki/nbdkit.  For other users, the usual folders are
+ * .pki/nbdkit and .config/pki/nbdkit in $HOME.
  *
- * With verify_peer, a client must show a certificate that is signed by ca-cert.pem, is not
- * revoked by ca-crl.pem, and, if it restricts its use, allows use by clients.  Pre-shared keys
- * always prove the identity of both ends, so verify_peer has no effect on them.
+ * With verify_peer, a client must show a certificate that meets three conditions:
  *
- * Returns 0, or -errno with a reason that names the file: -ENOENT if the file does not exist (or
- * if none of the usual folders has the files), -EINVAL if its content is wrong, or another error
- * if it cannot be read. */
+ *   - ca-cert.pem has signed it
+ *   - ca-crl.pem does not revoke it
+ *   - it does not restrict its use, or it allows use by clients
+ *
+ * Pre-shared keys always prove the identity of both ends, so verify_peer has no effect on them.
+ *
+ * Returns 0, or -errno with a reason that names the file:
+ *
+ *   -ENOENT   the file does not exist, or none of the usual folders has the files
+ *   -EINVAL   the content of the file is wrong
+ *   other     another -errno, for instance because the file cannot be read */
 int tls_credentials_load(const struct tls_options *options, struct tls_credentials **credentials,
                          struct reason *reason);
 

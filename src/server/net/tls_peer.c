@@ -19,8 +19,8 @@ int tls_copy_datum(gnutls_datum_t *to, const void *data, size_t size)
     return 0;
 }
 
-/* Note the name that the client gave.  A name can be any bytes: zero bytes and bytes that are not
- * text become '?'. */
+/* Note the name that the client gave itself.  A name can consist of any bytes.  Zero bytes, and
+ * bytes that are not text, become '?'. */
 static void note_user(struct tls_peer *peer, const gnutls_datum_t *user)
 {
     size_t length = user->size < sizeof peer->user ? user->size : sizeof peer->user - 1;
@@ -44,7 +44,7 @@ int tls_peer_verify(gnutls_session_t session)
 {
     struct tls_peer *peer = gnutls_session_get_ptr(session);
     unsigned char purpose[] = GNUTLS_KP_TLS_WWW_CLIENT;
-    /* cppcheck-suppress legacyUninitvar ; takes the member for the variable */
+    /* cppcheck-suppress legacyUninitvar ; mistakes the member for a variable */
     gnutls_typed_vdata_st data = {.type = GNUTLS_DT_KEY_PURPOSE_OID, .data = purpose};
     int error = gnutls_certificate_verify_peers(session, &data, 1, &peer->distrust);
     if (error < 0)
@@ -90,8 +90,8 @@ int tls_peer_explain(const struct tls_peer *peer, int error, int r, struct reaso
                           peer->is_unknown_user ? "there is no key for user"
                                                 : "probably the wrong key for user",
                           peer->user, gnutls_strerror(error));
-    /* A client with OpenSSL sends its alert about our certificate unencrypted, so we cannot
-     * decrypt it. */
+    /* A client that uses OpenSSL sends its alert about our certificate unencrypted.  GnuTLS then
+     * fails to decrypt the alert. */
     if (error == GNUTLS_E_DECRYPTION_FAILED)
         return reason_set(reason, r, "probably the client does not trust our certificate: %s",
                           gnutls_strerror(error));

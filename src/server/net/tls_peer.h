@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* tls_peer - the use of credentials in a handshake, and what a handshake learns about the client
+/* tls_peer - apply credentials to a handshake, and note what it reveals about the client
  *
- * Only tls.c and tls_credentials.c include this.  Credentials are read-only here.  A struct
+ * Only tls.c and tls_credentials.c include this file.  Credentials are read-only here.  A struct
  * tls_peer belongs to one session, and to the thread that uses the session.
  */
 
@@ -20,36 +20,38 @@ struct tls_key {
     gnutls_datum_t user, key;
 };
 
-/* Either certificates or psk; the other one is NULL. */
+/* The credentials are either certificates or pre-shared keys (psk).  The field of the other kind
+ * is NULL. */
 struct tls_credentials {
     gnutls_priority_t priority;
     gnutls_certificate_credentials_t certificates;
     gnutls_psk_server_credentials_t psk;
-    struct tls_key *keys; /* the users and keys of psk */
+    struct tls_key *keys; /* the list of users and their pre-shared keys */
     bool verify_peer;
 };
 
-/* The handshake fills this in. */
+/* What a handshake reveals about the client. */
 struct tls_peer {
     const struct tls_credentials *credentials;
     bool is_unknown_user; /* the credentials have no key for the user that the client named */
-    unsigned distrust; /* GNUTLS_CERT_...: why the certificate is refused; 0: it is not refused */
-    char user[32];     /* the user that the client named, made printable; "" without psk */
+    unsigned distrust; /* GNUTLS_CERT_... flags: why the certificate is refused; 0: it is not */
+    char user[32];     /* the user that the client named, made printable; "": none */
 };
 
-/* Make a session use credentials.  Both credentials and peer must live as long as the session.
- * Returns 0 or -ENOMEM. */
+/* Make a session use credentials.  Both `credentials` and `peer` must live as long as the
+ * session.  Returns 0 or -ENOMEM. */
 int tls_peer_init(struct tls_peer *peer, const struct tls_credentials *credentials,
                   gnutls_session_t session);
 
-/* Format a line about the error that ended a handshake.  `error` is GnuTLS's number of the error,
- * and r is the -errno that we return for it.  Returns r. */
+/* Describe in `reason` the error that ended a handshake.  `error` is the number that GnuTLS has
+ * for the error, and r is the -errno that we return for it.  Returns r. */
 int tls_peer_explain(const struct tls_peer *peer, int error, int r, struct reason *reason);
 
-/* Functions that GnuTLS calls for a session that tls_peer_init has prepared. */
+/* GnuTLS calls these functions for a session that tls_peer_init has prepared. */
 
-/* Find the key of a user.  Returns 0, or 1 if there is no such user: GnuTLS then makes up a key,
- * so that the client cannot tell an unknown user from a wrong key. */
+/* Find the key of a user.  Returns 0; 1 if there is no such user; or -1 if there is no memory.
+ * After a 1, GnuTLS makes up a key, so that the client cannot tell an unknown user from a wrong
+ * key. */
 int tls_peer_find_key(gnutls_session_t session, const gnutls_datum_t *user, gnutls_datum_t *key);
 
 /* Verify the certificate that the client has shown. */

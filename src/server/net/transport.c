@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Without TLS, each receive or send is one system call: readv or writev, and not recv or send,
- * because the descriptors may be pipes. */
+/* Without TLS, each receive or send is one system call.  The calls are readv and writev instead
+ * of recv and send, because the descriptors may be pipes. */
 
 #include "server/net/transport.h"
 
@@ -84,8 +84,8 @@ uint32_t transport_events(const struct transport *transport)
     return wants_write ? EPOLLOUT : EPOLLIN;
 }
 
-/* The -errno of the call that has just failed.  ECONNRESET becomes -EPIPE, because
- * both mean that the client is gone. */
+/* Return the -errno of the call that has just failed.  ECONNRESET becomes -EPIPE, because both
+ * mean that the client is gone. */
 static ssize_t last_failure(void)
 {
     return errno == ECONNRESET ? -EPIPE : -errno;
