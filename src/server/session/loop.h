@@ -2,19 +2,21 @@
 
 /* loop - a thread that waits for events of its connections, and serves the connections
  *
- * Each loop has an epoll instance, level-triggered, and a worker (worker.h), which it lends to
- * each connection for the time of a step.  A connection belongs to one loop, and only that loop's
- * thread touches it.  Of a connection, a loop uses only the functions of connection.h, the
- * descriptors, and the last fields of struct connection, which are for loop.c only (state.h).
+ * Each loop has a level-triggered epoll instance and a worker (worker.h).  The loop lends the
+ * worker to one connection after the other, each time for one step.  A connection belongs to one
+ * loop, and only that loop's thread touches the connection.  loop.c uses these parts of a
+ * connection: the functions of connection.h, the descriptors, and the last fields of struct
+ * connection, which are for loop.c only (state.h).
  *
- * Turns (turn.h).  A connection whose last turn was cheap gets a short turn as soon as epoll
- * reports it.  All others wait in a line, and between two calls of epoll_wait the line is served
- * for the time of one long turn.  So a client that waits for each of its answers waits for one
- * long turn at most, however many others are busy.
+ * Turns (turn.h).  If the last turn of a connection was cheap, the connection gets a short turn
+ * as soon as epoll reports an event of it.  All other connections wait in a line.  Between two
+ * calls of epoll_wait the line is served for the time of one long turn.  So a client that waits
+ * for each answer before its next request is delayed by one long turn at most, however many other
+ * clients are busy.
  *
- * Other threads post to a loop: they change a field that the loop's lock guards, and write to the
- * loop's eventfd.  handle_wakeup (loop.c) receives all posts: new connections, and the request to
- * stop.
+ * Other threads post to a loop: they change a field that the loop's lock guards, and then write
+ * to the loop's eventfd.  There are two kinds of posts: a new connection, and the order to stop.
+ * handle_wakeup (loop.c) receives both.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_LOOP_H
@@ -30,9 +32,9 @@
 
 /* The connections of all loops together. */
 struct open_connections {
-    _Atomic unsigned count; /* read and changed with relaxed order, because it guards nothing */
+    _Atomic unsigned count; /* number of connections; relaxed order: the count guards nothing */
     int ended_event;        /* eventfd, written when a connection has ended */
-    struct peers peers;     /* of the connections that have one */
+    struct peers peers;     /* the peers that hold connections; empty without --max-per-peer */
 };
 
 struct loop {
@@ -41,7 +43,7 @@ struct loop {
     struct open_connections *open;
     pthread_t thread;
     int epoll;
-    int wake_event; /* eventfd, written after each post */
+    int wake_event; /* eventfd, written after each post to the loop */
     bool may_spin;  /* the machine has more than one processor */
 
     pthread_mutex_t lock;           /* guards `arrived` and `stop` */
@@ -52,12 +54,13 @@ struct loop {
     struct worker worker;
     struct connection_list connections; /* all connections that have not ended */
     struct connection_list line;        /* connections that wait for a long turn, in order */
-    struct connection_list handshaking; /* handshakes with a deadline, the earliest first */
-    struct connection_list idling;      /* others with a deadline, the earliest first */
+    struct connection_list handshaking; /* clients with a handshake deadline, earliest first */
+    struct connection_list idling;      /* clients with an idle deadline, earliest first */
     struct connection_list ended;       /* connections to destroy after this round of events */
-    int64_t asked; /* when epoll was last asked for events, os_clock_ms; set for --idle-timeout */
-    unsigned spins_to_skip, spin_penalty; /* see SPIN_PENALTY_MAX in loop.c */
-    size_t untidy;                        /* bytes of connections freed since os_memory_tidy */
+    /* When epoll was last asked for events, time of os_clock_ms.  Only set for --idle-timeout. */
+    int64_t asked;
+    unsigned spins_to_skip, spin_penalty; /* explained at SPIN_PENALTY_MAX in loop.c */
+    size_t untidy;    /* bytes of connections freed since the last os_memory_tidy */
     int64_t deadline; /* when a stopping loop closes all connections, time of os_clock_ms */
 };
 
@@ -65,15 +68,15 @@ struct loop {
  * On an error everything is undone. */
 int loop_start(struct loop *loop, const struct service *service, struct open_connections *open);
 
-/* Called by the main thread: give a connection to the loop.  From here on the loop owns the
- * connection.  When the connection has ended, the loop subtracts 1 from open->count. */
+/* Called by the main thread: give a connection to the loop, which then owns the connection.  When
+ * the connection has ended, the loop subtracts 1 from open->count. */
 void loop_hand_over(struct loop *loop, struct connection *connection);
 
 /* Called by the main thread: ask the loop to stop. */
 void loop_ask_to_stop(struct loop *loop);
 
-/* Called by the main thread: wait until a loop that was asked to stop has ended, and free
- * everything that it owns, except for its counters. */
+/* Called by the main thread after loop_ask_to_stop: wait for the end of the loop's thread, and
+ * free everything that the loop owns, except its counters. */
 void loop_join(struct loop *loop);
 
 #endif

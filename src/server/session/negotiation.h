@@ -2,8 +2,8 @@
 
 /* negotiation - what happens to a connection before transmission: options, and TLS
  *
- * nbd/handshake.h parses and answers the options.  The functions here hand it the bytes that have
- * arrived, and turn its results into the state of the connection.
+ * nbd/handshake.h parses and answers the options.  The functions here pass the received bytes to
+ * nbd/handshake.h, and set the state of the connection by the results.
  *
  * Threads: called by the thread of the connection's loop.
  */
@@ -14,23 +14,25 @@
 #include "server/session/input.h"
 #include "server/session/state.h"
 
-/* To be called in the state CONNECTION_HANDSHAKE.  Processes and consumes options.  The new state
- * of the connection says which bytes are left in input:
+/* Process and consume options.  To be called in the state CONNECTION_HANDSHAKE.  The new state of
+ * the connection says which bytes are left in `input`:
  *
- *     CONNECTION_HANDSHAKE       options to whose replies there is no room now, or a part of an
- *                                option
+ *     CONNECTION_HANDSHAKE       a part of an option, or options that cannot be answered now
  *     CONNECTION_TRANSMISSION    requests
  *     CONNECTION_TLS, _DRAINING  bytes that the caller has to throw away
  *
- * Returns 0; -EAGAIN if replies wait for the client (replies.h); another -errno if the connection
- * has to be closed. */
+ * Returns
+ *
+ *     0        all complete options were answered, or the state has changed
+ *     -EAGAIN  replies wait for the client (replies.h), or the turn is over
+ *     -errno   (any other) the connection has to be closed */
 int negotiation_take(struct connection *connection, struct input *input);
 
-/* To be called in the state CONNECTION_TLS, after all plaintext has been sent.  Continues the
- * handshake of TLS, and logs it if one side refuses the other.  Returns
+/* Continue the TLS handshake.  To be called in the state CONNECTION_TLS, after all plaintext has
+ * been sent.  If one side refuses the other, this is logged.  Returns
  *
- *     1        the handshake is complete; the state is CONNECTION_HANDSHAKE again, inside TLS
- *     -EAGAIN  the handshake has to wait for transport_events
+ *     1        the TLS handshake is complete; the state is CONNECTION_HANDSHAKE again
+ *     -EAGAIN  the TLS handshake has to wait for transport_events
  *     -errno   (any other) the connection has to be closed */
 int negotiation_secure(struct connection *connection);
 

@@ -2,8 +2,10 @@
 
 /* peers - how many connections each peer holds, for --max-per-peer
  *
- * A peer is an IP address, a user at a Unix socket, or a virtual machine: see
- * socket_name_holder (net/socket_kind.h).  Any thread may call.
+ * A peer is an IP address, a user at a Unix socket, or a virtual machine.  socket_name_holder
+ * (net/socket_kind.h) gives each peer its name.
+ *
+ * Threads: any thread may call the functions.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_PEERS_H
@@ -18,18 +20,19 @@ struct peer;
 LIST_HEAD(peer_list, peer);
 
 struct peers {
-    pthread_mutex_t lock; /* guards the buckets and the peers in them */
+    pthread_mutex_t lock; /* guards all buckets, and all peers in the buckets */
     struct peer_list buckets[PEERS_BUCKETS];
 };
 
-/* Initialize peers, whose memory must be all zero. */
+/* Initialize a struct that is all zero. */
 void peers_init(struct peers *peers);
 
-/* Count one more connection of the peer called name.  Returns 0 and stores the peer in *peer;
- * -EDQUOT if the peer holds `most` connections already; or -ENOMEM. */
+/* Count one more connection of the peer called `name`, and store the peer in *peer.  Returns 0;
+ * -EDQUOT if the peer already holds `most` connections; or -ENOMEM.  On an error nothing is
+ * counted, and *peer is not valid. */
 int peers_join(struct peers *peers, const char *name, unsigned most, struct peer **peer);
 
-/* Count one connection less.  The peer is freed with its last connection. */
+/* Count one connection less.  If it was the peer's last connection, frees the peer. */
 void peers_leave(struct peers *peers, struct peer *peer);
 
 #endif
