@@ -4,7 +4,8 @@
  *
  * A plan begins with the replies that gathered in scratch->out.  Reads follow.  Each read has one
  * or more headers, also in scratch->out, and pieces of data, which the disk lends.  A plan is
- * made and sent inside one read section of the disk (disk_lend_begin), so neither may wait.
+ * made and sent inside one read section of the disk (disk_lend_begin).  Nothing in the section
+ * may wait.
  *
  *     vectors | replies + header | piece | piece | header | piece | ......... piece |
  *                                                         '------- tail -----------'
@@ -43,8 +44,8 @@ struct plan {
 struct plan plan_begin(struct connection *connection);
 
 /* Add the reads of scratch->reads, beginning with number `from`, as far as there is room.
- * Returns 0 or -errno.  After an error the connection has to be closed: a header may have promised
- * bytes that cannot be sent. */
+ * Returns 0 or -errno.  After an error the connection has to be closed, because a header may have
+ * promised bytes that cannot be sent. */
 int plan_reads(struct plan *plan, unsigned from);
 
 /* Keep the bytes that the socket did not take, in the connection and in `last`.  `sent` is the

@@ -2,18 +2,16 @@
 
 /* requests - the bytes of a client in transmission, parsed into requests
  *
- * The functions of nbd/command.h parse and check requests, one after the other; those of
- * commands.h carry them out.  Requests are carried out in the order in which they arrived, except
- * that the reads of a batch are carried out last (replies.h): NBD leaves the order of requests in
- * flight to the server.
+ * nbd/command.h parses and checks the requests, one after the other.  commands.h carries them
+ * out.  NBD leaves the order of requests in flight to the server.  We carry out requests in the
+ * order in which they arrived, except that the reads of a batch come last (replies.h).
  *
- * Where a payload goes:
- *
- *     all of it has arrived       commands_carry_out, from the input
- *     small, a part is missing    left in the input, with its header, until all of it has arrived
- *     large, a part is missing    commands_begin_payload takes the part that has arrived, and
- *                                 inbox.h receives the rest
- *     of a refused request        thrown away as it arrives (commands_begin_payload)
+ *     PAYLOAD                    WHAT IS DONE WITH IT
+ *     all of it has arrived      commands_carry_out takes it from the input
+ *     small, a part is missing   it stays in the input, with its header, until the rest arrives
+ *     large, a part is missing   commands_begin_payload takes the part that has arrived, and
+ *                                inbox.h receives the rest
+ *     of a refused request       commands_begin_payload throws it away as it arrives
  *
  * Threads: called by the thread of the connection's loop.
  */
@@ -24,14 +22,18 @@
 #include "server/session/input.h"
 #include "server/session/state.h"
 
-/* To be called in the state CONNECTION_TRANSMISSION.  Processes and consumes requests.  Bytes
- * that are left in input are a part of a request, or requests for which there is no room or no
- * time now.  After a DISC the state is CONNECTION_DRAINING, and the caller has to throw away the
- * bytes that are left.
+/* Process and consume requests.  To be called in the state CONNECTION_TRANSMISSION.  After a DISC
+ * the state is CONNECTION_DRAINING, and the caller has to throw away the bytes that are left in
+ * `input`.
  *
- * Returns 0; -EAGAIN if replies wait for the client (replies.h) or the turn is over; another
- * -errno if the connection has to be closed, such as -EPROTO after a wrong magic number or a
- * payload that is too long to be skipped. */
+ * Returns
+ *
+ *     0        all complete requests were processed, or a DISC has arrived
+ *     -EAGAIN  replies wait for the client (replies.h), or the turn is over; requests may be left
+ *              in `input`
+ *     -EPROTO  the connection has to be closed: a magic number is wrong, or a payload is too long
+ *              to be skipped
+ *     -errno   (any other) the connection has to be closed */
 int requests_take(struct connection *connection, struct input *input);
 
 #endif
