@@ -2,9 +2,9 @@
 
 /* service - the disk and the settings that all connections share
  *
- * The main thread fills in the struct before the first loop starts.  From then on it is constant,
- * so every thread reads it without a lock.  The pointers in it lead to objects that main owns and
- * that outlive it.
+ * The main thread fills in the struct before the first loop starts.  From then on the struct is
+ * constant, so every thread reads it without a lock.  The pointers lead to objects of main, which
+ * outlive the struct.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_SERVICE_H
@@ -23,12 +23,12 @@ struct service {
     struct nbd_export export;
     struct nbd_policy policy;
     const struct tls_credentials *credentials; /* NULL: no TLS */
-    struct logger *log;                        /* any thread may use it */
-    unsigned timeout_seconds;                  /* limit for a handshake; 0: no limit */
-    unsigned idle_seconds;                     /* limit for an idle client; 0: no limit */
-    unsigned max_connections;                  /* limit of open connections; 0: no limit */
-    unsigned max_per_peer;                     /* limit of one peer's connections; 0: no limit */
-    bool keepalive;                            /* TCP sockets get keep-alive */
+    struct logger *log;                        /* any thread may use the logger */
+    unsigned timeout_seconds;                  /* the longest handshake; 0: no limit */
+    unsigned idle_seconds;    /* the longest idle time of a client; 0: no limit */
+    unsigned max_connections; /* the most connections at a time; 0: no limit */
+    unsigned max_per_peer;    /* the most connections of a peer; 0: no limit */
+    bool keepalive;           /* TCP sockets get the option keep-alive */
 };
 
 #endif

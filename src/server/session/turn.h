@@ -2,18 +2,21 @@
 
 /* turn - how long the loop serves one connection before it serves the next
  *
- * One rule: the loop serves a connection for one turn, and a turn is a span of time.  Receiving,
- * requests, refusals, sending, TLS records and handshakes all use up the same turn, because one
- * clock measures them all.  loop.h says in which order the connections get their turns.
+ * There is one rule: the loop serves a connection for one turn, and a turn is a span of time.
+ * Everything that is done for the connection uses up its turn: receiving, requests, refusals,
+ * sending, TLS records, handshakes.  loop.h says in which order the connections get their turns.
  *
  * Reading the clock takes some 30 nanoseconds, and a small request takes less than a microsecond.
- * So work whose time follows from its length is counted in bytes (turn_spend), and the clock is
- * read once for every TURN_LOOK_BYTES bytes of work.  After other work the clock is read at once
- * (turn_look): after decompressing a page, looking at a range for a block status, zeroing,
- * refusing a request, or receiving a batch of TLS records.
+ * So the clock is not read after every piece of work:
  *
- * Work that cannot be interrupted has to be short, because no other connection is served
- * meanwhile: a send of 512 KiB, a slice of a zeroing, decompressing one page, one step of a TLS
+ *     turn_spend  after work whose time depends on its length: counts the length in bytes, and
+ *                 reads the clock once for every TURN_LOOK_BYTES bytes
+ *     turn_look   after all other work: reads the clock at once.  Other work is decompressing a
+ *                 page, looking at a range for a block status, zeroing, refusing a request, and
+ *                 receiving a batch of TLS records
+ *
+ * Some work cannot be interrupted, and no other connection is served meanwhile.  Such work has to
+ * be short: a send of 512 KiB, a slice of a zeroing, decompressing one page, one step of a TLS
  * handshake.
  *
  * Threads: a turn belongs to the thread of its loop.
@@ -28,19 +31,19 @@
 
 #include "os/thread.h"
 
-#define TURN_SHORT_NS 50000        /* a turn of a connection whose last turn was cheap */
-#define TURN_LONG_NS 1000000       /* a turn of a connection that has waited in the line */
+#define TURN_SHORT_NS 50000        /* length of a turn that follows a cheap turn */
+#define TURN_LONG_NS 1000000       /* length of a turn of a connection from the line */
 #define TURN_CHEAP_NS 20000        /* a turn is cheap if it takes at most this time */
-#define TURN_ACCEPTS 64            /* connections accepted at one listener in a row, at most */
+#define TURN_ACCEPTS 64            /* a listener accepts at most so many connections in a row */
 #define TURN_QUICK_SLICE_NS 100000 /* a slice is quick if it takes less than this time */
-#define TURN_LOOK_BYTES (64 << 10) /* bytes of work from one reading of the clock to the next */
-#define TURN_CALL_BYTES (8 << 10)  /* a system call takes about as long as copying these bytes */
+#define TURN_LOOK_BYTES (64 << 10) /* the clock is read after so many bytes of work */
+#define TURN_CALL_BYTES (8 << 10) /* a system call takes about as long as copying so many bytes */
 
 struct turn {
     int64_t began;   /* when the turn began, time of os_clock_ns */
     int64_t ends;    /* when the turn ends, time of os_clock_ns */
-    size_t unlooked; /* bytes of work since the clock was read last */
-    bool is_over;    /* the last reading of the clock was not before `ends` */
+    size_t unlooked; /* bytes of work since the clock was last read */
+    bool is_over;    /* the clock had reached `ends` when it was last read */
 };
 
 static inline void turn_begin(struct turn *turn, int64_t nanoseconds)
@@ -65,16 +68,18 @@ static inline int64_t turn_look(struct turn *turn)
     return now;
 }
 
-/* The length of the next slice of a long range, after a slice of `slice` bytes that began at
- * `start` (os_clock_ns).  The time that a slice takes depends on the content of the range more
- * than on its length, so the slice after a quick one is twice as long.  Reads the clock. */
+/* Choose the length of the next slice of a long range.  The previous slice had `slice` bytes, and
+ * began at `start`, time of os_clock_ns.  Reads the clock.
+ *
+ * How long a slice takes depends more on what the range holds than on its length.  So if the
+ * previous slice was quick, the next slice is twice as long. */
 static inline uint64_t turn_next_slice(struct turn *turn, uint64_t slice, int64_t start)
 {
     bool is_quick = turn_look(turn) - start < TURN_QUICK_SLICE_NS;
     return is_quick && slice < UINT64_MAX / 4 ? 2 * slice : slice;
 }
 
-/* Count work that took about as long as copying so many bytes. */
+/* Count work that took about as long as copying `bytes` bytes. */
 static inline void turn_spend(struct turn *turn, size_t bytes)
 {
     turn->unlooked += bytes;
