@@ -2,8 +2,8 @@
 
 /* state - all data that the server keeps for one client
  *
- * This file has structs only; the other files of this folder have the functions that work on
- * them. connection.h says how the states follow each other.
+ * This file has structs only.  The functions are in the other files of this folder.  connection.h
+ * shows how one state follows another.
  *
  * Between two steps the following is true (connection_check verifies it):
  *
@@ -14,8 +14,8 @@
  *     5  An active payload job is not complete; unless it was refused, it is a write.
  *     6  An active zero job is not complete.
  *     7  `waiting` exists if waiting_count is not 0; waiting_count is at most SCRATCH_READS.
- *     8  The unsent data of a waiting read are the last part of its range, and not empty.  Only
- *        the first waiting read may have promised bytes, and not more than its unsent data.
+ *     8  The unsent data of a waiting read are the last part of its range, and not empty.
+ *        Only the first waiting read may have promised bytes, at most as many as unsent bytes.
  *
  * Threads: see connection.h.
  */
@@ -38,20 +38,20 @@ enum connection_state {
     CONNECTION_HANDSHAKE,    /* options are negotiated */
     CONNECTION_TLS,          /* the handshake of TLS is under way, or about to begin */
     CONNECTION_TRANSMISSION, /* requests are carried out */
-    CONNECTION_DRAINING,     /* replies still go out; nothing more is received */
+    CONNECTION_DRAINING,     /* nothing more is received, but replies still go out */
     CONNECTION_LINGERING,    /* our side is shut; bytes that arrive are thrown away */
-    CONNECTION_CLOSED,       /* the connection is over; the loop frees it */
+    CONNECTION_CLOSED,       /* the connection has ended, and the loop will free it */
 };
 
-/* A write whose payload is arriving, or a refused request whose payload is arriving. */
+/* A request whose payload is arriving: a write, or a request that was refused. */
 struct payload_job {
     struct nbd_request request;
     uint64_t at; /* bytes of the payload that have arrived */
-    int error;   /* the answer so far: 0; or -errno, and the rest of the payload is thrown away */
+    int error;   /* 0, or -errno; after an error the rest of the payload is thrown away */
     bool active;
 };
 
-/* A trim or a write zeroes of a long range, which is carried out slice by slice. */
+/* A trim or a write zeroes of a long range, carried out slice by slice. */
 struct zero_job {
     struct nbd_request request;
     uint64_t at;    /* bytes of the range that are zeroed or trimmed already */
@@ -64,15 +64,15 @@ struct connection {
     struct worker *worker; /* the worker of the connection's loop */
     struct transport transport;
     enum connection_state state;
-    bool wants_turn; /* the last turn ended before the work did: go on without waiting */
+    bool wants_turn; /* the last turn ended with work left, so another turn is needed */
 
     struct nbd_session session;
     struct nbd_handshake *handshake; /* owned; NULL from transmission on */
 
     /* Receiving. */
     struct buffer unread; /* bytes received, but not processed yet */
-    bool unread_ready;    /* unread bytes wait for replies to go out, not for more bytes */
-    bool bulk;            /* the last request had a large payload, so the next may have one */
+    bool unread_ready;    /* the unread bytes can be processed without receiving more */
+    bool bulk;            /* the last request had a large payload, so the next one may, too */
     struct payload_job payload;
     struct zero_job zeroing;
 
@@ -84,14 +84,14 @@ struct connection {
     unsigned waiting_count;
 
     /* These fields are for loop.c only. */
-    TAILQ_ENTRY(connection) link;        /* in loop->arrived, loop->connections or loop->ended */
-    TAILQ_ENTRY(connection) in_line;     /* in loop->line, if is_in_line */
-    TAILQ_ENTRY(connection) by_deadline; /* in *deadlines, unless deadlines is NULL */
+    TAILQ_ENTRY(connection) link;        /* links loop->arrived, ->connections or ->ended */
+    TAILQ_ENTRY(connection) in_line;     /* links loop->line; unused unless is_in_line */
+    TAILQ_ENTRY(connection) by_deadline; /* links *deadlines; unused if deadlines is NULL */
     bool is_in_line;
     bool was_cheap;                    /* the last turn took no longer than TURN_CHEAP_NS */
     struct connection_list *deadlines; /* loop->handshaking or loop->idling; NULL: no deadline */
     int64_t deadline;                  /* when the connection is closed, time of os_clock_ms */
-    struct peer *peer;                 /* the peer that holds the connection; NULL: not counted */
+    struct peer *peer;                 /* counts this connection, for --max-per-peer; or NULL */
     uint32_t watched_in, watched_out;  /* the events for which epoll watches the descriptors */
 };
 

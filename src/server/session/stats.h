@@ -21,17 +21,20 @@ struct reason; /* text/reason.h */
 /* Print one screen (less than PIPE_BUF bytes) for people. */
 void stats_print(const struct server *server, FILE *to);
 
-/* A file that always holds a whole JSON object: each write replaces it (host/file_replace.h). */
+/* A file that always holds a whole JSON object, because each write replaces the whole file
+ * (host/file_replace.h). */
 struct stats_file {
-    int folder; /* descriptor, valid even if the process changes its directory; -1: no file */
-    char *name; /* the file's name in folder; owned */
+    int folder; /* descriptor of the folder that holds the file; -1: there is no file */
+    char *name; /* the name of the file inside the folder; owned */
 };
 
-/* Open the file's folder.  Writes nothing.  Returns 0, or -errno with a reason.  It is an error
- * if anything but a regular file is at path, because a write would replace that. */
+/* Open the folder of the file, so that the process may later change its directory.  Writes
+ * nothing.  Returns 0, or -errno with a reason.  If path exists, it must be a regular file: a
+ * write would replace a device or a link. */
 int stats_file_open(struct stats_file *file, const char *path, struct reason *reason);
 
-/* Write the statistics of this moment.  Returns 0, or -errno; then the file is unchanged. */
+/* Write the statistics of this moment.  Returns 0 or -errno.  On an error the file stays as it
+ * was. */
 int stats_file_write(const struct stats_file *file, const struct server *server);
 
 /* Close the folder and free the name.  The file itself stays. */
