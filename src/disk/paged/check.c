@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What must be true of a paged disk at rest, as code.  At rest means: no request is running,
- * everything that waited for a grace period has been processed, and the cold store does nothing.
+/* The invariants of a paged disk at rest.  At rest means: no request is running, everything that
+ * waited for a grace period has been processed, and the cold store does nothing.
  *
  *  1. The page table keeps its invariants (table_check.c).
  *  2. Every frame in use holds one page, and every page's frame is in use.
- *  3. `hot` counts the hot frames.  Without a cold store it is 0, no frame has an age and no page
- *     is a blob.
- *  4. The cold store keeps its own invariants, and exactly the pages that are blobs.
+ *  3. `hot` is the number of hot frames.  Without a cold store, `hot` is 0, no frame has an age
+ *     and no page is a blob.
+ *  4. The cold store keeps its own invariants.  It has the blobs to which the page table leads,
+ *     and no others.
  *  5. The budget is charged for the pools and for the cold store, and for nothing else.
  *
- * The comment of a function names the invariants that it verifies.
+ * The comment above a function gives the numbers of the invariants that it verifies.
  */
 
 #include <errno.h>
@@ -101,10 +102,10 @@ static int check_at_rest(struct paged *paged, struct reason *reason)
     return r;
 }
 
-/* The thread of reclaim gives free memory back when it is idle.  It must not be doing that during
- * the check: cells on their way from a magazine to their chunk look as if they were in use.
- * After paged_collect there is no memory left for the thread to give back, and the second
- * reclaim_run waits until the thread has ended what it was doing. */
+/* When reclaim's thread is idle, it gives free memory back.  This must not happen during the
+ * check, because a cell on its way from a magazine to its chunk looks as if it were in use.  So
+ * paged_collect first gives all free memory back.  Then the second reclaim_run waits until the
+ * thread has finished. */
 int paged_check(void *state, struct reason *reason)
 {
     struct paged *paged = state;

@@ -3,21 +3,25 @@
 /* entry - the word in a slot, which is all that is known about a page or a part of the page table
  *
  *     BITS    NAME         MEANING
- *     0-2     kind         see enum entry_kind; a word of all zeroes is a hole; 5 to 7 are free
+ *     0-2     kind         see enum entry_kind; the values 5 to 7 are free
  *     3       FROZEN       a thread is about to take the page or node away, and waits for a grace
- *                          period; a thread that is about to write to it must thaw it first
- *     4-5     age          of a frame: 0 when written, 1 and 2 as the cold store comes by, or
- *                          3, INERT
- *     6       PINNED       a client asked for this frame (DISK_NO_HOLE), so it must stay a frame,
- *                          is never frozen, and has age 0
- *     7-23    generation   differs each time that the word is frozen, so that a thread that froze
- *                          the word cannot mistake a later freeze for its own; in the word of a
- *                          pinned frame, the part of the frame for which it is pinned (promise.h)
- *     24-63   number       of a frame, node or lone: in its pool; of a blob: in the cold store
+ *                          period; any thread that is about to write there must thaw the word
+ *     4-5     age          of a frame: 0 after a write; the cold store makes it 1, then 2; 3 is
+ *                          INERT
+ *     6       PINNED       a client asked for this frame (DISK_NO_HOLE); so the page stays in the
+ *                          frame, and the word is never frozen and has age 0
+ *     7-23    generation   differs each time the word is frozen, so that a thread cannot mistake
+ *                          a later freeze for its own
+ *             promise      if PINNED is set: says in these bits which part of the frame is pinned
+ *                          (promise.h)
+ *     24-63   number       of a frame, node or lone: the number of its cell in the pool; of a
+ *                          blob: its number in the cold store
+ *
+ * A word of all zeroes is a hole.
  *
  * A word changes only by compare-and-swap of the whole word.  A swap that publishes the contents
  * of a cell has release order, and a load that leads into a cell has acquire order.  slot_load
- * and slot_swap do this, and every access goes through them.
+ * and slot_swap have these orders, and all accesses go through them.
  */
 
 #ifndef NBDRAM_DISK_PAGED_ENTRY_H
@@ -32,7 +36,7 @@ enum entry_kind {
     ENTRY_FRAME,    /* a page in a frame, read and written in place */
     ENTRY_BLOB,     /* a page that the cold store keeps; a blob never changes */
     ENTRY_NODE,     /* a node of the page table */
-    ENTRY_LONE,     /* takes the place of a part of the page table that leads to one page only */
+    ENTRY_LONE,     /* a lone, in place of a part of the page table that leads to one page only */
 };
 
 typedef _Atomic uint64_t slot_t;
@@ -42,7 +46,7 @@ typedef _Atomic uint64_t slot_t;
 #define ENTRY_AGE_MASK ((uint64_t)3 << ENTRY_AGE_SHIFT)
 #define ENTRY_AGE_COLD 2u
 #define ENTRY_AGE_INERT                                                                          \
-    3u /* did not compress: the cold store leaves it alone until it is written */
+    3u /* the frame did not shrink, and the cold store leaves it alone until it is written */
 #define ENTRY_PINNED ((uint64_t)1 << 6)
 #define ENTRY_GENERATION_SHIFT 7
 #define ENTRY_GENERATION_MASK ((uint64_t)0x1ffff << ENTRY_GENERATION_SHIFT)
@@ -91,13 +95,14 @@ static inline uint64_t entry_young(uint64_t word)
     return entry_thawed(entry_aged(word, 0));
 }
 
-/* Whether a frame may be written without changing its word: it is neither frozen nor aged. */
+/* Whether the word leads to a frame that may be written at once.  If the frame is frozen or aged,
+ * its word must be changed first. */
 static inline bool entry_writable(uint64_t word)
 {
     return (word & (7 | ENTRY_FROZEN | ENTRY_AGE_MASK)) == ENTRY_FRAME;
 }
 
-/* Whether a word is that of a frame that the cold store has yet to look at. */
+/* Whether the word leads to a hot frame: a frame that is neither pinned nor inert. */
 static inline bool entry_hot(uint64_t word)
 {
     return entry_kind(word) == ENTRY_FRAME && !(word & ENTRY_PINNED) &&
@@ -109,8 +114,8 @@ static inline uint64_t slot_load(const slot_t *slot)
     return atomic_load_explicit(slot, memory_order_acquire);
 }
 
-/* Replace *expected by `desired`.  Returns false if the slot holds another word; *expected then
- * becomes that word. */
+/* Replace *expected by `desired`.  If the slot holds another word, returns false, and *expected
+ * becomes that other word. */
 static inline bool slot_swap(slot_t *slot, uint64_t *expected, uint64_t desired)
 {
     return atomic_compare_exchange_strong_explicit(slot, expected, desired, memory_order_acq_rel,

@@ -11,8 +11,8 @@ struct extent {
     bool hole;
 };
 
-/* Extents are gathered inside a section, and reported after it.  The last extent is not reported
- * yet, because it may still grow in the next section. */
+/* Extents are gathered inside a section, and reported after the section.  The last extent is kept
+ * back, because it may still grow in the next section. */
 struct extents {
     struct extent list[64];
     unsigned count;
@@ -47,8 +47,8 @@ static void gather_extents(struct paged *paged, struct request *request, struct 
     }
 }
 
-/* Report the extents in the list, except the last `kept` of them, which stay in the list.  kept
- * is 0 or 1. */
+/* Report the extents in the list.  If `kept` is 1, keep the last extent in the list and do not
+ * report it.  If `kept` is 0, report all. */
 static int report_extents(struct extents *extents, unsigned kept, disk_extent_fn *fn,
                           void *opaque)
 {

@@ -25,11 +25,15 @@ void paged_collect(struct paged *paged)
     paged_shrink(paged);
 }
 
-/* Other threads make room, too, perhaps between the failed try and this call.  So the question is
- * whether any memory was released since the try.  A frame that another thread has taken but not
- * yet put into the table is neither free nor hot.  It is one or the other when that thread's
- * section ends; so this waits for a grace period.  -EAGAIN does not count as an attempt, because
- * it does not mean that the machine has no room. */
+/* Wait for a grace period before looking for memory.  A frame that another thread has taken, but
+ * not yet put into the table, is neither free nor hot.  When that thread's section has ended, the
+ * frame is one or the other.
+ *
+ * Other threads also free memory, perhaps between the failed attempt and this call.  So the
+ * caller should try again if any memory was released since its last attempt.
+ *
+ * -EAGAIN does not count as an attempt, because it does not mean that the machine has no memory.
+ */
 bool paged_make_room(struct paged *paged, struct room_search *search, int error)
 {
     const struct cold *cold = &paged->cold;
@@ -44,7 +48,8 @@ bool paged_make_room(struct paged *paged, struct room_search *search, int error)
     if (!gained && cold->store)
         gained = cold->store->make_room(cold->state);
     reclaim_run(&paged->reclaim);
-    uint64_t released = reclaim_released(&paged->reclaim); /* read before the next try */
+    uint64_t released =
+        reclaim_released(&paged->reclaim); /* must be read before the next attempt */
     gained = gained || released != search->released;
     search->released = released;
     paged_shrink(paged);
@@ -60,7 +65,7 @@ void paged_give_up_waiting(void *state)
         paged->cold.store->give_up_waiting(paged->cold.state);
 }
 
-/* Finishing after a grace period. */
+/* Finishing what had to wait for a grace period. */
 
 /* Free the frame or blob to which a page's word leads.  No other thread knows the word any
  * more. */
@@ -86,8 +91,8 @@ void paged_make_hole(struct paged *paged, slot_t *slot, uint64_t page, uint64_t 
         deferred_add_frozen(deferred, page, node);
 }
 
-/* A frame was found all zero, and was frozen.  If it has not been written since, it is still all
- * zero, and the page becomes a hole. */
+/* Finish with a frame that was found all zero and then frozen.  If no thread has written to the
+ * frame since, turn the page into a hole. */
 static void finish_zero_frame(struct paged *paged, const struct reclaim_item *pending,
                               struct deferred *deferred)
 {
@@ -105,7 +110,8 @@ static void finish_zero_frame(struct paged *paged, const struct reclaim_item *pe
         paged_swap(paged, slot, &word, entry_thawed(word));
 }
 
-/* A node or lone was found empty, and was frozen. */
+/* Finish with a node or lone that was found empty and then frozen.  If it is still empty, unlink
+ * it. */
 static void finish_empty_node(struct paged *paged, const struct reclaim_item *pending,
                               struct deferred *deferred)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Lending the memory of a paged disk to a caller that sends from it.  The rules are in paged.h: a
- * loan is a read, and its section ends when the caller says so. */
+/* Lending the memory of a paged disk to a caller that sends from it.  For the rules in paged.h, a
+ * loan is a read.  The caller decides when the read section of a loan ends. */
 
 #include "disk/memory/rcu.h"
 #include "disk/paged/request.h"
@@ -19,7 +19,8 @@ void paged_lend_end(void *state)
     rcu_leave();
 }
 
-/* Describe the piece at the start of the request, as far as one look at the table shows it. */
+/* Describe the piece at the start of the request.  The piece is as long as one look-up in the
+ * table can show. */
 static void describe_piece(struct paged *paged, const struct request *request,
                            struct disk_piece *piece)
 {

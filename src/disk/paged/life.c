@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Making, starting and destroying a paged disk, and the functions that concern it as a whole. */
+/* Making, starting and destroying a paged disk, and other functions that concern a whole disk. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -10,10 +10,10 @@
 #include "disk/paged/slots.h"
 #include "os/memory.h"
 
-#define CALLERS 64 /* threads for which the RCU library has memory from the start */
+#define CALLERS 64 /* number of threads for which the RCU library takes memory at the start */
 
-/* Chunks of 2 MiB; smaller chunks if the limit is so low that it would be only a few chunks of 2
- * MiB. */
+/* The size of a chunk: 2 MiB.  If the limit is less than 64 chunks of 2 MiB, chunks are
+ * smaller. */
 static size_t chunk_size(uint64_t limit)
 {
     size_t chunk = (size_t)2 << 20;
@@ -23,13 +23,13 @@ static size_t chunk_size(uint64_t limit)
     return chunk;
 }
 
-/* The address space to reserve: as many bytes as there could ever be memory for.  For a small
- * disk, twice what the disk can hold is enough; the second half is for pages that wait for a
- * grace period while their successors exist already. */
+/* How many bytes of address space a pool reserves: as many as there could ever be memory for.
+ * For a small disk, twice the size of the disk is enough.  The second half is for pages that wait
+ * for a grace period while new pages have taken their places. */
 static uint64_t address_space(const struct paged *paged, size_t chunk)
 {
     uint64_t most = least(budget_ceiling(paged->budget), (uint64_t)1 << 52);
-    uint64_t size = least(paged->size, most); /* so that the sum below cannot wrap */
+    uint64_t size = least(paged->size, most); /* limited, so that the sum below cannot wrap */
     return least(most, 2 * size + 16 * (uint64_t)chunk);
 }
 
@@ -94,8 +94,9 @@ int paged_start(void *state)
     return r;
 }
 
-/* First the cold store stops taking pages.  Then reclaim releases what still waits, which drops
- * blobs.  After that nothing uses the store, the table or the frames. */
+/* The order matters.  First the cold store stops taking pages.  Then reclaim processes all words
+ * that still wait, and so drops blobs from the store.  After that nothing uses the store, the
+ * table or the frames. */
 void paged_destroy(void *state)
 {
     struct paged *paged = state;

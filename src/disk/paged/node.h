@@ -2,8 +2,8 @@
 
 /* node - what the page table is made of
  *
- * A level is the height of a node's slots.  Each slot of level L leads to 16^L pages; the slots
- * of level 0 hold the words of the pages themselves.
+ * The page table is a tree of nodes.  The level of a slot is its height in the tree: a slot of
+ * level 0 holds the word of a page, and a slot of level L leads to 16^L pages.
  */
 
 #ifndef NBDRAM_DISK_PAGED_NODE_H
@@ -18,10 +18,9 @@ struct node {
     slot_t slots[NODE_SLOTS];
 };
 
-/* A lone takes the place of the nodes on the way down to a page, if those would lead to no other
- * page. */
+/* A lone takes the place of a chain of nodes, if the chain would lead to one page only. */
 struct lone {
-    uint64_t page; /* the page that the slot belongs to */
+    uint64_t page; /* the number of the page whose word is in slot */
     slot_t slot;
 };
 
@@ -31,14 +30,14 @@ static inline uint64_t level_pages(unsigned level)
     return (uint64_t)1 << (NODE_BITS * level);
 }
 
-/* The slot of this level that leads to `page` leads to a range of pages: the end of that
- * range. */
+/* The slot of this level that leads to `page` also leads to pages around it.  Returns the end of
+ * this range of pages. */
 static inline uint64_t level_end(unsigned level, uint64_t page)
 {
     return (page | (level_pages(level) - 1)) + 1;
 }
 
-/* The slot that leads to `page` in a node.  level is the level of the node's slots. */
+/* The slot in `node` that leads to `page`.  level is the level of the node's slots. */
 static inline slot_t *node_slot(struct node *node, unsigned level, uint64_t page)
 {
     return &node->slots[page >> (NODE_BITS * level) & (NODE_SLOTS - 1)];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Functions that work on the words of pages, and on the frames to which the words lead.  The
+/* Functions that work on the words of pages, and on the frames to which these words lead.  The
  * rules are in paged.h. */
 
 #include "disk/paged/paged.h"

@@ -7,7 +7,7 @@
  * store keep to the rules below.
  *
  * A request takes no lock on the way to a page: it walks the table inside a read section and
- * copies in place.  This is how the word in a page's slot (entry.h) may change:
+ * copies in place.  The word in a page's slot (entry.h) changes only in these ways:
  *
  *               write, provide                           freeze
  *      hole -------------------------------> FRAME ----------------> FRAME, frozen
@@ -31,21 +31,22 @@
  * Rules, numbered as in DESIGN.md, which says why:
  *
  *  1. A hole or a blob becomes a frame by compare-and-swap.  The new frame already holds the new
- *     contents of the page, the write included.  The loser of the swap frees its frame and uses
- *     the winner's.
+ *     contents of the page, including the bytes of the write.  The loser of the swap frees its
+ *     frame and uses the winner's.
  *  2. Zeroing or trimming that covers a whole page unlinks the page.
- *  3. A page that is taken away because of its contents is frozen first.  Then the thread waits
- *     for a grace period, and the swap names the exact word.  This is how a frame that is all
- *     zero (zero.c), a cold frame (the cold store) and an empty node (table.c) are taken away.  A
- *     writer that meets a frozen word thaws it before it writes.
+ *  3. A thread that takes a page away because of its contents first freezes the page's word.
+ *     After a grace period it swaps the word, and the swap succeeds only if the slot still holds
+ *     the exact frozen word.  A writer that meets a frozen word thaws it before it writes.  This
+ *     rule is for frames that are all zero (zero.c), for cold frames (the cold store) and for
+ *     empty nodes (table.c).
  *  4. The old contents of a page are handed to reclaim only after the swap that replaces them.
- *  5. A section waits for no other section, no grace period and no client.  A request that finds
- *     no memory leaves its section, makes room outside, and comes back.
+ *  5. A section waits for no other section, no grace period and no client.  If a request finds no
+ *     memory, it leaves its section, makes room, and enters a new section.
  *  6. A thread fills a frame before it swaps the frame in, and does not fill it again afterwards.
  *     So no reader sees the earlier contents of the frame, and no writer's bytes are overwritten.
  *
- * The table shows which operations on one page may run concurrently, and what the page holds
- * afterwards or what keeps them apart.  All operations run inside sections:
+ * Any two of these operations may run concurrently on one page, inside sections.  The table shows
+ * what is read, what the page holds afterwards, or what keeps the two operations apart:
  *
  *                 read   write             zero a part       zero, trim whole   freeze, finish
  *
@@ -61,11 +62,10 @@
  *     whole                                                                     gone: finish does
  *                                                                               nothing
  *
- *     freeze,                                                                   the generation of
- *     finish                                                                    each is another
+ *     freeze,                                                                   each freeze has
+ *     finish                                                                    its own generation
  *
- * To report extents is to read words only.  Create, start and destroy have the disk to
- * themselves.
+ * Reporting extents only reads words.  Nothing else may run during create, start and destroy.
  */
 
 #ifndef NBDRAM_DISK_PAGED_PAGED_H
@@ -85,15 +85,16 @@ struct paged {
     unsigned page_shift;
     struct budget *budget;
     struct cold cold;
-    struct pool_options pool_options; /* of all pools; each adds the size of its cells */
+    struct pool_options pool_options; /* shared by all pools; each pool adds its cell size */
 
-    struct pool frames; /* a frame holds one page */
+    struct pool frames; /* each frame holds one page */
     struct table table;
     struct reclaim reclaim;
-    _Atomic int64_t hot; /* the number of frames that the cold store has yet to look at */
+    _Atomic int64_t hot; /* the number of hot frames; 0 without a cold store */
 
-    /* No request waits for room any more.  Relaxed order: a request that does not see the change
-     * yet is woken under the lock of the cold store, and sees it then. */
+    /* If true, no request waits for memory any more.  Relaxed order is enough: give_up_waiting of
+     * the cold store wakes the waiting requests under the store's lock, so they see the
+     * change. */
     _Atomic bool gives_up;
 };
 
@@ -112,11 +113,11 @@ static inline void *paged_frame(const struct paged *paged, uint64_t word)
     return pool_at(&paged->frames, entry_number(word));
 }
 
-/* Take a frame for a page.  This can fail even if a frame is free and charged already, because
- * another purpose may need the frame more.  Returns 0, or an error of pool_take. */
+/* Take a frame for a page.  This can fail even if the pool has a free frame, because the budget
+ * may keep the memory for another purpose.  Returns 0, or an error of pool_take. */
 int paged_take_frame(struct paged *paged, enum budget_purpose purpose, uint64_t *cell);
 
-/* The number of hot frames.  Relaxed order: no other data depends on the number. */
+/* The number of hot frames.  Relaxed order is enough: no other data depends on the number. */
 static inline int64_t paged_hot(const struct paged *paged)
 {
     return atomic_load_explicit(&paged->hot, memory_order_relaxed);
@@ -127,12 +128,12 @@ static inline bool paged_gives_up(const struct paged *paged)
     return atomic_load_explicit(&paged->gives_up, memory_order_relaxed);
 }
 
-/* Call this after each change of a page's word: a frame may have become hot, or may no longer be
- * hot. */
+/* Call this after each change of a page's word.  If the change made a frame hot, or made a hot
+ * frame something else, this counts it. */
 void paged_count_hot(struct paged *paged, bool was_hot, bool is_hot);
 
-/* Replace the word of a page that is in a frame and stays in that frame.  As slot_swap, except
- * that *word becomes `desired` if the swap succeeds. */
+/* Replace the word of a page that stays in its frame.  As slot_swap, with one difference: if the
+ * swap succeeds, *word becomes `desired`. */
 bool paged_swap(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t desired);
 
 #endif

@@ -17,7 +17,7 @@
 
 _Static_assert(ENTRY_GENERATION_MASK >> FIRST_SHIFT == 0x1ffff, "17 bits");
 
-/* The units of a page that are promised, one flag for each. */
+/* Which units of a page are promised. */
 struct promise {
     bool unit[UNITS];
 };
@@ -71,8 +71,8 @@ static uint64_t store(uint64_t word, const struct promise *promise)
     return word | first << FIRST_SHIFT | last << LAST_SHIFT;
 }
 
-/* A unit that the range covers only in part becomes promised.  Most promises are of whole
- * pages. */
+/* A unit that the range covers only in part becomes promised.  Whole pages have a shortcut,
+ * because most promises are of whole pages. */
 uint64_t promise_add(uint64_t word, size_t size, size_t at, size_t n)
 {
     size_t unit = size / UNITS;

@@ -4,10 +4,11 @@
  *
  * Zeroing with DISK_NO_HOLE promises that a later write of the range finds memory.  So the page
  * keeps its frame: it is pinned.  Trimming takes the promise back for the range that it covers,
- * and so does zeroing without DISK_NO_HOLE.  The page is pinned until no byte of it is promised.
+ * and so does zeroing without DISK_NO_HOLE.  A page is pinned as long as any byte of it is
+ * promised.
  *
- * The promised part is recorded in the word of the page, in the bits of the generation.  A pinned
- * frame needs no generation, because it is never frozen.  The record takes no memory, and changes
+ * The word of the page records the promised part, in the bits of the generation.  A pinned frame
+ * is never frozen, so it needs no generation.  The record takes no memory, and it changes
  * together with the pin, in one swap.
  *
  *     BITS    NAME     MEANING
@@ -15,12 +16,14 @@
  *     15-22   last             a page, 16 bytes with sparse and 128 with zstd
  *     7-22    pieces   FORM 1: the pieces whose bits are 1 are promised; a piece is 1/16 of a
  *                              page, 256 bytes with sparse and 2 KiB with zstd
- *     23      form
+ *     23      form     0 or 1
  *
- * The record never covers less than what is promised.  Whatever form 0 can express exactly is
- * kept in form 0.  So a page that is trimmed piecewise is unpinned in two cases: if the ranges
- * come in ascending or descending order and consist of whole units; or, in any order, if the
- * ranges consist of whole pieces.
+ * The record covers all bytes that are promised, and possibly others.  If form 0 can express a
+ * set of units exactly, form 0 is used.  So trimming a page in several steps unpins the page in
+ * two cases:
+ *
+ *     the ranges are whole units, and are trimmed in ascending or descending order
+ *     the ranges are whole pieces, and are trimmed in any order
  */
 
 #ifndef NBDRAM_DISK_PAGED_PROMISE_H
@@ -29,12 +32,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The word of a frame after n bytes of its page, from offset `at` in the page, were promised.
- * The frame is then pinned.  The page has `size` bytes.  The frame must not be frozen. */
+/* Promise n bytes of a page of `size` bytes, from offset `at` in the page.  word is the word of
+ * the page's frame, which must not be frozen.  Returns the new word, which is pinned. */
 uint64_t promise_add(uint64_t word, size_t size, size_t at, size_t n);
 
-/* The word of a frame after the promise was taken back for n bytes of its page, from offset `at`.
- * The frame is then pinned only if other bytes are still promised. */
+/* Take back the promise of n bytes of a page of `size` bytes, from offset `at` in the page.
+ * Returns the new word of the page's frame.  It is pinned only if other bytes are still
+ * promised. */
 uint64_t promise_remove(uint64_t word, size_t size, size_t at, size_t n);
 
 #endif

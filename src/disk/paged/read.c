@@ -9,7 +9,7 @@
 #include "disk/paged/slots.h"
 #include "os/bytes.h"
 
-/* Read the request's part of its first page, which the cold store keeps. */
+/* Read the request's part of its first page, which is a blob. */
 static int read_blob(struct paged *paged, uint64_t word, const struct request *request)
 {
     const struct cold *cold = &paged->cold;
@@ -26,8 +26,8 @@ static int read_blob(struct paged *paged, uint64_t word, const struct request *r
     return r;
 }
 
-/* Read the page of slot[0], and as many pages of slot[1..span) as can be copied in the same
- * piece.  Advances the request. */
+/* Read the page of slot[0].  If the frames of the next pages, up to slot[span - 1], are adjacent
+ * to it, read these pages in the same copy.  Advances the request. */
 static int read_pages(struct paged *paged, slot_t *slot, uint64_t span, struct request *request)
 {
     size_t at, n = request_part(paged, request, &at);
@@ -49,7 +49,8 @@ static int read_pages(struct paged *paged, slot_t *slot, uint64_t span, struct r
     return r;
 }
 
-/* Read zeroes for the first `span` pages, which have no slot.  Advances the request. */
+/* Read zeroes for the first `span` pages of the request, which have no slot.  Advances the
+ * request. */
 static void read_hole(struct paged *paged, uint64_t span, struct request *request)
 {
     size_t n = request_parts(paged, request, least(span, request_pages(paged, request)));

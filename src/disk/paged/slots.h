@@ -2,9 +2,9 @@
 
 /* slots - the functions in the table of an allocator that keeps a paged disk
  *
- * Each function keeps the contract of its slot in disk/allocator.h; the state is a struct paged.
- * An allocator adds its name and properties, and a `create` that calls paged_create and may then
- * set paged->cold: see sparse.c, and zstd/zstd.c.
+ * disk/allocator.h has the contract of each function, at the member of the same name.  The state
+ * is a struct paged.  An allocator adds its name, its properties and a function `create`.  That
+ * function calls paged_create, and may then set paged->cold: see sparse.c, and zstd/zstd.c.
  */
 
 #ifndef NBDRAM_DISK_PAGED_SLOTS_H
@@ -24,8 +24,8 @@
 
 /* Functions of life.c. */
 
-/* Make a disk with pages of 2^page_shift bytes, at most PAGE_SIZE_MAX, and without a cold store.
- * Otherwise the contract is that of the slot `create`. */
+/* Make a disk without a cold store.  A page has 2^page_shift bytes, at most PAGE_SIZE_MAX.
+ * Otherwise the contract is that of `create` in disk/allocator.h. */
 int paged_create(const struct disk_options *options, struct budget *budget, unsigned page_shift,
                  struct paged **paged);
 int paged_start(void *state);
@@ -48,7 +48,7 @@ int paged_trim(void *state, uint64_t offset, uint64_t count);
 int paged_try_write(void *state, uint64_t offset, size_t count, const void *buf, size_t *done);
 int paged_try_zero(void *state, uint64_t offset, uint64_t count, unsigned flags, uint64_t *done);
 
-/* Zero the range and keep the memory for it: paged_zero with DISK_NO_HOLE. */
+/* Zero the range and keep memory for it, as paged_zero does with DISK_NO_HOLE. */
 int paged_provide(struct paged *paged, uint64_t offset, uint64_t count);
 
 /* Function of housekeeping.c. */

@@ -2,12 +2,12 @@
 
 /* table - where each page of a disk is
  *
- * A radix tree of fixed height over page numbers.  The table knows only the kind of a page's
- * word: the frame or blob that the word leads to belongs to the caller.
+ * The table is a radix tree of fixed height over page numbers.  It knows only the kind of a
+ * page's word.  The frame or blob to which the word leads belongs to the caller.
  *
- * Everything here except create, destroy and release runs inside a read section (rcu.h) of the
- * caller, on any number of threads.  A slot that the caller has found is good until that section
- * ends.  Nothing here waits.
+ * Any number of threads may call these functions inside their read sections (rcu.h).  Only
+ * create, destroy, release and check are called outside.  A slot that the caller has found is
+ * good until the section ends.  No function waits.
  */
 
 #ifndef NBDRAM_DISK_PAGED_TABLE_H
@@ -24,7 +24,7 @@ struct reason; /* text/reason.h */
 struct table {
     struct pool nodes, lones;
     uint64_t pages;
-    unsigned height; /* levels of nodes; the tree has room for 16^height pages */
+    unsigned height; /* number of levels of nodes; the tree has room for 16^height pages */
     slot_t root;
     _Atomic uint32_t generation; /* of the last freeze */
 };
@@ -32,10 +32,9 @@ struct table {
 /* Make a table for `pages` pages.  Its pools get chunk, capacity, locked and budget from options.
  * Returns 0 or -ENOMEM.  On an error everything is undone. */
 int table_create(struct table *table, uint64_t pages, const struct pool_options *options);
-void table_destroy(struct table *table); /* a table of all zeroes is accepted */
+void table_destroy(struct table *table); /* does nothing if *table is all zeroes */
 
-/* Find the slot of a page.  *span is the number of pages, from this one on, for which the answer
- * holds:
+/* Find the slot of a page.  The answer holds for *span pages, of which `page` is the first:
  *
  *     a slot   slot[0] to slot[*span - 1] are the slots of these pages; pass each of them through
  *              table_resolve
@@ -44,55 +43,62 @@ void table_destroy(struct table *table); /* a table of all zeroes is accepted */
  * *span may reach beyond the disk, but not beyond the tree. */
 slot_t *table_find(struct table *table, uint64_t page, uint64_t *span);
 
-/* As table_find, but make the slot if there is none.  Pass the slots through
- * table_resolve_thawed.  `pages` is the number of pages, from this one on, for which the caller
- * is going to call this function.  Returns 0, or an error of pool_take. */
+/* As table_find, but if there is no slot, make it.  `pages` says for how many pages, from this
+ * page on, the caller is going to call this function.  Pass the slots through
+ * table_resolve_thawed.  Returns 0, or an error of pool_take. */
 int table_make(struct table *table, uint64_t page, uint64_t pages, slot_t **slot, uint64_t *span);
 
-/* The slot that holds a page's word: the given slot or, if that leads to a lone, the slot inside
- * the lone.  A thread that is going to turn a hole into a page must use table_resolve_thawed,
- * which thaws the lone. */
+/* Find the slot that holds a page's word.  If the given slot leads to a lone, it is the slot
+ * inside the lone; otherwise it is the given slot.  A thread that is going to turn a hole into a
+ * page must use table_resolve_thawed, which also thaws the lone. */
 static inline slot_t *table_resolve(const struct table *table, slot_t *slot);
 static inline slot_t *table_resolve_thawed(const struct table *table, slot_t *slot);
 
-/* Take the words of whole subtrees that lie in the pages [first, end) out of the table, until
- * `out`, which has room for max words, is full.  *count is the number of words put into `out`.
- * The caller must pass each of them to table_release after a grace period.  Returns a page: up to
- * that page the range is empty.  If the page is `end` or more, the whole range is. */
+/* Unlink the pages [first, end): take the words of whole subtrees in this range out of the table,
+ * and put them into `out`.  Stops when `out`, which has room for `max` words, is full.  *count is
+ * the number of words in `out`.  After a grace period, the caller must pass each of them to
+ * table_release.  Returns the page up to which the range is empty.  If that is `end` or more, the
+ * whole range is empty. */
 uint64_t table_unlink(struct table *table, uint64_t first, uint64_t end, uint64_t *out,
                       unsigned max, unsigned *count);
 
-/* Free what an unlinked word leads to, down to the last page below it.  The words of pages are
- * passed to fn.  Needs no section: no other thread knows the word any more. */
+/* Free all nodes and lones to which an unlinked word leads.  The word of each page below them is
+ * passed to fn, which frees the page.  If the unlinked word is a page's, it is passed to fn.
+ * Needs no section, because no other thread knows the unlinked word any more. */
 typedef void table_page_fn(void *opaque, uint64_t word);
 void table_release(struct table *table, uint64_t word, table_page_fn *fn, void *opaque);
 
-/* Freeze the word in a slot, which must be *word, in order to take away the page or node that it
- * leads to.  *word becomes the frozen word.  If the slot still holds the frozen word after a
- * grace period, no thread has written to the page or node since, and none is about to write.
- * Returns false if the word was frozen already, or was not *word any more. */
+/* Freeze a word, as the first step of taking away the page or node to which it leads.  slot must
+ * hold *word, and *word becomes the frozen word.  Returns false if slot holds another word, or if
+ * the word is frozen already.
+ *
+ * Then wait for a grace period.  If slot still holds the frozen word after that, no thread has
+ * written to the page or node since the freeze, and none is about to write.
+ */
 bool table_freeze(struct table *table, slot_t *slot, uint64_t *word);
 
-/* Take away an empty node or lone, in the same way as table_freeze, in two steps.
+/* Take away an empty node or lone, in two steps, as with table_freeze.
  *
- * table_freeze_empty looks for the lowest node or lone on the way to page.  If it is empty, this
- * freezes its word and returns true, and *word is the frozen word.
+ * table_freeze_empty finds the lowest node or lone on the way to `page`.  If the node or lone is
+ * empty, this function freezes its word and returns true; *word is the frozen word.
  *
- * table_unlink_empty is called with that word after a grace period.  If the node or lone is still
- * empty and its word is the same, this unlinks it and returns true.  The caller must then pass
- * the word to table_release after another grace period.  Otherwise this thaws the word. */
+ * Call table_unlink_empty with the frozen word after a grace period.  If the node or lone is
+ * still empty, and its word has not changed, this function unlinks it and returns true.  The
+ * caller must then pass the word to table_release after another grace period.  Otherwise this
+ * function thaws the word and returns false.
+ */
 bool table_freeze_empty(struct table *table, uint64_t page, uint64_t *word);
 bool table_unlink_empty(struct table *table, uint64_t page, uint64_t word);
 
-/* For tests and debug builds: verify the invariants of table_check.c.  No other thread may use
- * the table, and no unlinked word may wait for its release.  The word of each page is passed to
- * fn, in ascending order of pages, so that the caller can verify it; if fn returns a value other
- * than 0, the walk ends.  Returns 0; -EUCLEAN, and reason says what is broken; -ENOMEM; or the
- * value of fn. */
+/* Verify the invariants of table_check.c.  For tests and debug builds.  No other thread may use
+ * the table, and no unlinked word may wait for its release.  The words of all pages are passed to
+ * fn, in ascending order of pages, so that the caller can verify them.  If fn returns a value
+ * other than 0, the walk ends.  Returns 0; -EUCLEAN, and reason says what is broken; -ENOMEM; or
+ * the value of fn. */
 typedef int table_visit_fn(void *opaque, uint64_t page, uint64_t word, struct reason *reason);
 int table_check(struct table *table, table_visit_fn *fn, void *opaque, struct reason *reason);
 
-/* The bodies of the inline functions above, and what they use. */
+/* The inline functions that were declared above, and the functions that they use. */
 
 static inline struct node *table_node(const struct table *table, uint64_t word)
 {

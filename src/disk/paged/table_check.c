@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What must be true of the page table while no thread uses it, as code:
+/* The invariants of the page table while no thread uses it:
  *
  *  1. A word is all zeroes, or its kind is a frame, a blob, a node or a lone.
- *  2. A node is at level 1 or above, and no node or lone is below a lone.
- *  3. The page of a lone is one of those that its slot leads to.
+ *  2. The word of a node is in a slot of level 1 or above.  No node or lone is below a lone.
+ *  3. The slot that leads to a lone is on the way to the lone's page.
  *  4. Every page is within the disk.
- *  5. Every node and lone is in use in its pool, one word leads to it, and nothing else is in
- *     use.
- *  6. Only a frame has an age or is pinned, a pinned one is of age 0 and not frozen, and a blob
- *     has nothing but its number.
+ *  5. Exactly one word leads to each node and lone that is in use in its pool.  No word leads to
+ *     any other cell of these pools.
+ *  6. Only the word of a frame has an age or is pinned.  A pinned frame has age 0 and is not
+ *     frozen.  The word of a blob has nothing but its kind and number.
  *
- * The comment of a function names the invariants that it verifies.
+ * The comment above a function gives the numbers of the invariants that it verifies.
  */
 
 #include <errno.h>
@@ -59,7 +59,8 @@ static int check_inner(struct walk *walk, uint64_t page, uint64_t word)
     return 0;
 }
 
-/* Invariants 2 and 3.  `first` is the first page to which the slot of this level leads. */
+/* Invariants 2 and 3.  The slot that leads to the lone has the level `level`.  The first page to
+ * which this slot leads is `first`. */
 static int check_lone(struct walk *walk, uint64_t word, unsigned level, uint64_t first)
 {
     int r = pool_marks_add(&walk->lones, entry_number(word), walk->reason);
@@ -80,8 +81,8 @@ static int check_lone(struct walk *walk, uint64_t word, unsigned level, uint64_t
 
 static int check_node(struct walk *walk, uint64_t word, unsigned level, uint64_t first);
 
-/* Check the word of a slot of this level, which leads to the pages from `first`.  Recurses as
- * deep as the table is high.  NOLINTNEXTLINE(misc-no-recursion) */
+/* Check the word in a slot.  level is the level of the slot, and first is the first page to which
+ * the slot leads.  Recurses as deep as the table is high.  NOLINTNEXTLINE(misc-no-recursion) */
 static int check_word(struct walk *walk, uint64_t word, unsigned level, uint64_t first)
 {
     bool is_page = entry_kind(word) == ENTRY_FRAME || entry_kind(word) == ENTRY_BLOB;

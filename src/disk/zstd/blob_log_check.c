@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* What must be true of the log of blobs while no thread uses it, as code:
+/* The invariants of the log of blobs while no thread uses it:
  *
  *  1. The blobs of a segment in use fill it from its start up to `used`, without gaps.  `used` is
  *     not greater than the size of a segment.
