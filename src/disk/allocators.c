@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The registry of allocators and what is made from it: the grammar of allocator=, the help texts
- * of both fronts, and the messages about a disk that cannot be made.
+/* The registry of allocators, and the code that reads it: the grammar of allocator=, the help
+ * texts of both fronts, and the messages about a disk that cannot be made.
  *
- * The grammar compares whole words.  A name that is nearly right is refused with a list of what
- * is accepted, not guessed at. */
+ * The grammar compares whole words.  It does not guess what a misspelt name means: the message
+ * lists the accepted names. */
 
 #include "disk/allocator.h"
 #include "disk/disk.h"
@@ -63,7 +63,7 @@ static int parse_level(const char *value, struct disk_options *options)
 /* The parameters that may follow an allocator's name. */
 static const struct parameter {
     const char *name;
-    const char *synopsis; /* what is accepted, as help texts and refusals write it */
+    const char *synopsis; /* the accepted form, for help texts and messages */
     bool (*is_taken_by)(const struct allocator *allocator);
     /* value is the text after the equals sign, or NULL if there was no equals sign.  Returns 0 or
      * -EINVAL. */
@@ -76,7 +76,7 @@ static const struct parameter {
 
 #define PARAMETER_COUNT (sizeof parameters / sizeof parameters[0])
 
-/* Lists of accepted words, for help texts and refusals. */
+/* Lists of accepted words, for help texts and messages. */
 
 /* A line of text that grows.  Text that does not fit is cut off. */
 struct list {
@@ -156,9 +156,9 @@ void disk_print_features(FILE *to)
 
 #define WORD_MAX 64 /* bytes; longer than any word that is accepted */
 
-/* Copy the next word of *text, which ends at the separator or with the string.  Then set *text to
- * the text after the separator, or to NULL if this was the last word.  A word that does not fit
- * is cut off; such a word is refused in any case. */
+/* Copy the next word of *text to word.  The word ends at the separator or at the end of the
+ * string.  Then set *text to the text after the separator, or to NULL if this was the last word.
+ * A word that does not fit is cut off, which does no harm: all accepted words fit. */
 static void next_word(const char **text, char separator, char word[WORD_MAX])
 {
     const char *end = strchr(*text, separator);
@@ -223,8 +223,8 @@ int disk_parse_allocator(const char *text, struct disk_options *options, struct 
 }
 /* Messages about disks that cannot be made. */
 
-/* If RLIMIT_MEMLOCK is above 0, the kernel's error for locking more than that is ENOMEM, not
- * EPERM. */
+/* Whether the disk is larger than the limit on locked memory.  If that limit is above 0, the
+ * kernel refuses to lock more with ENOMEM, not with EPERM. */
 static bool is_beyond_lock_limit(const struct disk_options *options)
 {
     struct rlimit limit;

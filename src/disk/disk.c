@@ -173,7 +173,7 @@ int disk_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags
     if (is_outside(disk, offset, count))
         return -ENOSPC;
     if ((flags & DISK_NO_HOLE) && !disk_could_provide(disk, count))
-        return -ENOSPC; /* fail at once, not when memory is full */
+        return -ENOSPC; /* fail now, not when memory is full */
     return count ? disk->allocator->zero(disk->state, offset, count, flags) : 0;
 }
 
@@ -230,8 +230,8 @@ void disk_stats(struct disk *disk, struct disk_stats *stats)
     disk->allocator->stats(disk->state, stats);
 }
 
-/* Accept an engine that is broken on purpose: the tests that must notice the defect have to
- * notice it without this check. */
+/* Every check of an engine that is broken on purpose succeeds.  So the tests that must notice the
+ * defect have to notice it by other means. */
 int disk_check(struct disk *disk, struct reason *reason)
 {
     if (sabotage_is_on())

@@ -7,7 +7,7 @@
  * no index and no lock: a request is one memcpy.
  *
  * Memory locks do not survive a fork, and nbdkit forks between create and start.  So create only
- * finds out whether locking will be allowed.
+ * finds out whether locking will be allowed; start locks the memory.
  */
 
 #include <errno.h>
@@ -21,13 +21,13 @@
 #include "text/reason.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
-#define FLAT_PAGE 4096u /* bytes: the unit in which stats counts pages */
+#define FLAT_PAGE 4096u /* bytes; stats counts pages of this size */
 
 struct flat {
     char *base;
     uint64_t size;
     size_t length; /* bytes of the array: the disk's size, rounded up to pages of the system */
-    bool locked;   /* the memory is locked when the disk is started */
+    bool locked;   /* lock the memory when the disk is started */
     struct budget *budget;
 };
 
@@ -141,7 +141,7 @@ static ssize_t flat_fill(void *state, uint64_t offset, size_t count, size_t *len
                          disk_fill_fn *fn, void *opaque)
 {
     struct flat *flat = state;
-    struct iovec iov[2] = {{flat->base + offset, count}}; /* the second entry is for fn */
+    struct iovec iov[2] = {{flat->base + offset, count}}; /* fn may fill in the second entry */
     *lent = count;
     return fn(opaque, iov, 1);
 }
@@ -155,7 +155,7 @@ static int flat_trim(void *state, uint64_t offset, uint64_t count)
 
 static int flat_zero(void *state, uint64_t offset, uint64_t count, unsigned flags)
 {
-    (void)flags; /* the disk keeps its memory with and without DISK_NO_HOLE */
+    (void)flags; /* with and without DISK_NO_HOLE, the disk keeps its memory */
     return flat_trim(state, offset, count);
 }
 
