@@ -18,8 +18,8 @@ static inline bool bitmap_get(const uint64_t *bits, size_t at)
     return bits[at / 64] >> (at % 64) & 1;
 }
 
-/* A mask of the bits in [at, end) that are in the same word as bit `at`.  *next becomes the first
- * bit after these bits. */
+/* Returns a mask of those bits in [at, end) that are in the same word as bit `at`.  *next is set
+ * to the first bit after the masked bits. */
 static inline uint64_t bitmap_mask(size_t at, size_t end, size_t *next)
 {
     size_t last = (at | 63) + 1 < end ? (at | 63) + 1 : end;

@@ -1,27 +1,28 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* This file turns the machine's answer into two sums, which budget_take compares and changes
+/* This file turns the machine's answer into two sums.  budget_take compares and changes the sums
  * without a lock:
  *
- *     total     the bytes that were taken when the machine was asked, and the room that it had
- *               beyond the reserve.  total is used like a limit: `used` never grows beyond it.
- *     credit    how much may be taken on the strength of that answer: 1/16 of the room.  Other
- *               processes may take memory before the machine is asked again; the reserve is for
- *               that.  So the closer the end, the more often the machine is asked.
+ *     total     the bytes that were taken when the machine was asked, plus the room that it then
+ *               had beyond the reserve.  total acts as a limit: budget_take never raises `used`
+ *               above it.
+ *     credit    the bytes that may be taken before the machine is asked again: 1/16 of the room.
+ *               Other processes may take memory meanwhile; the reserve is there for that.  With
+ *               less room the credit is smaller, and the machine is asked more often.
  *
  *     THE THREAD ASKS                              BECAUSE
- *     when half of the credit is used              so a steady writer never finds none left
- *     100 ms later, if any was used                the answer gets old
- *     when credit is used after a rest             the answer is as old as the rest
- *     when budget_refresh is called                a request found too little
+ *     when half of the credit is used              a steady writer must not run out of credit
+ *     100 ms after an answer, if credit was used   the answer is old
+ *     when credit is used after a pause            the answer is as old as the pause
+ *     when budget_refresh is called                a request found too little credit
  *
  * While the machine is being asked, other threads use up credit.  So the asking thread does not
- * set the credit: it adds the difference between the credit that the answer allows and the credit
- * that there was when it began to ask.
+ * overwrite the credit.  It notes the credit before it asks, computes the credit that the answer
+ * allows, and adds the difference of the two.
  *
- * Asking needs a descriptor, and the clients of a server can use up all descriptors.  Then the
- * machine's last answer is used again: total stays, and the room is the part of total that was
- * not taken.
+ * Asking the machine needs a descriptor, and the clients of a server can use up all descriptors.
+ * If there is none, the machine's last answer is used again: total stays as it is, and the room
+ * is total less the bytes that are taken now.
  */
 
 #include "disk/memory/budget.h"
@@ -55,8 +56,9 @@ static uint64_t beyond_reserve(const struct budget *budget, const struct os_memo
     return room->available > budget->reserve ? room->available - budget->reserve : 0;
 }
 
-/* Ask the machine, and note its answer in total and ceiling.  Returns 0, or an error of
- * os_memory_room except -ENOENT.  If there is no answer, total and ceiling stay as they are. */
+/* Ask the machine, and store its answer in total and ceiling.  If there is no answer, total and
+ * ceiling stay as they are.  Returns 0, or an error of os_memory_room.  A machine that has no
+ * files to ask (-ENOENT) is not an error. */
 static int note_answer(struct budget *budget)
 {
     struct os_memory_room room;
@@ -95,7 +97,7 @@ static void ask(struct budget *budget)
 
 /* The thread that asks the machine. */
 
-/* Callers of budget_take may hold locks of their own here, so this must stay short. */
+/* This must be short: a caller of budget_take may hold locks of its own. */
 static void wake_thread(struct budget *budget)
 {
     if (atomic_exchange_explicit(&budget->woken, true, memory_order_relaxed))
@@ -105,9 +107,9 @@ static void wake_thread(struct budget *budget)
     pthread_mutex_unlock(&budget->lock);
 }
 
-/* Wait until the thread is woken, or the last answer has become old.  If no credit of that answer
- * was used, its age does not matter yet: then this sets `low` so that the first take wakes the
- * thread, and goes on waiting. */
+/* Wait until the thread is woken, or until the last answer is old and some of its credit was
+ * used.  If none of the credit was used, it does not matter that the answer is old.  In that
+ * case, set `low` so that the next budget_take wakes the thread, and go on waiting. */
 static void wait_for_reason_locked(struct budget *budget)
 {
     struct timespec until;
@@ -178,8 +180,8 @@ static void init_locks(struct budget *budget)
     pthread_condattr_destroy(&monotonic);
 }
 
-/* Ask the machine for its size first, because the reserve depends on the size, and the amount
- * that may be taken depends on the reserve. */
+/* The reserve depends on the size of the machine, and the amount that may be taken depends on the
+ * reserve.  So the machine is asked first. */
 static int init_from_machine(struct budget *budget)
 {
     struct os_memory_room room;
@@ -219,7 +221,9 @@ int budget_init(struct budget *budget, uint64_t limit, bool keepback, const char
     if (r < 0)
         return r;
     atomic_init(&budget->credit, credit_due(budget));
-    atomic_init(&budget->low, INT64_MAX); /* the answer may be old when the first page comes */
+    atomic_init(
+        &budget->low,
+        INT64_MAX); /* the first take wakes the thread, because the answer may be old then */
     budget->keepback = !keepback ? 0 : limit ? limit / 8 : budget->reserve / 4;
     init_locks(budget);
     return 0;
@@ -251,7 +255,7 @@ void budget_destroy(struct budget *budget)
 
 /* Taking and giving back. */
 
-/* The bytes of the keepback that must not be taken for this purpose. */
+/* The bytes of the keepback that may not be taken for this purpose. */
 static uint64_t keepback_from(const struct budget *budget, enum budget_purpose purpose)
 {
     static const unsigned quarters[] = {
@@ -259,7 +263,7 @@ static uint64_t keepback_from(const struct budget *budget, enum budget_purpose p
     return budget->keepback / 4 * quarters[purpose];
 }
 
-/* The most that may be taken in all for this purpose. */
+/* The highest value to which memory taken for this purpose may raise `used`. */
 static uint64_t total_for(const struct budget *budget, enum budget_purpose purpose)
 {
     uint64_t total = budget_total(budget), keepback = keepback_from(budget, purpose);

@@ -3,9 +3,10 @@
 /* The magazines of a pool, and how a pool is made and unmade.  pool_inside.h has the states of a
  * cell, the invariants and the locks.
  *
- * A thread uses the magazine of the processor it runs on.  An empty magazine is half filled from
- * the chunks, and a full magazine returns half of its cells to the chunks.  So however a thread
- * takes and gives cells, it needs the pool's lock at most once in magazine_cells / 2 calls.
+ * A thread uses the magazine of the processor that it runs on.  An empty magazine is half filled
+ * from the chunks, and a full magazine returns half of its cells to the chunks.  So in whatever
+ * order a thread takes and gives cells, it needs the pool's lock at most once in magazine_cells /
+ * 2 calls.
  */
 
 #include "disk/memory/pool_inside.h"
@@ -21,17 +22,17 @@
 #include "text/reason.h"
 
 #define MAGAZINE_BYTES                                                                           \
-    ((size_t)256 << 10) /* bytes: the most that a magazine may hold back from other threads */
+    ((size_t)256 << 10) /* bytes: the most that a magazine may keep from other threads */
 
-/* Taking and giving back. */
+/* Taking cells and giving them back. */
 
 static struct magazine *magazine_here(const struct pool_inside *in)
 {
     return &in->magazines[os_cpu_now() % in->magazine_count];
 }
 
-/* Called when the chunks have no cell left: the magazines of other processors may still hold
- * some. */
+/* Called when the chunks have no cell left.  The magazines of other processors may still hold
+ * cells. */
 static int take_from_any_magazine(struct pool *pool, uint64_t *cell)
 {
     struct pool_inside *in = pool->inside;
@@ -133,19 +134,22 @@ uint64_t pool_bytes_charged(struct pool *pool)
     return bytes;
 }
 
-/* Making and destroying. */
+/* Making and destroying a pool. */
 
 static int reserve_address_space(struct pool *pool)
 {
     struct pool_inside *in = pool->inside;
     size_t chunk = in->options.chunk;
     uint64_t count = in->options.capacity / chunk + (in->options.capacity % chunk != 0);
-    if (count > SIZE_MAX / 8 / chunk) /* with 32 bits, four pools and the program have to fit */
+    if (count >
+        SIZE_MAX / 8 /
+            chunk) /* on 32 bits, the address space must hold four pools and the program */
         count = SIZE_MAX / 8 / chunk;
     for (; count > 0; count /= 2) {
         void *base;
         if (os_memory_reserve((size_t)count * chunk, chunk, in->options.huge, &base) == 0) {
-            os_memory_huge(base, chunk, false); /* so that a small disk takes little memory */
+            os_memory_huge(base, chunk,
+                           false); /* small pages, so that a small disk takes little memory */
             pool->base = base;
             in->chunk_count = count;
             return 0;
@@ -154,8 +158,9 @@ static int reserve_address_space(struct pool *pool)
     return -ENOMEM;
 }
 
-/* The number of magazines: one for each processor.  But the thread sanitizer fails if a thread
- * holds more than 64 locks, and pool_check holds the locks of all magazines. */
+/* The number of magazines: one for each processor, but at most 32 in builds with the thread
+ * sanitizer.  The sanitizer fails if a thread holds more than 64 locks, and pool_check holds the
+ * locks of all magazines. */
 static unsigned magazines_wanted(void)
 {
     unsigned count = os_cpu_count();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The invariants of pool_inside.h as code.  A number in a comment is the number of an invariant
- * there. */
+/* This file verifies the invariants of pool_inside.h.  Comments refer to the invariants by
+ * number. */
 
 #include "disk/memory/pool_inside.h"
 
@@ -11,7 +11,7 @@
 #include "disk/memory/bitmap.h"
 #include "text/reason.h"
 
-/* Say in reason which invariant is broken, and by what.  The value of the macro is -EUCLEAN. */
+/* Write to reason which invariant is broken, and how.  The value of the macro is -EUCLEAN. */
 #define BROKEN(reason, number, ...)                                                              \
     reason_set(reason, -EUCLEAN, "pool: invariant " #number ": " __VA_ARGS__)
 
@@ -30,8 +30,8 @@ static int check_states(const struct pool_inside *in, uint64_t number, struct re
     return 0;
 }
 
-/* Invariants 2 and 6.  The bitmaps are counted by whole words, so this also finds a bit that is
- * set after the chunk's last. */
+/* Invariants 2 and 6.  The bitmaps are counted by whole words.  So a bit that is set after the
+ * chunk's last cell or granule is found, too. */
 static int check_counts(const struct pool_inside *in, uint64_t number, struct reason *reason)
 {
     const struct chunk *chunk = &in->chunks[number];
@@ -49,7 +49,7 @@ static int check_counts(const struct pool_inside *in, uint64_t number, struct re
     return 0;
 }
 
-/* Invariants 1 to 4 and 6: what each chunk says of itself, and the sums over all chunks. */
+/* Invariants 1 to 4 and 6: the counts of each chunk, and their sums over all chunks. */
 static int check_chunks(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t free = 0, resident = 0;
@@ -75,9 +75,9 @@ static int check_chunks(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
-/* Invariant 3: the chunks on each list belong there.  A list whose links agree with each other
- * does not contain a chunk twice.  So if the lists together contain as many chunks as were ever
- * touched, each of those chunks is on one list. */
+/* Invariant 3: each chunk on a list belongs there.  If the links of a list agree with each other,
+ * the list does not contain a chunk twice.  So if all lists together are as long as the number of
+ * chunks before `fresh`, each of these chunks is on exactly one list. */
 static int check_lists(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t listed = 0;
@@ -100,8 +100,8 @@ static int check_lists(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
-/* Invariant 7, for the first fresh chunk only.  There may be millions of others, and looking at
- * all of them would take long. */
+/* Invariant 7, but only for the first fresh chunk.  There may be millions of fresh chunks, and
+ * looking at all of them would take long. */
 static int check_fresh(const struct pool_inside *in, struct reason *reason)
 {
     if (in->fresh > in->chunk_count)
@@ -116,7 +116,8 @@ static int check_fresh(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
-/* Whether a cell is also at an earlier place in the magazines. */
+/* Whether the cell at place `at` of a magazine is also at an earlier place of that magazine, or
+ * in an earlier magazine. */
 static bool is_held_before(const struct pool_inside *in, unsigned magazine, unsigned at)
 {
     uint64_t cell = in->magazines[magazine].cells[at];
@@ -171,8 +172,8 @@ static int check_magazines(const struct pool_inside *in, struct reason *reason)
 }
 
 /* Invariants 4 and 5.  The budget may be charged for more than this pool's memory, because other
- * pools use it, too.  Relaxed order suffices: this pool's own charges were made under the lock
- * that is held here. */
+ * pools use the same budget.  Relaxed order suffices: this pool's own charges were made under the
+ * pool's lock, which the caller holds. */
 static int check_sums(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t charged = in->resident * in->options.cell;

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The chunks of a pool.  An empty magazine takes cells from them, and a full one returns cells to
- * them.  pool_inside.h has the states of a cell, the invariants and the locks.
+/* The chunks of a pool.  An empty magazine takes cells from the chunks, and a full magazine
+ * returns cells to them.  pool_inside.h has the states of a cell, the invariants and the locks.
  *
  * Growing prefers what costs least: a free cell, then an absent granule of a hollow chunk, then a
  * vacant chunk, then a fresh chunk.  If the budget has no room left for a whole chunk, only one
  * granule of the chunk becomes resident.
  *
- * Shrinking starts when more memory is free than 1/32 of what is resident plus SLACK, and stops
- * at half of that, so that a disk that shrinks and grows again does not fault at every step.
- * Many small cells can be free without a granule that is free as a whole.  So cells that one
- * sweep could not give back (leftover) do not count when the start of the next sweep is decided.
+ * Shrinking starts when the free memory exceeds SLACK plus 1/32 of the resident memory.  It stops
+ * at half of that amount, so that a disk that shrinks and grows again does not fault at every
+ * step.  Many small cells can be free while no whole granule is free.  A sweep cannot give such
+ * cells back.  It counts them in `leftover`, and they do not make the next sweep start.
  */
 
 #include "disk/memory/pool_inside.h"
@@ -68,7 +68,7 @@ static void change_free_locked(struct pool_inside *in, int64_t change)
         in->leftover = in->free;
 }
 
-/* Growing.  If a function below returns int, it returns 0 or an error of pool_take. */
+/* Growing.  The functions that return int return 0 or an error of pool_take. */
 
 /* Mark a chunk as split, and forbid the kernel to back it with a huge page: invariant 6.  Call
  * this before a part of the chunk becomes resident or absent. */
@@ -105,7 +105,7 @@ static int charge_locked(struct pool *pool, struct chunk *chunk, uint32_t first,
     return 0;
 }
 
-/* Charge the first absent granule of a chunk.  The chunk has one. */
+/* Charge the first absent granule of a chunk that has at least one. */
 static int grow_granule_locked(struct pool *pool, struct chunk *chunk,
                                enum budget_purpose purpose)
 {
@@ -118,7 +118,7 @@ static int grow_granule_locked(struct pool *pool, struct chunk *chunk,
                          purpose);
 }
 
-/* Charge all of a vacant chunk. */
+/* Charge all granules of a vacant chunk. */
 static int grow_chunk_locked(struct pool *pool, struct chunk *chunk, enum budget_purpose purpose)
 {
     struct pool_inside *in = pool->inside;
@@ -196,8 +196,9 @@ int pool_take_batch(struct pool *pool, enum budget_purpose purpose, unsigned n, 
 
 /* Shrinking. */
 
-/* Make all cells of n granules, beginning with `first`, free (value is true) or in use (value is
- * false).  The granules are resident, and all these cells were in the other state. */
+/* Make all cells of n granules free, if value is true, or in use, if value is false.  The
+ * granules begin with number `first`.  They are resident, and all their cells were in the other
+ * state. */
 static void granules_set_free_locked(struct pool_inside *in, struct chunk *chunk, uint32_t first,
                                      uint32_t n, bool value)
 {
@@ -208,9 +209,9 @@ static void granules_set_free_locked(struct pool_inside *in, struct chunk *chunk
     chunk_relist_locked(in, chunk);
 }
 
-/* Give n granules without a cell in use back to the system.  Releases the lock and takes it
- * again, because the system call may take long; meanwhile the granules are marked as in use.  If
- * the system refuses, they become free again. */
+/* Give n granules back to the system; all of their cells are free.  The system call may take
+ * long, so this releases the lock during the call, and marks the cells as in use meanwhile.  If
+ * the system refuses, the cells become free again. */
 static void discard_locked(struct pool *pool, struct chunk *chunk, uint32_t first, uint32_t n)
 {
     struct pool_inside *in = pool->inside;
@@ -241,8 +242,8 @@ static bool granule_is_free(const struct pool_inside *in, const struct chunk *ch
                           in->cells_per_granule);
 }
 
-/* Give back all granules of a chunk that consist of free cells; adjacent granules are given back
- * together.  May release the lock and take it again. */
+/* Give back those granules of a chunk in which all cells are free.  Adjacent granules are given
+ * back together.  May release the lock and take it again. */
 static void shrink_chunk_locked(struct pool *pool, struct chunk *chunk)
 {
     struct pool_inside *in = pool->inside;
@@ -256,9 +257,9 @@ static void shrink_chunk_locked(struct pool *pool, struct chunk *chunk)
     }
 }
 
-/* Go through all chunks, and give back free granules, until at most `keep` cells are free.
- * Chunks in which fewer than `least` cells are not in use are left alone.  Releases the lock and
- * takes it again. */
+/* Give back free granules, chunk by chunk, until at most `keep` cells are free.  Chunks in which
+ * fewer than `least` cells are free or absent are left alone.  Releases the lock and takes it
+ * again. */
 static void sweep_locked(struct pool *pool, uint32_t least, uint64_t keep)
 {
     struct pool_inside *in = pool->inside;

@@ -22,33 +22,35 @@
  *
  * A pool of large cells has no magazines.  Its cells change between "in use" and "free" directly.
  *
- * INVARIANTS.  2 to 7 and 9 hold whenever no thread holds the pool's lock, 1 and 8 whenever no
- * thread holds a lock of a magazine either.
+ * INVARIANTS.  Invariants 1 and 8 hold whenever no thread holds the pool's lock or the lock of a
+ * magazine.  The others hold whenever no thread holds the pool's lock.
  *
  *  1. Each cell is in exactly one of the four states, and in a magazine at most once.  Two kinds
- *     of cells count as in use: those of a granule that the system is taking back, and those on
+ *     of cells count as in use: cells of a granule that the system is taking back, and cells on
  *     their way from a magazine to their chunk.
- *  2. `free` of a chunk is the number of its free bits, `absent` that of its absent bits.  So
+ *  2. `free` of a chunk is the number of its free bits that are set, and `absent` is the number
+ *     of its absent bits that are set.  So
  *     free + absent * cells_per_granule + in use + in magazines = cells_per_chunk.
  *  3. Each chunk before `fresh` is on exactly one list, and its `list` says on which:
  *         partial   free > 0
  *         hollow    free = 0; some granules are absent, but not all
  *         vacant    all granules are absent
  *         full      free = 0, absent = 0 (no function searches this list)
- *  4. `free` of the pool is the sum over its chunks.  `resident` is the number of cells that are
- *     not absent.  The budget is charged for resident cells.
+ *  4. `free` of the pool is the sum of `free` over its chunks.  `resident` is the number of cells
+ *     that are not absent.  The budget is charged for resident cells.
  *  5. leftover <= free.
- *  6. A chunk of which some granules are absent, but not all, is `split`: the kernel may not back
- *     it with a huge page.  khugepaged fills the gaps of a range in which a single page is
- *     present (max_ptes_none), and would take back within minutes the memory that TRIM has freed.
- *  7. Chunk `fresh` and all after it were never touched: no cell is free, no granule is absent,
- *     and they are on no list.
+ *  6. If some granules of a chunk are absent, but not all, the chunk is `split`: the kernel may
+ *     not back it with a huge page.  Otherwise khugepaged would fill the gaps even if only a
+ *     single page were present (max_ptes_none), and within minutes take back the memory that
+ *     TRIM has freed.
+ *  7. Chunk `fresh` and all chunks after it were never touched: no cell is free, no granule is
+ *     absent, and no list contains them.
  *  8. A magazine holds at most magazine_cells cells.
  *  9. Each of the `discards` that are under way covers at least one granule.
  *
  * EXCLUSION.  Each magazine has a lock, and the pool has one.  A thread that needs both takes the
- * magazine's first.  Neither is held while the system takes memory back: the sweep has marked
- * those granules as in use, so no other thread touches them.
+ * magazine's lock first.  Neither lock is held while the system takes memory back.  The sweep has
+ * marked the cells of that memory as in use, so no other thread touches them.
  *
  *                                 1    2    3    4    5
  *     1  take or give a cell
@@ -61,7 +63,7 @@
  *        memory back              -    -    -    -    -
  *     5  pool_check               m    p    p    -    p
  *
- *     m   they exclude each other if they use the same magazine; pool_check uses all of them
+ *     m   they exclude each other if they use the same magazine; pool_check uses all magazines
  *     p   they exclude each other
  *     -   they run concurrently
  */
@@ -75,17 +77,17 @@
 
 #define MAGAZINE_CELLS 64
 
-/* Chunks that a sweep looks at before it lets others have the pool's lock.  A pool of 64 GiB has
- * 32,768 chunks, and a sweep looks at each of them up to four times.  A look takes some
- * nanoseconds, or a microsecond or two where the chunk has cells that are free. */
+/* The number of chunks that a sweep looks at before it lets other threads have the pool's lock.
+ * A pool of 64 GiB has 32,768 chunks, and a sweep looks at each chunk up to four times.  A look
+ * takes some nanoseconds, or a microsecond or two if the chunk has free cells. */
 #define POOL_SWEEP_HOLD 32
 
 /* The lists of chunks: invariant 3. */
 enum chunk_list {
     CHUNK_PARTIAL, /* chunks that have free cells */
-    CHUNK_HOLLOW,  /* chunks without free cells that have absent granules and others */
-    CHUNK_VACANT,  /* chunks of which all granules are absent */
-    CHUNK_FULL,    /* chunks that have nothing to take */
+    CHUNK_HOLLOW,  /* chunks without free cells, with some granules absent */
+    CHUNK_VACANT,  /* chunks with all granules absent */
+    CHUNK_FULL,    /* chunks without free cells, with no granule absent */
     CHUNK_LISTS,   /* the number of lists */
 };
 
@@ -102,7 +104,7 @@ struct chunk {
 struct magazine {
     _Alignas(64) pthread_mutex_t lock; /* guards the fields below */
     unsigned count;
-    uint64_t cells[MAGAZINE_CELLS]; /* numbers of cells; the last one is handed out first */
+    uint64_t cells[MAGAZINE_CELLS]; /* numbers of cells; the last cell is handed out first */
 };
 
 struct pool_inside {
@@ -110,14 +112,14 @@ struct pool_inside {
     struct pool_options options;
     size_t granule; /* bytes */
     uint32_t cells_per_granule, cells_per_chunk, granules_per_chunk;
-    size_t free_words, absent_words; /* words of a chunk's two bitmaps: free bits, absent bits */
+    size_t free_words, absent_words; /* lengths of a chunk's two bitmaps, in words */
     uint64_t chunk_count;
     unsigned magazine_count;
-    unsigned magazine_cells; /* most cells of a magazine; 0: the pool has no magazines */
+    unsigned magazine_cells; /* the most cells that a magazine holds; 0: no magazines */
     struct magazine *magazines;
 
     pthread_mutex_t lock;              /* guards the fields below */
-    struct chunk *chunks;              /* array of chunk_count chunks */
+    struct chunk *chunks;              /* bitmaps of all chunks, one after another */
     uint64_t *free_bits, *absent_bits; /* the bitmaps of all chunks: chunk_free_bits */
     struct chunk *lists[CHUNK_LISTS];
     uint64_t fresh;    /* number of the first chunk that was never touched */
@@ -125,7 +127,7 @@ struct pool_inside {
     uint64_t resident; /* cells that are not absent */
     uint64_t leftover; /* free cells that the last sweep should have given back and could not */
     unsigned discards; /* system calls that are taking granules back at the moment */
-    pthread_cond_t discarded; /* signalled when one of the discards has ended */
+    pthread_cond_t discarded; /* signalled when a discard has ended */
 };
 
 static inline uint64_t chunk_number(const struct pool_inside *in, const struct chunk *chunk)
@@ -143,7 +145,7 @@ static inline uint64_t *chunk_absent_bits(const struct pool_inside *in, const st
     return in->absent_bits + chunk_number(in, chunk) * in->absent_words;
 }
 
-/* The list that a chunk belongs on: invariant 3. */
+/* The list on which a chunk belongs: invariant 3. */
 static inline enum chunk_list chunk_list_for(const struct pool_inside *in,
                                              const struct chunk *chunk)
 {
@@ -155,21 +157,21 @@ static inline enum chunk_list chunk_list_for(const struct pool_inside *in,
 }
 
 /* The functions below are in pool_chunk.c.  They take the pool's lock, so the caller must not
- * hold it. */
+ * hold that lock. */
 
-/* Take up to n free cells of one chunk, and grow the pool if there is none.  cells gets their
- * numbers, the lowest last: a magazine hands out its last cell first, so a disk filled in order
- * lies in order in memory.  The caller may hold a magazine's lock.  Returns 0, and *taken is 1 to
- * n; or an error of pool_take. */
+/* Take up to n free cells of one chunk.  If no cell is free, grow the pool first.  cells gets the
+ * numbers of the cells, the lowest number last.  (A magazine hands out its last cell first, so a
+ * disk that is filled in order lies in order in memory.)  The caller may hold a magazine's lock.
+ * Returns 0 or an error of pool_take.  If it returns 0, *taken is from 1 to n. */
 int pool_take_batch(struct pool *pool, enum budget_purpose purpose, unsigned n, uint64_t *cells,
                     unsigned *taken);
 
-/* Make n cells free.  If the pool then keeps more free memory than it may, give some back to the
+/* Make n cells free.  If the pool then has too much free memory, give some of it back to the
  * system.  That takes time, so the caller must not hold a magazine's lock. */
 void pool_give_batch(struct pool *pool, unsigned n, const uint64_t *cells);
 
-/* Give free granules back to the system, the emptiest chunks first, until at most `keep` cells
- * are free or no whole granule is free.  The caller must not hold a magazine's lock. */
+/* Give free granules back to the system, until at most `keep` cells are free or no whole granule
+ * is free.  The emptiest chunks come first.  The caller must not hold a magazine's lock. */
 void pool_shrink_to(struct pool *pool, uint64_t keep);
 
 #endif

@@ -40,8 +40,8 @@ int pool_marks_add(struct pool_marks *marks, uint64_t cell, struct reason *reaso
     return 0;
 }
 
-/* Nothing may lead to a cell in a magazine.  Mark it here, so that afterwards the marked cells
- * must be exactly those that are neither free nor absent. */
+/* Mark the cells of a magazine, to which no structure may lead.  After that, a cell must be
+ * marked if, and only if, it is neither free nor absent. */
 static int mark_magazine_locked(struct pool_marks *marks, const struct magazine *magazine,
                                 struct reason *reason)
 {

@@ -13,8 +13,8 @@ char rcu_tsan_grace;
 
 #define THREADS_MAX 256
 
-/* The library allocates memory for as many threads as are registered at the same time, and keeps
- * the memory when the threads end.  So all threads register, and no thread ends before all have
+/* For each thread that is registered, the library allocates memory, which it reuses for another
+ * thread later.  So to get memory for many threads, no thread may end before all have
  * registered. */
 struct gathering {
     pthread_mutex_t lock; /* guards the fields below */

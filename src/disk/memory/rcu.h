@@ -3,9 +3,10 @@
 /* rcu - read sections and grace periods
  *
  * A thread inside a read section may use numbers and addresses that it found in the page table.
- * What is taken out of the table meanwhile is not reused until every section that could have seen
- * it has ended.  This wait is a grace period.  A section must not wait for a client, for another
- * section or for a grace period.  Sections may nest.
+ * Another thread may take a cell out of the table meanwhile.  Before it frees the cell, that
+ * thread waits until every section that could have seen the cell has ended.  This wait is a grace
+ * period.  A section must not wait for a client, for another section or for a grace period.
+ * Sections may nest.
  *
  *     reader                          a thread that takes something away
  *     rcu_enter()
@@ -14,10 +15,10 @@
  *     rcu_leave()                     . . . . . . . . . . . . returns
  *                                     frees cell 7
  *
- * THREADS.  Any thread may call any function: liburcu's "bp" flavour registers a thread when it
- * first enters a section.  The thread sanitizer does not understand the library.  Builds with it
- * therefore declare what a grace period means: what was done in a section that has ended happened
- * before what is done after the grace period.
+ * THREADS.  Any thread may call any function: liburcu's "bp" flavour registers a thread when the
+ * thread first enters a section.  The thread sanitizer does not understand liburcu.  So builds
+ * with this sanitizer declare what a grace period means: everything that was done in sections
+ * that have ended happened before everything that is done after the grace period.
  */
 
 #ifndef NBDRAM_DISK_MEMORY_RCU_H
@@ -26,10 +27,10 @@
 #include "disk/memory/sabotage.h"
 #include "os/sanitizer.h"
 
-/* Inline the library's functions, which our licence allows.  The library's thread-local variable
- * is then compiled with our TLS model (meson.build).  The functions are not inlined for the
- * sanitizers, which would report that the library misaligns its own structures, nor for clang's
- * analyzer, which does not understand that a thread registers itself. */
+/* Inline the functions of liburcu, which our licence allows.  The library's thread-local variable
+ * is then compiled with our TLS model (meson.build).  Two kinds of builds do not inline.  The
+ * sanitizers would report that the library misaligns its own structures.  Clang's analyzer does
+ * not understand that a thread registers itself. */
 #if !defined NBDRAM_TSAN && !defined __SANITIZE_ADDRESS__ && !defined __clang_analyzer__
 #define _LGPL_SOURCE
 #endif
@@ -37,7 +38,8 @@
 
 #ifdef NBDRAM_TSAN
 #include <sanitizer/tsan_interface.h>
-extern char rcu_tsan_grace; /* its address represents all sections that have ended */
+extern char
+    rcu_tsan_grace; /* only its address is used: it stands for all sections that have ended */
 #endif
 
 /* Begin a read section. */
@@ -46,8 +48,8 @@ static inline void rcu_enter(void)
     urcu_bp_read_lock();
 }
 
-/* End a read section.  Numbers and addresses that the thread found in it must not be used any
- * more. */
+/* End a read section.  Numbers and addresses that the thread found in the section must not be
+ * used any more. */
 static inline void rcu_leave(void)
 {
 #ifdef NBDRAM_TSAN
@@ -57,8 +59,8 @@ static inline void rcu_leave(void)
 }
 
 /* Wait for a grace period: until all sections that were open when this was called have ended.
- * The caller must not be in a section.  The wait takes tens of microseconds, or some ten
- * milliseconds if the scheduler has interrupted a thread inside a section. */
+ * The caller must not be in a section.  The wait takes tens of microseconds.  If the scheduler
+ * has interrupted a thread inside a section, it takes some ten milliseconds. */
 static inline void rcu_wait(void)
 {
     if (!sabotage_skips_grace_period())
@@ -68,11 +70,12 @@ static inline void rcu_wait(void)
 #endif
 }
 
-/* Let the library allocate its memory for that many threads.  Otherwise it allocates memory when
- * a thread first enters a section, and aborts if there is none: better now than in the middle of
- * a request.  (The library's thread-local variable could fail in the same way; meson.build makes
- * it part of each thread's initial memory.)  This starts threads, so call it after the last fork.
- * If threads cannot be started, nothing happens. */
+/* Make liburcu allocate its memory for that many threads.  Otherwise liburcu allocates memory
+ * when a thread first enters a section, and aborts if there is none.  An abort now is better than
+ * an abort in the middle of a request.  (The library's thread-local variable could fail in the
+ * same way; meson.build makes it part of each thread's initial memory.)  This starts threads, so
+ * call it after the last fork.  If a thread cannot be started, memory is allocated for fewer
+ * threads. */
 void rcu_make_room(unsigned threads);
 
 #endif

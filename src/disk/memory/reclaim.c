@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* Items are collected in a list of batches, the newest batch first.  A round takes the whole
- * list, waits for one grace period and processes the items: the more items come in, the more of
+ * list, waits for one grace period, and processes the items.  The more items come in, the more of
  * them share one wait.
  *
  * Rounds exclude each other (`running`).  So when a thread runs a round, all earlier rounds are
- * over.  reclaim_run relies on this for its promise.
+ * over.  reclaim_run relies on this to keep its promise.
  */
 
 #include "disk/memory/reclaim.h"
@@ -17,11 +17,11 @@
 #include "disk/memory/rcu.h"
 #include "os/thread.h"
 
-#define BATCH_ITEMS 168 /* items in a batch, which then takes 4 KiB */
+#define BATCH_ITEMS 168 /* items in a batch, so that a batch takes 4 KiB */
 
-/* More rounds than can follow from one item.  A page that is found all zero takes one round, each
- * level of nodes that it leaves empty takes another, and the release of the last node one more.
- * There is a limit because other threads may hand in new items forever. */
+/* The most rounds of one reclaim_run.  There is a limit because other threads may hand in new
+ * items forever.  It is more than one item can need: one round for a page that is found all zero,
+ * one for each level of nodes that becomes empty, and one to release the last node. */
 #define ROUNDS_MAX 20
 
 struct reclaim_batch {
@@ -63,8 +63,8 @@ static bool append_locked(struct reclaim *reclaim, const struct reclaim_item *it
     return true;
 }
 
-/* Release order, paired with the acquire in reclaim_released: a thread that sees the count also
- * finds the memory that fn has freed. */
+/* Release order, paired with the acquire in reclaim_released: a thread that sees the new count
+ * also sees that the memory is free. */
 static void process_item(struct reclaim *reclaim, const struct reclaim_item *item)
 {
     bool frozen = item->frozen;
@@ -131,8 +131,8 @@ uint64_t reclaim_released(struct reclaim *reclaim)
     return atomic_load_explicit(&reclaim->released, memory_order_acquire);
 }
 
-/* Returns false if nothing was handed in within a second.  Releases the lock and takes it
- * again. */
+/* Wait until an item is handed in or the thread must end, but at most a second.  Returns false if
+ * the second has passed.  Releases the lock and takes it again. */
 static bool wait_a_second_locked(struct reclaim *reclaim)
 {
     struct timespec until;
@@ -144,8 +144,8 @@ static bool wait_a_second_locked(struct reclaim *reclaim)
     return reclaim->waiting || reclaim->stop;
 }
 
-/* Call the idle function under `running`.  A round by another thread then waits for the idle
- * function, so after reclaim_run this thread is at rest. */
+/* Call the idle function under `running`.  A round of another thread then waits until the idle
+ * function has returned.  So after reclaim_run, this thread is at rest. */
 static void run_idle(struct reclaim *reclaim)
 {
     pthread_mutex_lock(&reclaim->running);

@@ -2,15 +2,15 @@
 
 /* reclaim - work that has to wait for a grace period
  *
- * Two kinds of words of the page table wait for one: words that were taken out of the table,
- * which are then released, and words that were frozen, which are then examined again (DESIGN.md,
- * "One word a page, and freezing").  Threads hand them in as items.  A thread that does nothing
- * else takes all items that were handed in, waits for one grace period, processes them, and
- * begins anew.
+ * Two kinds of words of the page table wait for a grace period.  Words that were taken out of the
+ * table are released after it.  Words that were frozen are examined again after it (DESIGN.md,
+ * "One word a page, and freezing").  Threads hand these words in as items.  A thread that does
+ * nothing else takes all items that were handed in, waits for one grace period, processes the
+ * items, and begins anew.
  *
- * THREADS.  Any thread may call any function, but reclaim_create, reclaim_start and
- * reclaim_destroy need the structure to themselves.  A caller must not be inside a read section
- * (rcu.h): the functions may wait for a grace period.
+ * THREADS.  While reclaim_create, reclaim_start or reclaim_destroy runs, no other function may
+ * run on the same structure.  Otherwise any thread may call any function.  The functions may wait
+ * for a grace period, so a caller must not be inside a read section (rcu.h).
  */
 
 #ifndef NBDRAM_DISK_MEMORY_RECLAIM_H
@@ -22,19 +22,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* One word that waits. */
+/* A word that waits for a grace period. */
 struct reclaim_item {
     uint64_t word; /* the word, as in entry.h */
     uint64_t page; /* the page's number; for a node, the number of any page below it */
-    bool frozen;   /* the word is in the table and frozen; otherwise it was taken out */
+    bool frozen;   /* true: the word is in the table and frozen; false: it was taken out */
 };
 
-/* Process one item.  Called once for each item, after a grace period, outside of a read section,
- * by any thread.  The function may hand in more items. */
+/* Process one item.  This function is called once for each item, by any thread, after a grace
+ * period and outside of a read section.  The function may hand in more items. */
 typedef void reclaim_fn(void *opaque, const struct reclaim_item *item);
 
-/* Called by reclaim's thread after a second in which nothing was handed in.  After that, it is
- * not called again until something has been handed in. */
+/* Called by reclaim's thread when nothing was handed in for a second.  After that, the function
+ * is not called again until something has been handed in. */
 typedef void reclaim_idle_fn(void *opaque);
 
 struct reclaim {
@@ -43,20 +43,22 @@ struct reclaim {
     reclaim_idle_fn *idle;
     void *opaque;
 
-    pthread_mutex_t running; /* held for a whole round or idle call; taken before lock */
+    pthread_mutex_t running; /* held for a whole round or idle call; taken before `lock` */
 
-    pthread_mutex_t lock;          /* guards the fields below */
-    pthread_cond_t wake;           /* signalled when items or stop appear */
+    pthread_mutex_t lock; /* guards the fields below */
+    pthread_cond_t
+        wake; /* wakes the thread: signalled when an item is handed in or stop is set */
     struct reclaim_batch *waiting; /* items that were handed in and are not part of a round yet */
     bool started;                  /* the thread exists */
     bool stop;                     /* the thread is to end */
     pthread_t thread;
 
-    _Atomic uint64_t released; /* words; written with release order, read with acquire */
+    _Atomic uint64_t
+        released; /* number of words; written with release order, read with acquire order */
 };
 
-/* Set up the structure.  Until reclaim_start, items wait for reclaim_run.  opaque is passed to fn
- * and idle, and stays the caller's. */
+/* Set up the structure.  Until reclaim_start is called, items wait for reclaim_run.  opaque is
+ * passed to fn and idle, and belongs to the caller. */
 void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_idle_fn *idle, void *opaque);
 
 /* Start the thread; call this after the last fork.  Returns 0, or -errno of pthread_create. */
@@ -65,16 +67,16 @@ int reclaim_start(struct reclaim *reclaim);
 /* Stop the thread and process all items that wait.  A structure of all zeroes is accepted. */
 void reclaim_destroy(struct reclaim *reclaim);
 
-/* Hand in items, which are copied.  If there is no memory for the copies, this waits for a grace
- * period itself and processes the items. */
+/* Hand in items, which are copied.  If there is no memory for the copies, reclaim_add itself
+ * waits for a grace period and processes the items. */
 void reclaim_add(struct reclaim *reclaim, const struct reclaim_item *items, size_t count);
 
 /* Process all items that were handed in before the call, and the items that follow from them. */
 void reclaim_run(struct reclaim *reclaim);
 
 /* The number of words released so far.  When a word is counted, its memory is already free.  So
- * if a caller reads the count, finds no memory, and then reads the same count again, no word was
- * released in between. */
+ * if the count is the same before and after a failed search for memory, no word was released in
+ * between. */
 uint64_t reclaim_released(struct reclaim *reclaim);
 
 #endif

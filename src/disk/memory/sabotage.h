@@ -3,14 +3,14 @@
 /* sabotage - the switches that break the engine on purpose
  *
  * A test that has never failed may be unable to fail.  So tests/meson.build (must_notice)
- * compiles the engine again with one of these switches, links tests to it, and expects them to
- * fail:
+ * compiles the engine again with one of these switches, links tests to it, and expects these
+ * tests to fail:
  *
  *     NBDRAM_BREAK_GRACE        nothing waits for a grace period
- *     NBDRAM_BREAK_GENERATION   a freeze looks like an earlier freeze of the same frame
+ *     NBDRAM_BREAK_GENERATION   all freezes get the same generation, and look alike
  *     NBDRAM_BREAK_ORDER        a frame is filled after it has been swapped in, not before
  *
- * Without a switch these functions do nothing, and compile to nothing.
+ * Without a switch, the functions below have no effect and compile to nothing.
  */
 
 #ifndef NBDRAM_DISK_MEMORY_SABOTAGE_H
@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Whether the engine is broken on purpose, in any of these ways. */
+/* Whether the engine is broken on purpose by any of the switches. */
 static inline bool sabotage_is_on(void)
 {
 #if defined NBDRAM_BREAK_GRACE || defined NBDRAM_BREAK_GENERATION || defined NBDRAM_BREAK_ORDER
@@ -39,7 +39,8 @@ static inline bool sabotage_skips_grace_period(void)
 #endif
 }
 
-/* The generation that a freeze gets; with BREAK_GENERATION, the same for each freeze. */
+/* The generation that a freeze gets.  With NBDRAM_BREAK_GENERATION, all freezes get the same
+ * generation. */
 static inline uint32_t sabotage_generation(uint32_t generation)
 {
 #ifdef NBDRAM_BREAK_GENERATION
