@@ -4,16 +4,18 @@
  *
  * The bytes of a disk's pages are such memory.  Two clients may write the same bytes at the same
  * time, and NBD does not say which of them wins.  Such a race is the clients' affair.  It is
- * harmless as long as nothing depends on its outcome but these bytes.  So the bytes of pages are
- * read and written by these functions only.
+ * harmless if its outcome affects only these bytes.  So the bytes of pages are read and written
+ * by these functions only.
  *
- * They are functions of the C library.  In builds with the thread sanitizer each byte is an
- * atomic: the sanitizer then reports no race on the bytes of pages, and still every other race.
- * The atomics are relaxed: the bytes of pages order nothing.
+ * In most builds these functions call functions of the C library.  In builds with the thread
+ * sanitizer they access each byte as an atomic.  The sanitizer then reports no race on the bytes
+ * of pages, but still reports every other race.  The atomics are relaxed, because no other data
+ * is ordered by the bytes of pages.
  *
- * A read that overlaps a write in time may return new bytes in some places and old ones in
- * others.  n is in bytes and may be 0.  Any thread may call any function, as long as the page
- * stays where it is: inside a read section (disk/memory/rcu.h), or as the only owner of the page.
+ * If a read and a write overlap in time, the read may return new bytes in some places and old
+ * bytes in others.  n is in bytes and may be 0.  Any thread may call any function, as long as the
+ * page stays where it is: inside a read section (disk/memory/rcu.h), or as the only owner of the
+ * page.
  */
 
 #ifndef NBDRAM_OS_BYTES_H
@@ -27,7 +29,7 @@
 
 #ifdef NBDRAM_TSAN
 
-/* Copy n bytes of a page out. */
+/* Copy n bytes out of a page. */
 static inline void bytes_load(void *to, const void *page, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -47,8 +49,8 @@ static inline void bytes_zero(void *page, size_t n)
         __atomic_store_n((char *)page + i, 0, __ATOMIC_RELAXED);
 }
 
-/* Whether n bytes of a page are all zero.  If another thread writes them meanwhile, the answer
- * may be out of date already. */
+/* Whether n bytes of a page are all zero.  If another thread writes these bytes meanwhile, the
+ * answer may be out of date already. */
 static inline bool bytes_are_zero(const void *page, size_t n)
 {
     for (size_t i = 0; i < n; i++)

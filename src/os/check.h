@@ -6,15 +6,16 @@
  *
  *     int pool_check(struct pool *pool, struct reason *reason);
  *
- * It returns 0; or -EUCLEAN, and reason says which invariant does not hold.  Tests call it after
- * every round.  A build with NBDRAM_CHECK also calls it when the structure is destroyed:
+ * The function returns 0 or -EUCLEAN.  If it returns -EUCLEAN, reason says which invariant does
+ * not hold.  Tests call the function after every round.  A build with NBDRAM_CHECK also calls it
+ * when the structure is destroyed:
  *
  *     struct reason reason;
  *     if (OS_CHECK_ENABLED && pool_check(pool, &reason) < 0)
  *         os_check_failed(reason.text);
  *
- * meson's option self_check decides whether NBDRAM_CHECK is defined.  Its default is yes in
- * builds of type debug and in builds with a sanitizer, and otherwise no.
+ * meson's option self_check decides whether NBDRAM_CHECK is defined.  By default it is defined in
+ * builds of type debug and in builds with a sanitizer, and not in other builds.
  */
 
 #ifndef NBDRAM_OS_CHECK_H
@@ -29,8 +30,8 @@ enum { OS_CHECK_ENABLED = 1 };
 enum { OS_CHECK_ENABLED = 0 };
 #endif
 
-/* End the process with SIGABRT, as a failed assert does, after writing the broken invariant to
- * standard error.  Any thread may call it. */
+/* Write the broken invariant to standard error, and end the process with SIGABRT, as a failed
+ * assert does.  Any thread may call this function. */
 _Noreturn static inline void os_check_failed(const char *invariant)
 {
     fprintf(stderr, "nbdram: broken invariant: %s\n", invariant);

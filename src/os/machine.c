@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* Control groups nest, and a group's limit also applies to all groups below it.  So this file
- * asks every group, from the process's own up to the root.  In a container, the process's own
- * group often appears as the root of /sys/fs/cgroup, while /proc/self/cgroup still has the longer
- * path from outside.  So paths that do not exist are skipped.  If a file cannot be opened for
- * lack of descriptors or memory, that is an error: without the limit in that file the answer
- * would be too high. */
+ * asks every group, from the process's own group up to the root.
+ *
+ * In a container, the process's own group often appears as the root of /sys/fs/cgroup.
+ * /proc/self/cgroup may still name the longer path from outside.  So paths that do not exist are
+ * skipped.  But if a file cannot be opened for lack of descriptors or memory, that is an error.
+ * Without the limit in that file, the answer would be too high. */
 
 #include "os/machine.h"
 
@@ -15,9 +16,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PATH_SIZE 4400 /* PATH_MAX, and room for the text before and after the path */
+#define PATH_SIZE 4400 /* PATH_MAX, and room for text before and after the path */
 
-/* The lines of a group's memory.stat that matter here. */
+/* The lines of a control group's memory.stat that matter here. */
 enum reclaim_line {
     ACTIVE_FILE,   /* page cache that was used more than once */
     INACTIVE_FILE, /* other page cache */
@@ -27,7 +28,7 @@ enum reclaim_line {
     RECLAIM_LINES, /* the number of lines */
 };
 
-/* Open root + directory + name.  NULL on failure, with errno set. */
+/* Open the file root + directory + name.  On failure returns NULL and sets errno. */
 static FILE *open_below(const char *root, const char *directory, const char *name)
 {
     char path[PATH_SIZE];
@@ -38,14 +39,17 @@ static FILE *open_below(const char *root, const char *directory, const char *nam
     return NULL;
 }
 
-/* After open_below failed: -EMFILE, -ENFILE or -ENOMEM if it may succeed later, else -ENOENT. */
+/* The error to return after open_below has failed.  If another try may succeed later, this is
+ * -EMFILE,
+ * -ENFILE or -ENOMEM.  Otherwise it is -ENOENT. */
 static int open_error(void)
 {
     return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : -ENOENT;
 }
 
-/* Read a file that holds one number.  Returns 0; -ENOENT if the file holds no number ("max",
- * which means no limit, is not a number); or an error of open_error. */
+/* Read a file that holds one number.  Returns 0 or an error of open_error.  If the file holds no
+ * number, returns -ENOENT: the file of a limit may hold the word "max", which means that there is
+ * no limit. */
 static int read_number(const char *root, const char *directory, const char *name,
                        uint64_t *number)
 {
@@ -57,13 +61,14 @@ static int read_number(const char *root, const char *directory, const char *name
     return found ? 0 : -ENOENT;
 }
 
-/* One of the lines "key number" of a file. */
+/* A line of a file: "key number". */
 struct line {
-    const char *key; /* includes the colon or space before the number */
-    uint64_t number; /* the number in the file; unchanged if the file has no such line */
+    const char *key; /* with the colon or space before the number */
+    uint64_t number; /* the number after key; unchanged if the file has no such line */
 };
 
-/* Read the numbers of some lines of a file.  Returns 0 or an error of open_error. */
+/* Find some lines of a file by their keys, and read their numbers.  Returns 0 or an error of
+ * open_error. */
 static int read_lines(const char *root, const char *directory, const char *name,
                       struct line *lines, size_t count)
 {
@@ -81,12 +86,12 @@ static int read_lines(const char *root, const char *directory, const char *name,
     return 0;
 }
 
-/* The names of the files and lines that matter here, which differ between the two versions of
- * control groups. */
+/* The names of the files and lines that matter here.  The two versions of control groups use
+ * different names. */
 struct group_files {
     const char *mount;
-    const char *limits[2];           /* files in a group's directory; the lower number counts */
-    const char *usage;               /* file in a group's directory */
+    const char *limits[2];           /* files in a group's directory; the lower limit counts */
+    const char *usage;               /* file in a group's directory: the bytes that it uses */
     const char *stat[RECLAIM_LINES]; /* keys in a group's memory.stat, by enum reclaim_line */
 };
 static const struct group_files version1 = {
@@ -109,7 +114,8 @@ static const struct group_files version2 = {
              [SLAB] = "slab_reclaimable "},
 };
 
-/* Read the lower limit of a group.  Returns 0, or an error of read_number. */
+/* Read the limit of a group.  If the group has two limits, the lower one counts.  Returns 0, or
+ * an error of read_number. */
 static int read_limit(const char *root, const char *directory, const struct group_files *files,
                       uint64_t *limit)
 {
@@ -127,11 +133,11 @@ static int read_limit(const char *root, const char *directory, const struct grou
     return found;
 }
 
-/* The bytes that a group uses and that the kernel would free to make room.  Page cache counts,
- * except page cache that must be written first.  Of the slabs that the kernel calls reclaimable,
- * half counts, because many of their objects are in use.  Locked pages and shared memory are not
- * in these numbers.  If the file cannot be read, the result is 0; the process is then told of
- * less room than there is, which does no harm. */
+/* How many of the bytes that a group uses the kernel would free to make room.  Page cache counts,
+ * except page cache that must be written first.  Half of the reclaimable slabs counts, because
+ * many of their objects are in use.  Locked pages and shared memory do not count.  If the file
+ * cannot be read, the result is 0.  That does no harm: the process only sees less room than there
+ * is. */
 static uint64_t read_reclaimable(const char *root, const char *directory,
                                  const struct group_files *files)
 {
@@ -145,8 +151,8 @@ static uint64_t read_reclaimable(const char *root, const char *directory,
     return (cache > busy ? cache - busy : 0) + lines[SLAB].number / 2;
 }
 
-/* Lower *room to what one group allows.  A group without these files allows everything.  Returns
- * 0, or an error of open_error except -ENOENT. */
+/* Lower *room to what one group allows.  If the group lacks a limit or a usage file, it allows
+ * everything.  Returns 0, or an error of open_error except -ENOENT. */
 static int apply_group(struct os_memory_room *room, const char *root, const char *directory,
                        const struct group_files *files)
 {
@@ -166,8 +172,8 @@ static int apply_group(struct os_memory_room *room, const char *root, const char
     return 0;
 }
 
-/* Apply a group and all groups above it to *room.  `group` is a path, and is shortened to
- * nothing. */
+/* Lower *room to what a group and all groups above it allow.  `group` is the path of the group;
+ * it is an empty string afterwards.  Returns 0 or an error of apply_group. */
 static int apply_groups_above(struct os_memory_room *room, const char *root, char *group,
                               const struct group_files *files)
 {
@@ -183,8 +189,8 @@ static int apply_groups_above(struct os_memory_room *room, const char *root, cha
     }
 }
 
-/* Apply all groups of the process to *room.  A line of /proc/self/cgroup is
- * "number:controllers:path"; a line of version 2 names no controllers. */
+/* Lower *room to what all groups of the process allow.  A line of /proc/self/cgroup is
+ * "number:controllers:path".  A line of version 2 has no controllers. */
 static int apply_own_groups(struct os_memory_room *room, const char *root)
 {
     FILE *file = open_below(root, "/proc/self/cgroup", "");

@@ -13,19 +13,22 @@ struct os_memory_room {
     uint64_t available; /* bytes that can be taken now without swapping or being killed */
 };
 
-/* Find out how much memory this process can get.  The machine (/proc/meminfo) and each control
- * group that the process is in, of version 1 or 2, give an answer; *room becomes the lowest of
- * the answers.  The limit of a group is memory.max or memory.high, whichever is lower: beyond
- * memory.high the kernel lets a process do next to nothing.  Memory that the kernel would free to
- * make room counts as available: page cache, unless it must be written first.  `root` is put
- * before the path of each file: "" is the real machine, and tests make up others.
+/* Find out how much memory this process can get.  The machine (/proc/meminfo) gives an answer,
+ * and so does each control group of the process, of version 1 or 2.  *room becomes the lowest of
+ * the answers.
+ *
+ * The limit of a group is memory.max or memory.high, whichever is lower: above memory.high the
+ * kernel lets a process do next to nothing.  Memory that the kernel would free to make room
+ * counts as available.  This is page cache, unless it must be written first.  `root` is put
+ * before the path of each file.  It is "" for the real machine; tests pass a directory with files
+ * that they made up.
  *
  * 0                          *room is filled in
  * -ENOENT                    there is no /proc/meminfo, or it lacks a line that is needed
  * -EMFILE, -ENFILE, -ENOMEM  a file cannot be opened at the moment
  *
- * After an error *room is undefined.  The function reads four files for each group and two
- * others, which takes some 100 microseconds.  Any thread may call it. */
+ * After an error *room is undefined.  The function reads four files for each group, and two other
+ * files.  That takes some 100 microseconds.  Any thread may call the function. */
 int os_memory_room(const char *root, struct os_memory_room *room);
 
 #endif

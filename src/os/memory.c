@@ -9,8 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* These constants are missing in the headers of some C libraries that we build with.  The numbers
- * are Linux's. */
+/* The headers of some C libraries lack these constants.  The numbers are Linux's. */
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -23,8 +22,8 @@ size_t os_page_size(void)
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* mmap aligns to pages only.  So reserve `align` bytes more, and unmap the space before and after
- * the aligned range. */
+/* mmap aligns only to pages of the system.  So this reserves `align` bytes more, and unmaps the
+ * space before and after the aligned range. */
 int os_memory_reserve(size_t length, size_t align, bool huge, void **base)
 {
     if (length > SIZE_MAX - align)
@@ -59,7 +58,7 @@ int os_memory_discard(void *base, size_t length)
     return madvise(base, length, MADV_DONTNEED_LOCKED) == -1 ? -errno : 0;
 }
 
-/* Errors are ignored: a kernel without huge pages returns an error, and small pages serve as
+/* Errors are ignored.  A kernel without huge pages returns an error, but small pages serve as
  * well. */
 void os_memory_huge(void *base, size_t length, bool allowed)
 {
@@ -67,8 +66,8 @@ void os_memory_huge(void *base, size_t length, bool allowed)
 }
 
 /* Fault each page in by writing to it.  Adding 0 atomically does not change a byte, not even a
- * byte that another thread writes at the same time.  Relaxed order: the addition orders
- * nothing. */
+ * byte that another thread writes at the same time.  Relaxed order suffices, because no other
+ * data depends on the addition. */
 static void touch_pages(char *base, size_t length)
 {
     for (size_t at = 0; at < length; at += os_page_size())
@@ -79,7 +78,7 @@ int os_memory_populate(void *base, size_t length)
 {
     if (madvise(base, length, MADV_POPULATE_WRITE) == 0)
         return 0;
-    if (errno != EINVAL) /* EINVAL: Linux before 5.14 */
+    if (errno != EINVAL) /* EINVAL: Linux before 5.14 lacks MADV_POPULATE_WRITE */
         return errno == EFAULT ? -ENOMEM : -errno;
     touch_pages(base, length);
     return 0;
@@ -90,8 +89,8 @@ int os_memory_lock(void *base, size_t length)
     return mlock(base, length) == -1 ? -errno : 0;
 }
 
-/* The kernel checks the limit on locked memory before anything else.  With MLOCK_ONFAULT it then
- * brings no page into memory. */
+/* With MLOCK_ONFAULT the kernel checks the limit on locked memory, but brings no page into
+ * memory. */
 int os_memory_may_lock(void *base, size_t length)
 {
     if (mlock2(base, length, MLOCK_ONFAULT) == -1)

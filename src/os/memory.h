@@ -2,8 +2,9 @@
 
 /* os/memory - address space and memory from the system
  *
- * Address space is reserved once, in one piece, and costs nothing.  Parts of it are committed,
- * which makes them memory, and discarded again.
+ * Address space is reserved once, in one piece, and costs nothing.  A part of the reserved range
+ * is committed before it is used.  When the part is discarded, its memory goes back to the
+ * system.
  *
  *     AFTER                  AN ACCESS        THE RANGE TAKES MEMORY
  *     os_memory_reserve      faults           no
@@ -12,7 +13,9 @@
  *     os_memory_unreserve    is a mistake     no
  *
  * UNITS.  Lengths are in bytes.  Lengths and bases are multiples of os_page_size().
+ *
  * ERRORS.  Functions return 0 or -errno, unless they say otherwise.
+ *
  * THREADS.  Any thread may call any function.  The caller owns the range that it passes: two
  * threads must not change the same range at once.
  */
@@ -28,44 +31,46 @@
 size_t os_page_size(void);
 
 /* Reserve address space, aligned to `align` (bytes, a power of two, at least a page).  An access
- * faults until the range is committed.  huge: as os_memory_huge(allowed), for the whole range.
- * -ENOMEM if there is not enough address space. */
+ * faults until the range is committed.  huge says whether the whole range may get huge pages, as
+ * `allowed` in os_memory_huge.  Returns 0, or -ENOMEM if there is not enough address space. */
 int os_memory_reserve(size_t length, size_t align, bool huge, void **base);
 
-/* Return a reserved range, with all memory in it. */
+/* Return a reserved range to the system, with all memory in it. */
 void os_memory_unreserve(void *base, size_t length);
 
-/* Make a reserved range accessible.  It reads as zeroes, and takes memory when it is touched.
- * -ENOMEM if the kernel cannot split its mappings further. */
+/* Make a reserved range accessible.  The range reads as zeroes, and takes memory where it is
+ * touched.
+ * -ENOMEM: the kernel cannot split its mappings further. */
 int os_memory_commit(void *base, size_t length);
 
 /* Give the memory of a committed range back to the system.  The range stays committed and reads
- * as zeroes.  -EINVAL if the range is locked and the kernel cannot do that (Linux before
- * 5.18). */
+ * as zeroes.  -EINVAL: the range is locked, and the kernel (Linux before 5.18) cannot discard
+ * locked memory. */
 int os_memory_discard(void *base, size_t length);
 
-/* Advise the kernel to back a range with huge pages, or forbid it to.  Forbid it for a range of
- * which single pages are discarded: khugepaged would fill the gaps, and take the memory again. */
+/* Advise the kernel to back a range with huge pages, or forbid it to do so.  If single pages of a
+ * range will be discarded, forbid huge pages there.  Otherwise khugepaged would fill the gaps,
+ * and take the memory again. */
 void os_memory_huge(void *base, size_t length, bool allowed);
 
 /* Bring a committed range into memory, writable, without changing its bytes.  Other threads may
- * write to it at the same time.  -ENOMEM if there is not enough memory. */
+ * write to the range at the same time.  -ENOMEM: there is not enough memory. */
 int os_memory_populate(void *base, size_t length);
 
-/* Bring a committed range into memory and keep it there: it is never swapped out.  A child made
- * by fork does not inherit the lock.  -EPERM or -ENOMEM if RLIMIT_MEMLOCK is too low. */
+/* Bring a committed range into memory and keep it from being swapped out.  A child made by fork
+ * does not inherit the lock.  -EPERM or -ENOMEM: RLIMIT_MEMLOCK is too low. */
 int os_memory_lock(void *base, size_t length);
 
-/* Whether the process is allowed to lock all of a reserved range.  It tries: afterwards no page
- * of the range is locked.  Returns 0 or -EPERM. */
+/* Whether the process is allowed to lock all of a reserved range.  The function tries to lock the
+ * range, and unlocks it again: afterwards no page of the range is locked.  Returns 0 or
+ * -EPERM. */
 int os_memory_may_lock(void *base, size_t length);
 
-/* The bytes of the process that are in memory (its resident size), or 0 if the kernel does not
- * say. */
+/* The resident size of the process in bytes, or 0 if the kernel does not say. */
 uint64_t os_memory_resident(void);
 
-/* Give freed memory that malloc still keeps back to the system, if the C library can.  It takes
- * some microseconds, and the next allocations some page faults. */
+/* If the C library can do it, give back to the system what malloc has kept of freed memory.  The
+ * call takes some microseconds, and the next allocations take some page faults. */
 void os_memory_tidy(void);
 
 #endif

@@ -2,17 +2,17 @@
 
 /* os/stream - read and write a descriptor, in one system call
  *
- * These are readv and writev, for count vectors, at least one.  A single vector goes through read
- * or write, which saves the kernel from copying the vector in.  They return the number of bytes,
- * or -1 with errno set.
+ * os_stream_read is readv, and os_stream_write is writev.  Both return the number of bytes, or -1
+ * with errno set.  count is at least 1.  If count is 1, they call read or write instead, so that
+ * the kernel need not copy the vector in.
  *
- * The vectors may point to memory lent by the disk, which other threads may write meanwhile
- * (bytes.h says why that is harmless).  The thread sanitizer's own readv and writev would count
- * as an access by the calling thread and report that race, so its builds make the system calls
- * directly.  The sanitizer then sees no order between the threads at the two ends of a stream;
- * ours need none.
+ * The vectors may point to memory that the disk lends, which other threads may write meanwhile.
+ * (bytes.h says why that is harmless.)  The thread sanitizer's own readv and writev count as an
+ * access by the calling thread, so it would report that race.  Builds with the thread sanitizer
+ * therefore make the system calls directly.  The sanitizer then sees no order between the threads
+ * at the two ends of a stream, but our threads need none.
  *
- * THREADS.  Any thread may call them.
+ * THREADS.  Any thread may call these functions.
  */
 
 #ifndef NBDRAM_OS_STREAM_H

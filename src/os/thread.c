@@ -30,7 +30,8 @@ unsigned os_cpu_count(void)
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0)
         return (unsigned)CPU_COUNT(&set);
-    long count = sysconf(_SC_NPROCESSORS_ONLN); /* for more processors than a cpu_set_t holds */
+    long count = sysconf(
+        _SC_NPROCESSORS_ONLN); /* the machine has more processors than a cpu_set_t holds */
     return count > 0 ? (unsigned)count : 1;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* A drop-in replacement for nbdkit's memory plugin: it translates nbdkit's parameters and
- * requests into calls of disk.h, and keeps nothing of its own. */
+/* A drop-in replacement for nbdkit's memory plugin.  It translates nbdkit's parameters and
+ * requests into calls of disk.h, and keeps no data itself. */
 
 #include <errno.h>
 #include <pthread.h>
@@ -21,7 +21,7 @@ static struct disk_options options = {.level = DISK_LEVEL_DEFAULT};
 static bool has_size;
 static struct disk *disk; /* the one disk that all clients share */
 
-/* What an error of the engine means, for the log. */
+/* The meaning of an error of the engine, for the log. */
 static const char *meaning(int r)
 {
     switch (r) {
@@ -36,7 +36,7 @@ static const char *meaning(int r)
     }
 }
 
-/* Report an error the way nbdkit expects it: a message, errno, and the return value -1.  r is
+/* Report an error the way nbdkit expects it: print a message, set errno, and return -1.  r is
  * -errno. */
 static int fail(int r, const char *what)
 {
@@ -106,7 +106,7 @@ static void memory_dump_plugin(void)
 
 /* Starting and stopping.  nbdkit forks between get_ready and after_fork.  get_ready finds as many
  * errors as possible, while the person who started nbdkit still sees messages.  after_fork starts
- * threads and locks memory, because neither would survive the fork. */
+ * threads and locks memory, because neither threads nor locks would survive the fork. */
 
 static int refuse_disk(int r)
 {
@@ -137,9 +137,8 @@ static void memory_unload(void)
 /* Connections. */
 
 struct connection {
-    pthread_mutex_t lock; /* guards cache */
-    struct disk_cache
-        *cache; /* NULL: the disk compresses nothing, or there is no memory for one */
+    pthread_mutex_t lock;     /* guards cache */
+    struct disk_cache *cache; /* guarded by lock; NULL: reads use no cache */
 };
 
 static void *memory_open(int readonly)
@@ -225,9 +224,10 @@ static int memory_cache(void *handle, uint32_t count, uint64_t offset, uint32_t 
 
 /* Requests. */
 
-/* If a client sends one request at a time, each request finds the cache free.  A request that
- * finds the cache in use reads without it: if requests waited for the cache, one processor would
- * inflate pages for all requests of the connection. */
+/* Only one request at a time can use the connection's cache.  If a client sends one request at a
+ * time, each request finds the cache free.  A request that finds the cache in use reads without
+ * it.  If requests waited for the cache instead, one processor would inflate pages for all
+ * requests of the connection. */
 static int memory_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
     struct connection *connection = handle;
@@ -251,7 +251,7 @@ static int memory_pwrite(void *handle, const void *buf, uint32_t count, uint64_t
     return r < 0 ? fail(r, "write") : 0;
 }
 
-/* nbdkit passes NBD's NO_HOLE flag on by leaving out MAY_TRIM. */
+/* nbdkit reports NBD's NO_HOLE flag by leaving out MAY_TRIM. */
 static int memory_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
     (void)handle;
@@ -272,7 +272,7 @@ struct extents_target {
     bool one; /* the client wants the first extent only */
 };
 
-#define STOP 1 /* no more extents are wanted; not an error */
+#define STOP 1 /* returned to stop disk_extents; not an error */
 
 static int add_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
 {
@@ -297,7 +297,8 @@ static int memory_extents(void *handle, uint32_t count, uint64_t offset, uint32_
 static char config_help[2048]; /* text for nbdkit --help; longer text is cut off */
 
 /* Write the help text, which lists the allocators.  nbdkit copies `plugin` below before it calls
- * any function in it, so the text must be ready when the plugin has been loaded. */
+ * any function of the plugin.  So the text must be ready as soon as the plugin has been
+ * loaded. */
 __attribute__((constructor)) static void print_config_help(void)
 {
     FILE *to = fmemopen(config_help, sizeof config_help, "w");

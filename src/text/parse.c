@@ -35,10 +35,10 @@ int parse_size(const char *text, uint64_t *size)
     return 0;
 }
 
-/* Parse the number at the beginning of text.  *end is set to the first byte after the number. */
+/* Parse the number at the beginning of text, and set *end to the first byte after the number. */
 static bool read_number(const char *text, int base, char **end, uint64_t *number)
 {
-    if (strchr(text, '-')) /* strtoumax accepts negative numbers, and wraps them around */
+    if (strchr(text, '-')) /* strtoumax accepts negative numbers and wraps them around */
         return false;
     errno = 0;
     *number = strtoumax(text, end, base);

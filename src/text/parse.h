@@ -12,8 +12,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* A size in bytes, in nbdkit's grammar: decimal, with at most one of the suffixes b s k m g t p e
- * in either case.  s means 512; the others are powers of 1024.  At most 2^63-1. */
+/* A size in bytes, in nbdkit's grammar: a decimal number, and at most one of the suffixes b s k m
+ * g t p e, in either case.  The suffix s means 512; the others are powers of 1024.  The size is
+ * at most 2^63-1. */
 int parse_size(const char *text, uint64_t *size);
 
 enum parse_base {
@@ -25,11 +26,11 @@ enum parse_base {
 int parse_number(const char *text, enum parse_base base, unsigned min, unsigned max,
                  unsigned *number);
 
-/* A time from 0 to max seconds: a whole number as in C, and one of the units s ms us ns.  A
- * number without a unit is in seconds.  A part of a second is rounded up to a whole second. */
+/* A time from 0 to max seconds: a whole number as in C, and at most one of the units s ms us ns.
+ * A number without a unit is in seconds.  A part of a second is rounded up to a whole second. */
 int parse_seconds(const char *text, unsigned max, unsigned *seconds);
 
-/* One of 1 0 true false t f yes no y n on off, in either case. */
+/* One of the words 1 0 true false t f yes no y n on off, in either case. */
 int parse_bool(const char *text, bool *value);
 
 #endif

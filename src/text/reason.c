@@ -16,7 +16,7 @@ void reason_make_one_line(char *text)
 int reason_set(struct reason *reason, int error, const char *format, ...)
 {
     va_list arguments;
-    if (!format) /* never so; but gcc's sanitizer assumes it, and its warning is an error then */
+    if (!format) /* format is never NULL; this silences a warning of gcc's sanitizer */
         format = "";
     va_start(arguments, format);
     int length = vsnprintf(reason->text, sizeof reason->text, format, arguments);

@@ -3,9 +3,9 @@
 /* reason - one line that says to a person why something failed
  *
  * A function whose failure a person should understand takes a struct reason, and fills it in when
- * it fails.  The caller owns the struct; it may live on the stack.  The line names what was given
- * and what is accepted and, where there is one, the next step.  It has no newline and no program
- * name: the code that prints it adds both.
+ * the function fails.  The caller owns the struct, which may live on the stack.  The line says
+ * what was given, what is accepted and, where possible, what to do next.  The line has no newline
+ * and no program name: the code that prints the line adds both.
  */
 
 #ifndef NBDRAM_TEXT_REASON_H
@@ -16,12 +16,12 @@ struct reason {
 };
 
 /* Format the line.  Returns error, which must be negative.  If the format ends in ": ", the
- * system's message for error is appended.  Control characters become '?', so that text from a
- * person or a client cannot break the line or control a terminal. */
+ * system's message for error is appended.  Control characters are replaced by '?'.  So text from
+ * a person or a client can neither break the line nor control a terminal. */
 __attribute__((format(printf, 3, 4))) int reason_set(struct reason *reason, int error,
                                                      const char *format, ...);
 
-/* Replace each control character, newlines among them, by '?'. */
+/* Replace each control character by '?'.  A newline is a control character, too. */
 void reason_make_one_line(char *text);
 
 #endif

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The write function of fopencookie.  It returns 0 for an error, which the stream remembers. */
+/* The write function of fopencookie.  If it returns 0, the stream remembers that there was an
+ * error. */
 static ssize_t append(void *opaque, const char *bytes, size_t size)
 {
     struct string_builder *builder = opaque;

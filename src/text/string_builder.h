@@ -2,8 +2,9 @@
 
 /* string_builder - a string that is built by printing to a stream
  *
- * open_memstream is not used, because it drops a part of the text and reports success when memory
- * runs out.  A string can be a shell command, and half of a command is another command.
+ * This replaces open_memstream.  When memory runs out, open_memstream drops a part of the text
+ * and reports success.  That would be dangerous for a string that is a shell command: half of a
+ * command is another command.
  */
 
 #ifndef NBDRAM_TEXT_STRING_BUILDER_H
@@ -13,16 +14,16 @@
 #include <stdio.h>
 
 struct string_builder {
-    char *bytes; /* NULL while nothing is printed */
+    char *bytes; /* NULL until something is printed */
     size_t size; /* the length of the string, without the terminating zero */
 };
 
-/* Open a stream.  Everything printed to the stream is appended to the string.  The builder must
- * outlive the stream.  Returns NULL if there is no memory. */
+/* Open a stream.  Everything that is printed to the stream is appended to the string.  The
+ * builder must outlive the stream.  Returns NULL if there is no memory. */
 FILE *string_builder_open(struct string_builder *builder);
 
-/* Close the stream and return the whole string, terminated, for the caller to free.  Returns NULL
- * if nothing was printed, or if there was no memory for all of the string. */
+/* Close the stream and return the whole string, terminated.  The caller frees the string.
+ * Returns NULL if nothing was printed, or if there was no memory for the whole string. */
 char *string_builder_close(struct string_builder *builder, FILE *stream);
 
 #endif
