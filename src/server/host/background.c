@@ -6,11 +6,11 @@
  *   fork  ------------------------------> new session, folder /, no input
  *   waits for a byte on a pipe            ... prepares to serve; can still print ...
  *   exit 0  <---------------------------- background_ready: no output any more; then a byte
- *   exit 1  <---------------------------- or it ends: the pipe is closed
+ *   exit 1  <---------------------------- the child ends earlier: the pipe is closed
  *
- * Until the child is ready, it is sent SIGTERM if the parent ends.  Ctrl-C ends the parent, but
- * does not reach the child, which has a session of its own.  A person who has pressed Ctrl-C does
- * not expect that a server appears later. */
+ * Ctrl-C ends only the parent, because the child has its own session.  But a person who has
+ * pressed Ctrl-C does not expect a server to appear later.  So if the parent ends before the
+ * child is ready, the kernel sends SIGTERM to the child. */
 
 #include "server/host/background.h"
 

@@ -15,21 +15,22 @@ struct reason; /* text/reason.h */
 /* All zero at the start. */
 struct background {
     bool is_awaited; /* the parent waits for a byte on `pipe` */
-    int pipe;        /* descriptor of the end to which the child writes */
+    int pipe;        /* the child's end of the pipe to the parent */
 };
 
-/* Fork, and return in the child only.  The child has a session of its own, / as its current
- * folder and no standard input.  The parent waits: it exits with 0 when the child calls
- * background_ready, and with 1 if the child ends before that.  Until the child calls
- * background_ready, it can print, and it ends if the parent ends.
+/* Fork, and return in the child only.  The child has its own session, no standard input, and / as
+ * its current folder.  Until the child calls background_ready, it can print, and it ends if the
+ * parent ends.
+ *
+ * The parent waits.  It exits with 0 when the child calls background_ready, or with 1 if the
+ * child ends earlier.
  *
  * To be called before other threads start and before memory is locked, because a fork copies
- * neither threads nor memory locks.
- * Returns 0, or -errno with a reason. */
+ * neither threads nor memory locks.  Returns 0, or -errno with a reason. */
 int background_enter(struct background *background, struct reason *reason);
 
-/* To be called once the server accepts connections.  If a parent waits, leaves the terminal
- * (standard output and error go to the null device) and lets the parent exit. */
+/* To be called as soon as the server accepts connections.  If a parent waits, the standard output
+ * and the standard error of this process become the null device, and the parent exits. */
 void background_ready(struct background *background);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* The command starts last, but runs with the rights, limits and descriptors with which we were
- * started: its process is forked first, and then waits for its script.
+ * started.  So its process is forked first, and then waits for its script.
  *
  *     server ---- fork ----------------------------------> child     waits at a pipe
  *       | \------ fork, if rights are to be given up -----> killer    waits at a pipe
@@ -10,13 +10,13 @@
  *       |  the number of a signal --------> killer ------> child
  *       |  ends: the pipe is closed ------> killer --SIGTERM--> child
  *
- * The killer exists because the kernel refuses a signal from a process whose user is neither root
- * nor the command's user.  It also refuses to send its own signal about the death of such a
- * parent.
+ * Only root, and the user of the command, may send signals to the command.  If the server becomes
+ * another user, the killer sends the signals instead.  The kernel then also refuses to send its
+ * own signal about the end of the server, so the killer sends SIGTERM at that moment.
  *
- * The script assigns to each variable, and then has the command as it was given.  As in nbdkit,
- * the variables are not exported.  The script assigns to all of them, even to those that are
- * empty, so that no variable has a value from the environment. */
+ * The script assigns to each variable, even to an empty one, so that no variable has a value from
+ * the environment.  Then comes the command as it was given.  As in nbdkit, the variables are not
+ * exported. */
 
 #include "server/host/captive.h"
 
@@ -36,16 +36,17 @@
 #include "text/reason.h"
 #include "text/string_builder.h"
 
-/* The exit status of a shell that does not find a program. */
+/* The exit status of a shell that cannot find a program. */
 #define NOT_FOUND_STATUS 127
 
 /* The longest argument that Linux accepts (MAX_ARG_STRLEN). */
 #define SCRIPT_MAX (128u << 10)
 
-/* How long we wait after asking the killer to kill, because it may itself be stopped or gone. */
+/* We wait this long for the command to end after SIGKILL.  The time is limited, because the
+ * killer, which sends the signal, may be stopped or gone. */
 #define KILL_MILLISECONDS 200
 
-/* Assign a value in single quotes, in which only a single quote is special. */
+/* Assign a value in single quotes.  Between them, only a single quote is special. */
 static void put_variable(FILE *script, const char *name, const char *value)
 {
     fprintf(script, "%s='", name);
@@ -57,7 +58,8 @@ static void put_variable(FILE *script, const char *name, const char *value)
     fputs("'\n", script);
 }
 
-/* The whole script, for the caller to free; NULL: no memory. */
+/* Make the whole script.  Returns the script, which the caller frees, or NULL if there is no
+ * memory. */
 static char *make_script(const struct captive_options *options)
 {
     struct string_builder text;
@@ -79,8 +81,8 @@ static char *make_script(const struct captive_options *options)
 
 /* In the child. */
 
-/* Receive the script.  Returns true if all of it has arrived: half of a command is another
- * command. */
+/* Receive the script.  Returns true if all of it has arrived.  A part of the script must not run,
+ * because half of a command is another command. */
 static bool receive_script(int from, char script[SCRIPT_MAX])
 {
     char piece[4096];
@@ -101,7 +103,8 @@ static void __attribute__((noreturn)) run_child(int from, pid_t parent)
     static char script[SCRIPT_MAX];
     struct sigaction ordinary = {.sa_handler = SIG_DFL};
     sigset_t none;
-    /* This fails for SIGKILL, SIGSTOP and the C library's own signals, which need no change. */
+    /* This call fails for SIGKILL, SIGSTOP and the C library's own signals, which need no
+     * change. */
     for (int signal_number = 1; signal_number < NSIG; signal_number++)
         sigaction(signal_number, &ordinary, NULL);
     if (parent_death_signal(SIGTERM, parent) < 0)
@@ -110,7 +113,7 @@ static void __attribute__((noreturn)) run_child(int from, pid_t parent)
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (!receive_script(from, script))
         _exit(NOT_FOUND_STATUS);
-    /* Exec closes our own descriptors, which are close-on-exec. */
+    /* Exec closes the descriptors of the server, because they are close-on-exec. */
     execl("/bin/sh", "sh", "-c", script, (char *)NULL);
     ssize_t written = write(STDERR_FILENO, message, sizeof message - 1);
     (void)written;
@@ -119,15 +122,15 @@ static void __attribute__((noreturn)) run_child(int from, pid_t parent)
 
 /* In the killer. */
 
-/* Open a process.  pidfd_open is called by its number, because C libraries older than Debian 12's
- * do not have it. */
+/* Open a process.  pidfd_open is called by its number, because C libraries older than that of
+ * Debian 12 lack the function. */
 static int open_process(pid_t process)
 {
     return (int)syscall(SYS_pidfd_open, process, 0);
 }
 
-/* The killer uses a descriptor of the child, because the child's number may become that of
- * another process. */
+/* The killer uses a descriptor of the child instead of its process id, which another process may
+ * get after the child has ended. */
 static void __attribute__((noreturn)) run_killer(int from, int child)
 {
     unsigned char number = 0;
@@ -246,11 +249,12 @@ void captive_terminate(struct captive *captive)
         send_signal(captive, SIGTERM);
         return;
     }
-    close(captive->script); /* makes the child end */
+    close(captive->script); /* the child ends, because its script is incomplete */
     captive->is_started = true;
 }
 
-/* Wait until the deadline.  Returns true as soon as the command has ended. */
+/* Wait until the command has ended, or until the deadline.  Returns true if the command has
+ * ended. */
 static bool wait_until(struct captive *captive, int64_t deadline)
 {
     sigset_t ended;

@@ -28,19 +28,21 @@ static int write_all(int fd, const char *bytes, size_t size)
     return 0;
 }
 
-/* fd is the result of open: a descriptor, or -1 with errno set. */
+/* Write all bytes to fd, and close it.  fd is the result of open: a descriptor, or -1 with errno
+ * set.  Returns 0 or -errno. */
 static int write_and_close(int fd, const char *bytes, size_t size)
 {
     if (fd < 0)
         return -errno;
     int r = write_all(fd, bytes, size);
-    /* Some file systems report only at close that they have no room. */
+    /* Some file systems report only at close that they are full. */
     if (close(fd) < 0 && r == 0)
         r = -errno;
     return r;
 }
 
-/* The path of the new file, in the folder of path, for the caller to free; NULL: no memory. */
+/* Make the path of the new file, which is in the same folder as path.  Returns the path, which
+ * the caller frees, or NULL if there is no memory. */
 static char *name_draft(const char *path)
 {
     const char *slash = strrchr(path, '/');
@@ -57,8 +59,8 @@ int file_replace(int folder, const char *path, const void *bytes, size_t size)
     char *draft = name_draft(path);
     if (!draft)
         return -ENOMEM;
-    /* An earlier process with our number may have left such a file.  If somebody puts another one
-     * there after the unlink, opening fails (O_EXCL). */
+    /* An earlier process with our process id may have left a file there.  If somebody makes
+     * another file there after the unlink, opening fails (O_EXCL). */
     unlinkat(folder, draft, 0);
     int fd = openat(folder, draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     int r = write_and_close(fd, bytes, size);
@@ -70,8 +72,8 @@ int file_replace(int folder, const char *path, const void *bytes, size_t size)
     return r;
 }
 
-/* Whether the link at path is one like /dev/fd/3, which only the kernel can make.  We look at the
- * file system of the link itself, not at that of the file to which it leads. */
+/* Is the link at path of a kind that only the kernel can make, like /dev/fd/3?  We look at the
+ * file system of the link itself, not at that of the file to which the link leads. */
 static bool is_link_of_the_kernel(int folder, const char *path)
 {
     struct statfs system;

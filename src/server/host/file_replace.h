@@ -2,9 +2,9 @@
 
 /* file_replace - write a small file whole
  *
- * A path is relative to the folder whose descriptor is passed (AT_FDCWD: the current folder).  A
- * caller that keeps the descriptor finds the same folder again after the process has changed its
- * current folder.  Any thread may call these functions.
+ * Paths are relative to the folder whose descriptor is passed.  AT_FDCWD means the current
+ * folder.  If a caller keeps the descriptor, it finds the same folder again after the process has
+ * changed its current folder.  Any thread may call these functions.
  */
 
 #ifndef NBDRAM_SERVER_HOST_FILE_REPLACE_H
@@ -13,19 +13,21 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Write the bytes to a new file called .NAME.PID, and then rename that file to path.  So a reader
- * of path finds the old content or the new content, never a part.  A link or a device at path is
- * replaced, too.  Returns 0; or -errno, and path is unchanged. */
+/* Write the bytes to a new file called .NAME.PID, and then rename that file to path.  A reader of
+ * path finds either the old content or the new content, never a part.  A link or a device at path
+ * is replaced, too.  Returns 0 or -errno.  On an error the file at path is unchanged. */
 int file_replace(int folder, const char *path, const void *bytes, size_t size);
 
 /* Is there a symbolic link at path?  An attacker may have put a link there, to make us write to
  * the file to which it leads.  Links that the kernel makes, such as /dev/fd/3, do not count. */
 bool file_is_link(int folder, const char *path);
 
-/* Write the bytes to the plain file, FIFO or device at path.  If there is none, a plain file is
- * created.  Waits until a FIFO has a reader.  A symbolic link (file_is_link) is not followed.
- * Returns 0; -ELOOP if there is a symbolic link at path; or another -errno.  On an error a part
- * of the bytes may have been written. */
+/* Write the bytes to the plain file, FIFO or device at path.  If nothing is at path, a plain file
+ * is created.  If a FIFO has no reader, the function waits until there is one.  A symbolic link
+ * (file_is_link) is not followed.
+ *
+ * Returns 0; -ELOOP if there is a symbolic link at path; or another -errno.  After an error, a
+ * part of the bytes may have been written. */
 int file_write_in_place(int folder, const char *path, const void *bytes, size_t size);
 
 #endif

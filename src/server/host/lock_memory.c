@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The kernel writes pages to us to get free memory, so we must not need memory from it to store
- * them, and nothing of ours may be among the pages that it writes.
+/* The kernel writes pages to our disk to get free memory.  So storing these pages must not need
+ * new memory from the kernel, and none of our own pages may be among them.
  *
  *     WHAT                                LOCKED BY                    IN MEMORY
  *     program, libraries, their data,     mlock, one by one            at once
@@ -10,11 +10,13 @@
  *     stacks of threads, later heaps,     mlockall: future             when mapped
  *       libraries that are loaded later
  *
- * "Current" without "on fault" would bring in all that is accessible, and "future" with it would
- * leave the stacks of threads to page faults at the time when the machine has no memory.
+ * "Current" without "on fault" would bring all accessible memory in at once.  "Future" with "on
+ * fault" would leave the stacks of threads to page faults, which could come when the machine has
+ * no memory.
  *
- * The kernel counts what is mapped against the limit (VmLck), not what is in memory, and so the
- * disk's address space counts, too: up to three times the memory of the machine. */
+ * The kernel compares the limit with all memory that is mapped (VmLck), and not only with what is
+ * in memory.  So the address space of the disk counts, too.  It can be three times the memory of
+ * the machine. */
 
 #include "server/host/lock_memory.h"
 
@@ -38,18 +40,20 @@
 #define PR_SET_IO_FLUSHER 57
 #endif
 
-/* A mapping without a name that follows a mapping of a file has the zeroed variables of that
- * file.  A larger mapping may be a part of the disk that happens to lie there. */
+/* If a mapping without a name directly follows a mapping of a file, and is not larger than this,
+ * it holds the zeroed variables of that file.  A larger mapping may be a part of the disk that
+ * happens to lie there. */
 #define VARIABLES_MAX (1UL << 20) /* bytes */
 
-/* Stacks are brought in whole.  A thread uses a tenth of this; the default is 8 MiB. */
+/* The size of the stacks of threads.  A stack is brought into memory whole, so this is smaller
+ * than the default of 8 MiB.  Threads use a tenth of it. */
 #define STACK_BYTES ((size_t)512 << 10)
 
-/* What malloc has must stay with it, since the system may not have it to give a second time.
- * Larger pieces are mapped one by one. */
+/* Memory that malloc has must stay with malloc, because the system may not be able to give it a
+ * second time.  Only pieces larger than this are mapped, and unmapped, one by one. */
 #define HEAP_PIECE_MAX (4 << 20) /* bytes */
 
-/* The room that is needed in the limit: a heap of malloc's for another thread. */
+/* How much more memory the limit must allow: a heap that malloc maps for another thread. */
 #define HEAP_BYTES ((size_t)128 << 20)
 
 #define OOM_SCORE_MIN (-1000)
@@ -80,7 +84,8 @@ static bool set_oom_score(int fd, int score)
     return write(fd, text, (size_t)length) == length;
 }
 
-/* The lowest score that we may have is not shown anywhere: halve the interval.  Returns it. */
+/* Find the lowest score that the process may have, and set it.  The kernel does not show this
+ * score, so we halve the interval between a refused and an accepted score.  Returns the score. */
 static int lower_oom_score(int fd, int refused, int accepted)
 {
     while (accepted - refused > 1) {
@@ -115,8 +120,8 @@ struct mapping {
     bool is_accessible, is_program;
 };
 
-/* Parse a line of /proc/self/maps, "start-end perms offset device inode   name".  before is the
- * mapping of the previous line.  Returns false if the line has another form. */
+/* Parse a line of /proc/self/maps, "start-end perms offset device inode   name".  `before` is the
+ * mapping of the previous line.  Returns false if the line does not have this form. */
 static bool parse_mapping(const char *line, const struct mapping *before, struct mapping *mapping)
 {
     char access[5], name[128] = "";
@@ -187,7 +192,8 @@ int lock_memory_of_process(struct reason *reason)
                  : 0;
 }
 
-/* A mapping that cannot be accessed takes no memory, but it counts. */
+/* Map address space for a heap.  It takes no memory, because it cannot be accessed, but it counts
+ * against the limit. */
 int lock_memory_check_limit(struct reason *reason)
 {
     void *heap =
