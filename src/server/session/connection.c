@@ -14,7 +14,8 @@
 #include "server/session/replies.h"
 #include "text/reason.h"
 
-#define TLS_MEMORY (32u << 10) /* bytes of a TLS session: an estimate, as GnuTLS does not say */
+/* The memory of a TLS session, in bytes.  An estimate, because GnuTLS does not say. */
+#define TLS_MEMORY (32u << 10)
 
 int connection_create(const struct service *service, int in, int out, struct connection **made)
 {
@@ -43,8 +44,8 @@ int connection_create(const struct service *service, int in, int out, struct con
     return 0;
 }
 
-/* Called after each step and at the end of the connection.  Does nothing unless the build
- * verifies itself. */
+/* Called after each step, and at the end of the connection.  Does nothing in a build without
+ * checks (OS_CHECK_ENABLED). */
 static void check_invariants(const struct connection *connection)
 {
     struct reason reason;
@@ -105,9 +106,10 @@ size_t connection_memory(const struct connection *connection)
 
 /* Steps. */
 
-/* Log that the connection ends, and why.  r is a negative errno.  If TLS is required,
- * and the client sent something else and never began TLS, this is logged as an error, so that the
- * operator sees it: somebody on the way may have removed the client's STARTTLS. */
+/* Log that the connection ends, and the reason r (-errno).  Usual ends are not logged.
+ *
+ * If TLS is required and the client never began TLS, the end is logged as an error, so that the
+ * operator sees it: an attacker may have removed the client's STARTTLS. */
 static void log_end(const struct connection *connection, int r)
 {
     char peer[64];
@@ -136,9 +138,11 @@ static int discard_input(struct connection *connection)
     return n == -EAGAIN ? 0 : n < 0 ? (int)n : 1;
 }
 
-/* Receive once, process the bytes that have arrived, and send the replies.  Returns 1 if there
- * may be more to do now, 0 or -EAGAIN if the connection has to wait (connection_events), or
- * another -errno if the connection has to be closed. */
+/* Receive once, process the bytes that have arrived, and send the replies.  Returns
+ *
+ *     1             there may be more to do now
+ *     0 or -EAGAIN  the connection has to wait (connection_events)
+ *     -errno        (any other) the connection has to be closed */
 static int receive_and_reply(struct connection *connection)
 {
     int r = inbox_receive(connection);
@@ -146,14 +150,16 @@ static int receive_and_reply(struct connection *connection)
     if (r < 0 && r != -EAGAIN) {
         if (sent != -EAGAIN)
             return r;
-        connection->state = CONNECTION_DRAINING; /* the replies so far still go out */
+        connection->state = CONNECTION_DRAINING; /* the replies that are kept still go out */
     }
     if (sent < 0)
         return sent;
     if (connection->state == CONNECTION_DRAINING)
         return -ENOTCONN;
+    /* 0 means that probably no more bytes have arrived.  While stopping, receive again to be
+     * certain. */
     if (r == 0 && connection->worker->stopping)
-        return 1; /* probably no more bytes have arrived; while stopping, receive to be certain */
+        return 1;
     return r > 0 || connection->state == CONNECTION_TLS || inbox_is_ready(connection) ||
            transport_has_pending(&connection->transport);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The invariants of a connection.  state.h lists and numbers them. */
+/* Checks for the invariants of a connection.  The numbers are those of the list in state.h. */
 
 #include <errno.h>
 

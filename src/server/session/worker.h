@@ -46,7 +46,7 @@ struct scratch {
     struct iovec vectors[SCRATCH_VECTORS]; /* the bytes of the next send */
     struct read_job reads[SCRATCH_READS];  /* reads that the next flush answers */
     unsigned read_count;
-    struct wire_writer replies; /* puts headers, and replies to all but reads, into `out` */
+    struct wire_writer replies; /* the writer that fills `out` */
     uint8_t out[SCRATCH_OUT];
     uint8_t in[SCRATCH_IN]; /* bytes that were received */
 };
