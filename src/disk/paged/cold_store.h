@@ -47,9 +47,8 @@ struct cold_store {
      * request is running, even if start failed or was not called. */
     void (*stop)(void *state);
 
-    /* Free everything.  Called after stop.  If a blob's word was taken out of the table, the blob
-     * has been dropped before this call.  Blobs whose words are still in the table are not
-     * dropped. */
+    /* Free everything.  Called after stop.  All blobs whose words were taken out of the table have
+     * been dropped by then.  Blobs whose words are still in the table have not. */
     void (*destroy)(void *state);
 
     /* Pages. */
@@ -111,8 +110,8 @@ struct cold_store {
 
     /* Called while the store is paused.  Verifies the store's invariants, and that the store has
      * exactly the blobs in `pages`.  pages has `count` entries, one for each word in the table
-     * that leads to a blob.  Returns 0; -EUCLEAN, and reason says what is broken; or -ENOMEM.  On
-     * 0 *charged is the number of bytes that the budget is charged for the store. */
+     * that leads to a blob.  *charged becomes the number of bytes that the budget is charged for
+     * the store.  Returns 0; -EUCLEAN, and reason says what is broken; or -ENOMEM. */
     int (*check)(void *state, const struct cold_page *pages, size_t count, uint64_t *charged,
                  struct reason *reason);
 };

@@ -12,8 +12,8 @@
  *                          frame, and the word is never frozen and has age 0
  *     7-23    generation   differs each time the word is frozen, so that a thread cannot mistake
  *                          a later freeze for its own
- *             promise      if PINNED is set: says in these bits which part of the frame is pinned
- *                          (promise.h)
+ *             promise      in the same bits, if PINNED is set: the part of the page that is
+ *                          promised to the client (promise.h)
  *     24-63   number       of a frame, node or lone: the number of its cell in the pool; of a
  *                          blob: its number in the cold store
  *
@@ -36,7 +36,7 @@ enum entry_kind {
     ENTRY_FRAME,    /* a page in a frame, read and written in place */
     ENTRY_BLOB,     /* a page that the cold store keeps; a blob never changes */
     ENTRY_NODE,     /* a node of the page table */
-    ENTRY_LONE,     /* a lone, in place of a part of the page table that leads to one page only */
+    ENTRY_LONE,     /* a lone: replaces a part of the page table that leads to one page only */
 };
 
 typedef _Atomic uint64_t slot_t;

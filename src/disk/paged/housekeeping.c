@@ -65,7 +65,7 @@ void paged_give_up_waiting(void *state)
         paged->cold.store->give_up_waiting(paged->cold.state);
 }
 
-/* Finishing what had to wait for a grace period. */
+/* Finishing work that had to wait for a grace period. */
 
 /* Free the frame or blob to which a page's word leads.  No other thread knows the word any
  * more. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* housekeeping - work outside of requests: finishing what had to wait for a grace period, and
- * finding memory
+/* housekeeping - work outside of requests: finishing work that had to wait for a grace period,
+ * and finding memory
  *
  * Any thread may call any function.  paged_make_hole is called inside a read section.  All other
  * functions must be called outside of read sections.

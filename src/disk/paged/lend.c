@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Lending the memory of a paged disk to a caller that sends from it.  For the rules in paged.h, a
- * loan is a read.  The caller decides when the read section of a loan ends. */
+/* Lending the memory of a paged disk to a caller that sends from it.  In the rules of paged.h, a
+ * loan counts as a read.  The caller decides when the read section of a loan ends. */
 
 #include "disk/memory/rcu.h"
 #include "disk/paged/request.h"

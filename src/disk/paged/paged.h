@@ -62,8 +62,8 @@
  *     whole                                                                     gone: finish does
  *                                                                               nothing
  *
- *     freeze,                                                                   each freeze has
- *     finish                                                                    its own generation
+ *     freeze,                                                                   the generations
+ *     finish                                                                    differ
  *
  * Reporting extents only reads words.  Nothing else may run during create, start and destroy.
  */
@@ -128,8 +128,8 @@ static inline bool paged_gives_up(const struct paged *paged)
     return atomic_load_explicit(&paged->gives_up, memory_order_relaxed);
 }
 
-/* Call this after each change of a page's word.  If the change made a frame hot, or made a hot
- * frame something else, this counts it. */
+/* Call this after each change of a page's word, to keep the number of hot frames right.  was_hot
+ * and is_hot say whether the old word and the new word lead to hot frames. */
 void paged_count_hot(struct paged *paged, bool was_hot, bool is_hot);
 
 /* Replace the word of a page that stays in its frame.  As slot_swap, with one difference: if the

@@ -26,8 +26,8 @@ static int read_blob(struct paged *paged, uint64_t word, const struct request *r
     return r;
 }
 
-/* Read the page of slot[0].  If the frames of the next pages, up to slot[span - 1], are adjacent
- * to it, read these pages in the same copy.  Advances the request. */
+/* Read the page of slot[0].  The same copy also reads the pages of slot[1], slot[2] and so on, as
+ * long as their frames are adjacent, at most up to slot[span - 1].  Advances the request. */
 static int read_pages(struct paged *paged, slot_t *slot, uint64_t span, struct request *request)
 {
     size_t at, n = request_part(paged, request, &at);
