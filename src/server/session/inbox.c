@@ -10,7 +10,7 @@
 #include "server/session/negotiation.h"
 #include "server/session/requests.h"
 
-#define FILL_MIN 4096 /* fewer bytes of a payload are not worth a loan of the disk's memory */
+#define FILL_MIN 4096 /* fewer missing bytes are not worth a loan of the disk's memory */
 
 /* Processing the bytes that have arrived. */
 
@@ -24,7 +24,8 @@ static int process_by_state(struct connection *connection, struct input *input)
     return r;
 }
 
-/* Process the first `size` bytes of scratch->in, and keep those that are not consumed. */
+/* Process the first `size` bytes of scratch->in.  Bytes that are not consumed become unread
+ * bytes. */
 static int process_input(struct connection *connection, size_t size)
 {
     struct input input = {connection->worker->scratch->in, size};
@@ -43,17 +44,18 @@ static int process_input(struct connection *connection, size_t size)
 
 /* Receiving large payloads. */
 
-/* One receive into the disk's memory. */
+/* The input and the results of receive_into_disk. */
 struct direct_receive {
     struct connection *connection;
-    size_t missing;  /* bytes of the payload that have not arrived */
-    size_t received; /* bytes of the payload that this call received */
-    size_t header;   /* bytes of the next request's header that this call put in scratch->in */
-    bool was_full;   /* this call received as many bytes as it had asked for */
+    size_t missing;  /* in: bytes of the payload that have not arrived */
+    size_t received; /* out: bytes of the payload that were received */
+    size_t header;   /* out: bytes received into scratch->in, a part of the next header */
+    bool was_full;   /* out: as many bytes were received as had been asked for */
 };
 
-/* Called by disk_fill, inside a read section of the disk.  If the disk has lent memory for all of
- * the missing payload, the same call also receives the next request's header. */
+/* Called by disk_fill, inside a read section of the disk.  Receives payload into the memory that
+ * the disk lends.  If that is enough for all of the missing payload, the same system call also
+ * receives the header of the next request, into scratch->in. */
 static ssize_t receive_into_disk(void *opaque, struct iovec *vectors, int n)
 {
     struct direct_receive *receive = opaque;
@@ -80,9 +82,8 @@ static bool is_payload_worth_filling(const struct connection *connection)
     return job->active && job->error == 0 && job->request.payload - job->at >= FILL_MIN;
 }
 
-/* Receive more of a large payload, into the disk's memory.  Returns -ENOBUFS if the disk has no
- * memory to lend for that part of the payload; then nothing was received.  All other results are
- * those of inbox_receive. */
+/* Receive more of a large payload into the disk's memory.  If the disk has no memory to lend,
+ * returns -ENOBUFS, and nothing was received.  All other results are those of inbox_receive. */
 static int receive_payload(struct connection *connection)
 {
     const struct payload_job *job = &connection->payload;
@@ -100,7 +101,7 @@ static int receive_payload(struct connection *connection)
 
 /* Receiving everything else. */
 
-/* The number of bytes to receive after the unread ones. */
+/* How many bytes to receive in addition to the unread bytes. */
 static size_t bytes_wanted(const struct connection *connection)
 {
     size_t unread = buffer_left(&connection->unread);
@@ -110,10 +111,12 @@ static size_t bytes_wanted(const struct connection *connection)
     return SCRATCH_IN - unread;
 }
 
-/* Move the unread bytes to the front of scratch->in and, unless inbox_is_ready, receive up to
- * `want` bytes after them.  Returns the number of all these bytes, of which *received are new; or
- * -ENOTCONN at the end of the stream; or another error of transport_receive.  On an error the
- * unread bytes stay where they are. */
+/* Move the unread bytes to the front of scratch->in.  Unless inbox_is_ready, also receive up to
+ * `want` bytes, and place them after the unread bytes.  *received is the number of bytes that
+ * were received.
+ *
+ * Returns the number of bytes that are now in scratch->in, or -ENOTCONN at the end of the stream,
+ * or another error of transport_receive.  On an error the unread bytes are not moved. */
 static ssize_t receive_after_unread(struct connection *connection, size_t want, size_t *received)
 {
     struct buffer *unread = &connection->unread;
