@@ -47,8 +47,8 @@ struct cold_store {
      * request is running, even if start failed or was not called. */
     void (*stop)(void *state);
 
-    /* Free everything.  Called after stop.  All blobs whose words were taken out of the table have
-     * been dropped by then.  Blobs whose words are still in the table have not. */
+    /* Free everything.  Called after stop.  All blobs whose words were taken out of the table
+     * have been dropped by then.  Blobs whose words are still in the table have not. */
     void (*destroy)(void *state);
 
     /* Pages. */

@@ -37,8 +37,8 @@
 uint64_t promise_add(uint64_t word, size_t size, size_t at, size_t n);
 
 /* Take back the promise of n bytes of a page of `size` bytes, from offset `at` in the page.
- * word is the word of the page's frame.  Returns the new word, which is pinned only if other bytes
- * are still promised. */
+ * word is the word of the page's frame.  Returns the new word, which is pinned only if other
+ * bytes are still promised. */
 uint64_t promise_remove(uint64_t word, size_t size, size_t at, size_t n);
 
 #endif

@@ -43,14 +43,14 @@ void table_destroy(struct table *table); /* does nothing if *table is all zeroes
  * *span may reach beyond the disk, but not beyond the tree. */
 slot_t *table_find(struct table *table, uint64_t page, uint64_t *span);
 
-/* As table_find, but if there is no slot, make it.  `pages` says for how many pages, from this
- * page on, the caller is going to call this function.  Pass the slots through
- * table_resolve_thawed.  Returns 0, or an error of pool_take. */
+/* As table_find, but if there is no slot, make it.  Pass the slots through
+ * table_resolve_thawed.  The caller is going to call this function for `pages` pages, of which
+ * `page` is the first.  Returns 0, or an error of pool_take. */
 int table_make(struct table *table, uint64_t page, uint64_t pages, slot_t **slot, uint64_t *span);
 
-/* Find the slot that holds a page's word.  If the given slot leads to a lone, it is the slot
- * inside the lone; otherwise it is the given slot.  A thread that is going to turn a hole into a
- * page must use table_resolve_thawed, which also thaws the lone. */
+/* Find the slot that holds a page's word.  If the given slot leads to a lone, this is the
+ * slot inside the lone; otherwise, this is the given slot.  A thread that is going to turn a hole
+ * into a page must use table_resolve_thawed, which also thaws the lone. */
 static inline slot_t *table_resolve(const struct table *table, slot_t *slot);
 static inline slot_t *table_resolve_thawed(const struct table *table, slot_t *slot);
 

@@ -65,7 +65,7 @@ static inline uint64_t blob_log_recycled(const struct blob_log *blobs)
 }
 
 /* Free a blob.  Returns true if too much of the log is dead now, so that segments should be
- * emptied.  Too much means two segments, plus 1/16 of the log. */
+ * emptied.  The limit is two segments, plus 1/16 of the log. */
 bool blob_log_drop(struct blob_log *blobs, uint64_t number);
 
 /* Why segments are emptied. */
@@ -74,9 +74,10 @@ enum blob_log_need {
     BLOB_LOG_ROOM, /* to free memory: empty a segment only if a whole segment can be gained */
 };
 
-/* If a segment should be emptied, choose the segment with the most dead bytes.  Returns true, and
- * *number is the number of the segment's first blob; or returns false.  Only one thread at a time
- * may empty segments.  After true, that thread must call blob_log_next until the walk ends. */
+/* Choose a segment to empty: the segment with the most dead bytes.  Returns false if no segment
+ * should be emptied.  Otherwise returns true, and *number is the number of the segment's first
+ * blob.  Only one thread at a time may empty segments.  After true, that thread must call
+ * blob_log_next until the walk ends. */
 bool blob_log_worst(struct blob_log *blobs, enum blob_log_need need, uint64_t *number);
 
 /* Set *number to the next blob of the same segment.  That blob may be dead.  Returns false at the
