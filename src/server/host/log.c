@@ -1,17 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* There are two buffers: while the writer, a thread, empties one, lines go into the other.
+/* There are two buffers.  While the writer, which is a thread, empties one buffer, lines go into
+ * the other.
  *
  *     log_error ---> | filling | ---> they change places ---> | writing | ---> write(), syslog()
  *     under the lock, without a system call                   without the lock; may wait for ever
  *
- * The writer is a thread, because every call that writes a log may wait.  syslog(3) waits for the
- * daemon: when /dev/log had no reader, 11 clients without credentials once blocked both loops for
- * ever.  A terminal reports in poll() that it has room, and then makes write() wait in the middle
- * of the line.  A file makes write() wait for its disk.  O_NONBLOCK does not help, because it
- * would be set for every process that shares standard error.
+ * The writer is a thread, because every call that writes a log may wait:
  *
- * A buffer holds records: struct record, then its text, which is not terminated. */
+ *   - syslog(3) waits for the daemon.  When /dev/log had no reader, 11 clients without
+ *     credentials once blocked both loops for ever.
+ *   - write() to a terminal may wait in the middle of a line, even after poll() has reported
+ *     room.
+ *   - write() to a file waits for the disk of the file.
+ *
+ * O_NONBLOCK does not help, because it would be set for every process that shares standard error.
+ *
+ * A buffer holds records.  A record is a struct record, followed by a text, which is not
+ * terminated. */
 
 #include "server/host/log.h"
 
@@ -27,10 +33,10 @@
 #include "os/thread.h"
 #include "text/reason.h"
 
-#define LINE_MAX_BYTES 2048 /* below PIPE_BUF, so that a pipe does not mix it with others */
+#define LINE_MAX_BYTES 2048 /* below PIPE_BUF, so that a pipe keeps each line in one piece */
 
-/* The limits of log_drain and log_close: how long a reader of the log may take, and how long the
- * machine may take to run the writer.  With 300 ms for both, a busy machine lost messages. */
+/* The limits of the time that log_drain and log_close wait: for a reader of the log, and for the
+ * machine to run the writer.  When both were 300 ms, a busy machine lost messages. */
 #define READER_MILLISECONDS 500
 #define WRITER_MILLISECONDS 10000
 
@@ -38,7 +44,7 @@ static const char prefix[] = "nbdram: ";
 #define PREFIX_LENGTH (sizeof prefix - 1)
 
 struct record {
-    size_t length;  /* the length of the text: prefix, line and newline */
+    size_t length;  /* length of the text, which is prefix, line and newline */
     int priority;   /* the priority for syslog */
     bool is_syslog; /* true: the line goes to syslog; false: to standard error */
 };
@@ -70,7 +76,8 @@ static bool is_too_many_locked(struct logger *log, enum log_level level)
     if (rate->lines < LOG_LINES_MAX)
         return false;
     rate->left_out++;
-    /* Wake the writer, so that it learns when it has to report the lines left out. */
+    /* Wake the writer, because it has to report at the end of the interval that lines were left
+     * out. */
     if (rate->left_out == 1)
         pthread_cond_broadcast(&log->changed);
     return true;
@@ -106,7 +113,7 @@ static size_t __attribute__((format(printf, 2, 0)))
 make_line(char text[LINE_MAX_BYTES], const char *format, va_list arguments)
 {
     memcpy(text, prefix, sizeof prefix);
-    /* One byte stays for the newline. */
+    /* Leave one byte for the newline. */
     if (vsnprintf(text + PREFIX_LENGTH, LINE_MAX_BYTES - sizeof prefix, format, arguments) < 0)
         return 0;
     reason_make_one_line(text + PREFIX_LENGTH);
@@ -150,7 +157,8 @@ static void write_to_stderr(const char *text, size_t length)
             text += written;
             length -= (size_t)written;
         } else if (written == 0 || errno != EAGAIN || poll(&polled, 1, -1) < 0) {
-            /* EAGAIN: another process that shares our standard error has set O_NONBLOCK. */
+            /* We wait only after EAGAIN, which occurs if another process that shares our standard
+             * error has set O_NONBLOCK. */
             return;
         }
     }
@@ -176,7 +184,8 @@ static void write_buffer(struct log_buffer *buffer)
     buffer->used = 0;
 }
 
-/* Write a line of the writer's own.  It does not take room in a buffer, and is not counted. */
+/* Write a line that the writer itself adds.  The line takes no room in a buffer, and does not
+ * count towards the limit of lines. */
 static void __attribute__((format(printf, 3, 4)))
 write_notice(struct logger *log, enum log_level level, const char *format, ...)
 {
@@ -225,7 +234,7 @@ static void write_notices(struct logger *log, uint64_t lost, const uint64_t unto
                          LOG_INTERVAL_MILLISECONDS / 1000);
 }
 
-/* Write all lines.  Releases the lock while it writes, and takes it again. */
+/* Write all lines in the buffer.  Releases the lock while it writes, and takes it again. */
 static void write_all_locked(struct logger *log)
 {
     struct log_buffer *buffer = &log->buffers[log->filling];
@@ -319,7 +328,8 @@ static bool has_ended_locked(const struct logger *log)
     return log->has_ended;
 }
 
-/* Wait until is_so_far returns true, or the writer seems to wait for a reader. */
+/* Wait until is_so_far returns true.  Gives up if the writer does not begin to write within
+ * WRITER_MILLISECONDS, or does not finish within another READER_MILLISECONDS. */
 static void wait_for_writer_locked(struct logger *log, bool (*is_so_far)(const struct logger *))
 {
     int64_t now = os_clock_ms(), deadline = now + WRITER_MILLISECONDS;
@@ -342,8 +352,8 @@ void log_drain(struct logger *log)
 
 void log_close(struct logger *log)
 {
-    /* If log_start was not called, there are no clients, so a wait for standard error harms
-     * nobody. */
+    /* If log_start was not called, there are no clients.  Then it harms nobody if this thread
+     * itself waits for standard error. */
     bool may_wait = atomic_load_explicit(&log->target, memory_order_relaxed) != LOG_TO_SYSLOG;
     if (!log->has_writer && (may_wait || log_start(log) < 0)) {
         log->is_closing = true;
@@ -360,15 +370,15 @@ void log_close(struct logger *log)
         pthread_join(log->writer, NULL);
 }
 
-/* Target and verbosity are accessed with relaxed order, because they guard nothing, and a line
- * that is logged while they change may go to either target. */
+/* Target and verbosity are accessed with relaxed order, because no other data depends on them.  A
+ * line that is logged while the target changes may go to the old target or to the new one. */
 
 void log_set(struct logger *log, enum log_target target, bool is_verbose, bool is_in_background)
 {
     if (target == LOG_TO_DEFAULT)
         target = is_in_background ? LOG_TO_SYSLOG : LOG_TO_STDERR;
     int before = atomic_load_explicit(&log->target, memory_order_relaxed);
-    /* If the writer uses syslog already, openlog would wait for it. */
+    /* If the writer already uses syslog, openlog would wait for the writer. */
     if (target == LOG_TO_SYSLOG && before != LOG_TO_SYSLOG)
         openlog("nbdram", LOG_PID, LOG_DAEMON);
     atomic_store_explicit(&log->target, (int)target, memory_order_relaxed);

@@ -2,8 +2,8 @@
 
 /* parent_death - a signal that the kernel sends when the parent process ends
  *
- * Called by the main thread, and by a child between fork and exec.  So the functions make only
- * async-signal-safe calls.
+ * The main thread calls these functions, and so does a child between fork and exec.  So they make
+ * only async-signal-safe calls.
  */
 
 #ifndef NBDRAM_SERVER_HOST_PARENT_DEATH_H
@@ -11,13 +11,16 @@
 
 #include <sys/types.h>
 
-/* Ask the kernel to send us this signal when the parent ends; 0: no signal.  parent is the
- * process id of the parent, which the caller has got earlier.  Returns 0; -ESRCH if the parent
- * has ended already, because the kernel would then never send the signal; or another -errno.  The
- * kernel forgets the signal at a fork, and when the user changes. */
+/* Ask the kernel to send us this signal when the parent ends.  If signal is 0, no signal will be
+ * sent.  `parent` is the process id of the parent, which the caller has got earlier.
+ *
+ * Returns 0 or -errno.  -ESRCH means that the parent has ended already: the kernel will not send
+ * the signal.
+ *
+ * The kernel forgets the signal at a fork, and when the user changes. */
 int parent_death_signal(int signal, pid_t parent);
 
-/* The signal that the kernel will send when the parent ends, or 0. */
+/* Returns the signal that the kernel will send when the parent ends, or 0. */
 int parent_death_signal_now(void);
 
 #endif

@@ -17,8 +17,8 @@ struct pid_line {
     size_t length;
 };
 
-/* The line is made anew at each use, because the process id changes when the process goes to the
- * background. */
+/* Make the line of the file.  It is made again for each use, because the process id changes when
+ * the process goes to the background. */
 static struct pid_line make_line(void)
 {
     struct pid_line line;
@@ -52,7 +52,8 @@ static int write_line(int folder, const char *path)
     if (exists && !S_ISREG(status.st_mode) && !file_is_link(folder, path))
         return file_write_in_place(folder, path, line.text, line.length);
     int r = file_replace(folder, path, line.text, line.length);
-    /* The file may have been prepared for us, in a folder that is not ours. */
+    /* Somebody may have prepared the file for us, in a folder in which we may not create
+     * files. */
     if (exists && (r == -EACCES || r == -EPERM))
         r = file_write_in_place(folder, path, line.text, line.length);
     return r;
@@ -72,8 +73,8 @@ static bool holds_our_number(const struct pidfile *pidfile)
     const struct pid_line line = make_line();
     char found[sizeof line.text];
     struct stat status;
-    /* If there is a FIFO or a link, it is not our file: do not wait for the FIFO's writer, and do
-     * not follow the link. */
+    /* A FIFO or a link is not our file.  So this call does not wait for the writer of a FIFO, and
+     * does not follow a link. */
     int fd = openat(pidfile->folder, pidfile->path,
                     O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* pidfile - the number of the process, in a file
+/* pidfile - a file with the process id
  *
- * Called by the main thread.
+ * Only the main thread calls these functions.
  */
 
 #ifndef NBDRAM_SERVER_HOST_PIDFILE_H
@@ -13,24 +13,24 @@
 struct reason; /* text/reason.h */
 
 struct pidfile {
-    const char *path; /* owned by the caller; NULL: no file */
-    int folder;       /* a descriptor of the folder to which a relative path belongs */
+    const char *path; /* owned by the caller; NULL: there is no file */
+    int folder;       /* descriptor of the folder to which `path` is relative */
     bool is_written;
 };
 
-/* Open the current folder, to which path is relative.  Writes nothing.  A symbolic link at path
- * is refused, because an attacker may have put it there; but links that the kernel makes, such as
- * /dev/fd/3, are accepted.  Returns 0, or -errno with a reason. */
+/* Open the current folder, to which path is relative.  Writes nothing.  If there is a symbolic
+ * link at path, it is refused, because an attacker may have put it there.  Links that the kernel
+ * makes, such as /dev/fd/3, are accepted.  Returns 0, or -errno with a reason. */
 int pidfile_open(struct pidfile *pidfile, const char *path, struct reason *reason);
 
-/* Write the number of this process and a newline.  A plain file is replaced whole, so that a
- * reader never finds a part of a number.  A FIFO or a device is not replaced, but written to; so
- * is a plain file in a folder in which we may not create files.  Returns 0, or -errno with a
- * reason. */
+/* Write the process id and a newline.  A plain file is replaced whole, so that a reader never
+ * finds a part of a number.  In two cases the line is written into the existing file instead: if
+ * the file is a FIFO or a device, or if we may not create files in its folder.  Returns 0, or
+ * -errno with a reason. */
 int pidfile_write(struct pidfile *pidfile, struct reason *reason);
 
-/* Remove the file, if we have written it, and it is still a plain file and still holds our
- * number. Closes the folder.  Does nothing if path is NULL. */
+/* If we have written the file, and it is still a plain file with our process id, remove it.  Then
+ * close the folder.  Does nothing if path is NULL. */
 void pidfile_close(struct pidfile *pidfile);
 
 #endif

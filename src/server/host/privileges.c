@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The group changes first, because a process that is no longer root cannot change its group.  At
- * the end we ask for root's rights again, and the kernel must refuse. */
+/* The group changes first, because a process that is no longer root cannot change its group.
+ * After both changes, we ask for root's rights again, and the kernel must refuse. */
 
 #include "server/host/privileges.h"
 
@@ -17,7 +17,7 @@
 #include "text/parse.h"
 #include "text/reason.h"
 
-/* The largest user or group id.  The next number means "no change" to the system's calls. */
+/* The largest user or group id.  The next number means "no change" in system calls. */
 #define ID_MAX (UINT32_MAX - 1)
 
 static int find_group(const char *group, gid_t *gid, struct reason *reason)
@@ -53,8 +53,8 @@ int privileges_find(const struct user_names *names, struct user_ids *ids, struct
     return group ? find_group(group, &ids->gid, reason) : 0;
 }
 
-/* Set the supplementary groups.  If a group was given, it becomes the only one.  Otherwise the
- * process gets the groups of the user. */
+/* Set the groups of the process.  If a group was given, it becomes the only supplementary group.
+ * Otherwise the process gets the supplementary groups of the user. */
 static int set_groups(const char *group, const struct user_ids *ids)
 {
     const struct passwd *entry = group ? NULL : getpwuid(ids->uid);
@@ -101,7 +101,7 @@ int privileges_become(const struct user_names *names, struct reason *reason)
         return reason_set(reason, -errno, "cannot become user %u: ", ids.uid);
     if (!is_now(&ids))
         return reason_set(reason, -EPERM, "became user %u, but not for good", ids.uid);
-    /* The kernel forgets --exit-with-parent when the user changes. */
+    /* When the user changes, the kernel forgets the signal of --exit-with-parent. */
     if (death_signal != 0 && parent_death_signal(death_signal, parent) == -ESRCH)
         raise(death_signal);
     return 0;

@@ -2,7 +2,7 @@
 
 /* privileges - become the user and the group of -u and -g
  *
- * Called by the main thread.
+ * Only the main thread calls these functions.
  */
 
 #ifndef NBDRAM_SERVER_HOST_PRIVILEGES_H
@@ -12,7 +12,7 @@
 
 struct reason; /* text/reason.h */
 
-/* A user and a group, each as a name or a number.  NULL: not given. */
+/* A user and a group, each as a name or a number.  NULL means that none was given. */
 struct user_names {
     const char *user, *group;
 };
@@ -22,20 +22,27 @@ struct user_ids {
     gid_t gid;
 };
 
-/* Find the numbers of names.  If only a user is given, the group is that user's own group.  If no
- * user is given, the user is that of the process; if neither is given, so is the group.  Returns
- * 0, or -errno with a reason. */
+/* Find the numbers of a user and a group:
+ *
+ *   user and group given   the numbers of both
+ *   only a user given      the user, and the user's own group
+ *   only a group given     the user of the process, and the group
+ *   neither given          the user and the group of the process
+ *
+ * Returns 0, or -errno with a reason. */
 int privileges_find(const struct user_names *names, struct user_ids *ids, struct reason *reason);
 
-/* Become this user and group for good, in all threads, with the supplementary groups that belong
- * to them, and verify that the process cannot go back.  A user or group that is not given does
- * not change, except that a user alone brings its own group.  Returns 0, or -errno with a reason.
- * After an error the process may have changed in part, and should end. */
+/* Become this user and group for good, in all threads, and verify that the process cannot go
+ * back.  The supplementary groups change, too.  If only a user is given, the user's own group is
+ * taken.  If only a group is given, the user does not change.
+ *
+ * Returns 0, or -errno with a reason.  After an error the process may have changed in part, and
+ * should end. */
 int privileges_become(const struct user_names *names, struct reason *reason);
 
-/* From here on, no program that this process runs can gain privileges, the way sudo does.  To be
- * called before other threads start, because they inherit the setting.  privileges_become still
- * works. */
+/* From this call on, no program that this process runs can gain privileges in the way that sudo
+ * does.  privileges_become still works.  To be called before other threads start, because they
+ * inherit the setting. */
 void privileges_forbid_new(void);
 
 #endif

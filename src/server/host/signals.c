@@ -16,7 +16,7 @@ int signals_open(struct reason *reason)
     struct sigaction hangup;
     static const int handled[] = {SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGCHLD};
     signal(SIGPIPE, SIG_IGN);
-    /* We may have been started with SIGCHLD ignored, and an ignored signal never arrives. */
+    /* An ignored signal never arrives, and we may have been started with SIGCHLD ignored. */
     signal(SIGCHLD, SIG_DFL);
     sigemptyset(&set);
     for (size_t i = 0; i < sizeof handled / sizeof handled[0]; i++)

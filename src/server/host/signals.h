@@ -2,7 +2,7 @@
 
 /* signals - a descriptor from which the main thread reads the signals that it handles
  *
- * Called by the main thread.
+ * Only the main thread calls these functions.
  */
 
 #ifndef NBDRAM_SERVER_HOST_SIGNALS_H
@@ -12,18 +12,18 @@ struct reason; /* text/reason.h */
 
 enum signal_event {
     SIGNAL_NONE,  /* no signal is pending */
-    SIGNAL_STATS, /* SIGUSR1: the statistics are wanted */
+    SIGNAL_STATS, /* SIGUSR1: somebody wants the statistics */
     SIGNAL_CHILD, /* SIGCHLD: a child may have ended */
     SIGNAL_STOP,  /* any other signal: the server has to stop */
 };
 
-/* Block the signals, for this thread and all threads that it will start, and open a descriptor
- * that is readable while one of the signals is pending.  SIGPIPE is ignored.  SIGHUP stays
- * ignored if it was ignored before, as it is under nohup(1).  Returns the descriptor, or -errno
+/* Block the signals, in this thread and in all threads that it will start.  Open a descriptor
+ * that is readable while one of the signals is pending.  SIGPIPE is ignored.  If SIGHUP was
+ * ignored before, as it is under nohup(1), it stays ignored.  Returns the descriptor, or -errno
  * with a reason. */
 int signals_open(struct reason *reason);
 
-/* Take one pending signal.  Does not wait. */
+/* Take one pending signal, or return SIGNAL_NONE.  Does not wait. */
 enum signal_event signals_read(int fd);
 
 #endif

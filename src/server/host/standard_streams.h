@@ -2,14 +2,14 @@
 
 /* standard_streams - make sure that descriptors 0, 1 and 2 are open
  *
- * Called by the main thread.
+ * Only the main thread calls this function.
  */
 
 #ifndef NBDRAM_SERVER_HOST_STANDARD_STREAMS_H
 #define NBDRAM_SERVER_HOST_STANDARD_STREAMS_H
 
-/* If we were started with a standard stream closed, open the null device in its place.  Otherwise
- * the next file that we open would become that stream. */
+/* If a standard stream was closed when we were started, open the null device in its place.
+ * Without this, the next file that we open would become that stream. */
 void standard_streams_open(void);
 
 #endif
