@@ -17,11 +17,11 @@
 #include "server/set_up.h"
 #include "text/reason.h"
 
-#define COMMAND_MILLISECONDS 1000 /* the command of --run is killed if it takes longer to end */
+#define COMMAND_MILLISECONDS 1000 /* the command of --run is killed if it needs longer to end */
 
 static void take_down(struct program *program)
 {
-    /* The server stops while the command of --run is ending. */
+    /* The command of --run has until the deadline to end.  The server stops meanwhile. */
     int64_t deadline = os_clock_ms() + COMMAND_MILLISECONDS;
     captive_terminate(&program->captive);
     if (program->server.loop_count) {

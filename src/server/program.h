@@ -3,8 +3,8 @@
 /* program - everything that the main thread owns
  *
  * main.c makes the only struct program, and only the main thread uses it.  set_up.c fills it in,
- * step by step, and main.c takes it down at the end.  The fields of a step that was not reached
- * are as main.c has made them.
+ * step by step, and main.c takes it down at the end.  If set_up fails, the fields of the
+ * remaining steps still have the values that main.c gave them.
  */
 
 #ifndef NBDRAM_SERVER_PROGRAM_H
@@ -24,8 +24,8 @@
 /* Whether the main thread accepts connections. */
 enum accepting {
     ACCEPTING_NOW,      /* yes */
-    ACCEPTING_AT_LIMIT, /* no, until one of the --max-connections open connections has ended */
-    ACCEPTING_FAILED,   /* no, for a short time, because the system refused a connection */
+    ACCEPTING_AT_LIMIT, /* no: wait until one of the --max-connections connections has ended */
+    ACCEPTING_FAILED,   /* no: wait for a short time, because the system refused a connection */
 };
 
 struct program {
@@ -38,19 +38,19 @@ struct program {
     struct captive captive; /* the command of --run */
     struct background background;
     struct pidfile pidfile;
-    int signals; /* descriptor (host/signals.h) */
+    int signals; /* descriptor from which signals are read (host/signals.h) */
     enum accepting accepting;
     struct stats_file stats;
-    int64_t stats_due; /* when to write the file of --stats next, time of os_clock_ms */
-    int stats_error;   /* the result of the last write to that file: 0; or -errno, and logged */
+    int64_t stats_due; /* when to write the file of --stats next, as a time of os_clock_ms */
+    int stats_error;   /* result of the last write of the file of --stats: 0 or -errno */
     int status;        /* the exit status of the program */
 };
 
 /* Log an error that ends the program.  Returns -1. */
 int program_report(struct program *program, const char *text);
 
-/* Write the file of --stats, if there is one, and set stats_due.  An error is logged once, not at
- * every write that has the same error.  Returns 0 or -errno. */
+/* Write the file of --stats, if there is one, and set stats_due.  If several writes in a row have
+ * the same error, only the first error is logged.  Returns 0 or -errno. */
 int program_write_stats(struct program *program);
 
 #endif

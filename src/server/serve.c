@@ -15,7 +15,7 @@
 #include "server/program.h"
 #include "text/string_builder.h"
 
-#define RETRY_MILLISECONDS 100 /* ACCEPTING_FAILED lasts this long */
+#define RETRY_MILLISECONDS 100 /* how long ACCEPTING_FAILED lasts */
 
 static void print_stats(struct program *program)
 {
@@ -48,8 +48,8 @@ static bool handle_signal(struct program *program)
     return true;
 }
 
-/* The timeout for poll: milliseconds until the main thread has work even if no descriptor is
- * ready; -1: it will have none. */
+/* Return the timeout for poll: the number of milliseconds after which the main thread has work
+ * even if no descriptor is ready, or -1 if there will be no such work. */
 static int poll_timeout(const struct program *program)
 {
     int64_t timeout = -1;
@@ -69,8 +69,8 @@ static enum accepting accepting_after(int r)
     return r < 0 ? ACCEPTING_FAILED : ACCEPTING_NOW;
 }
 
-/* Accept the connections that wait.  If the system refuses, that is logged once, and not at every
- * retry. */
+/* Accept the connections that wait.  If the system refuses again and again, only the first
+ * refusal is logged. */
 static void accept_connections(struct program *program)
 {
     enum accepting before = program->accepting;
@@ -99,8 +99,8 @@ static void drain_events(int fd)
         ;
 }
 
-/* The loop waits for signals, for the ends of connections and, while program->accepting allows,
- * for new connections. */
+/* The loop waits for signals and for the ends of connections.  While program->accepting allows
+ * it, the loop also waits for new connections. */
 void serve(struct program *program)
 {
     struct pollfd polled[2 + LISTENERS_MAX] = {

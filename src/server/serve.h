@@ -10,8 +10,8 @@
 
 struct program; /* server/program.h */
 
-/* Accept connections until a signal asks the server to stop, the command of --run has ended, or
- * the only client of -s has gone. */
+/* Accept connections until the server has to stop: because of a signal, because the command of
+ * --run has ended, or because the only client of -s has gone. */
 void serve(struct program *program);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* set_up, at the end of this file, lists all steps in their order, and gives the reasons for that
- * order.  The functions of the steps are defined in the same order.  Each returns 0; or logs an
- * error, and returns a negative number. */
+ * order.  The functions of the steps are defined in the same order.  Each function returns 0, or
+ * logs an error and returns a negative number. */
 
 #include "server/set_up.h"
 
@@ -232,7 +232,7 @@ static int leave_terminal(struct program *program)
 {
     const struct options *options = &program->options;
     announce(options, program->listeners.uri);
-    log_drain(&program->log); /* before standard error becomes another file */
+    log_drain(&program->log); /* before standard error becomes the null device */
     background_ready(&program->background);
     log_set(&program->log, options->log, options->verbose, !options->foreground);
     return 0;
@@ -259,10 +259,10 @@ static int start_command(struct program *program)
 int set_up(struct program *program)
 {
     static int (*const steps[])(struct program *) = {
-        /* The first step, so that the command of --run inherits the rights, limits, signals and
-         * descriptors with which we were started. */
+        /* This is the first step, so that the command of --run inherits the rights, limits,
+         * signals and descriptors with which we were started. */
         fork_command,
-        /* From here on, a signal ends the program only by way of take_down. */
+        /* From here on, a signal does not end the program at once: take_down always runs. */
         open_signals,
         /* Steps that may fail come early, while a person may still be at the terminal. */
         raise_limits,
@@ -276,15 +276,14 @@ int set_up(struct program *program)
         enter_background,
         /* These steps set attributes, start threads or lock memory.  They come after the fork of
          * enter_background, because a fork copies neither threads nor memory locks.
-         * set_attributes comes before the first thread, because threads inherit the
-         * attributes. */
+         * set_attributes comes before the first thread, because threads inherit attributes. */
         set_attributes,
         lock_process,
         start_log,
         start_disk,
         start_server,
-        /* Memory that root has locked stays locked when the process becomes a user who may not
-         * lock so much.  All threads become that user at once, before there is a client. */
+        /* Memory that root has locked stays locked, even if the process becomes a user who may
+         * not lock so much.  All threads become that user at once, before there is a client. */
         become_user,
         check_swap,
         adopt_streams,

@@ -9,9 +9,9 @@
 
 void announce(const struct options *options, const char *uri)
 {
-    /* A process that passed the sockets to us knows how to connect.  It may also have passed its
-     * own standard output to us: if it is nbdcopy, text that we print there ends up in its
-     * copy. */
+    /* A program that passed us the sockets knows how to connect.  It may also have passed us its
+     * own standard output.  nbdcopy does so: a text that we print there would become a part of
+     * its copy. */
     bool is_known = options->listen.kind->is_passed || options->run != NULL;
     if (!uri || (is_known && !options->print_uri))
         return;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Options and parameters may come in any order.  The parser takes them one by one from left to
- * right, and stores or refuses each as its row in option_table.c says.  It looks for
- * contradictions between them after the last one. */
+/* Options and parameters may come in any order.  The parser takes the words one by one, from left
+ * to right.  For each option, its row in option_table.c determines whether a value is stored or
+ * the option is refused.  After the last word, the parser looks for contradictions. */
 
 #include "server/cli/command_line.h"
 
@@ -32,11 +32,10 @@
 
 struct parse {
     struct options *options;
-    bool given[ROWS_MAX]; /* whether the option was given, by its index in option_table */
-    unsigned parameters;  /* the number of parameters seen so far */
+    bool given[ROWS_MAX]; /* given[i]: the option of option_table[i] was given */
+    unsigned parameters;  /* how many parameters have been parsed so far */
     bool has_size;
-    const struct option_row
-        *print; /* the option that asks for a text instead of serving, or NULL */
+    const struct option_row *print; /* the option given that prints a text; NULL: none */
     struct reason *reason;
 };
 
@@ -100,8 +99,8 @@ static int store_log_target(struct parse *parse, const struct option_row *row,
     return 0;
 }
 
-/* The field of struct options for a row.  The macros of option_table.c have checked at compile
- * time that the field has the type of the row's kind. */
+/* Return the field of struct options that belongs to a row.  The macros of option_table.c have
+ * checked at compile time that the type of the field fits the kind of the row. */
 static void *field_of(struct options *options, const struct option_row *row)
 {
     return (char *)options + row->field;
@@ -122,7 +121,7 @@ static void store_family(int *field, int family)
     *field = family;
 }
 
-/* Store the value of an option.  value is NULL if the option takes none. */
+/* Store the value of an option.  If the option takes no value, value is NULL. */
 static int store(struct parse *parse, const struct option_row *row, const char *value)
 {
     void *field = field_of(parse->options, row);
@@ -151,7 +150,7 @@ static int store(struct parse *parse, const struct option_row *row, const char *
     case OPTION_PRINT:
         parse->print = row;
         return 0;
-    case OPTION_SOCKET: /* choose_socket handles it, after the last word */
+    case OPTION_SOCKET: /* choose_socket handles this kind, after the last word */
     case OPTION_IGNORED:
         return 0;
     case OPTION_REFUSED:
@@ -162,7 +161,8 @@ static int store(struct parse *parse, const struct option_row *row, const char *
 
 /* Parameters. */
 
-/* Users of nbdkit type the name of the plugin, or of its file, before the parameters. */
+/* Is this word the name of nbdkit's memory plugin, or of its file?  Users of nbdkit type such a
+ * word before the parameters. */
 static bool is_plugin(const char *word)
 {
     const char *slash = strrchr(word, '/');
@@ -187,8 +187,8 @@ static int set_limit(struct parse *parse, const char *value)
     return 0;
 }
 
-/* The length of KEY in KEY=VALUE; 0: word is a size.  By nbdkit's rule, a key begins with a
- * letter. */
+/* Return the length of KEY if word is KEY=VALUE, or 0 if word is a size.  By the rule of nbdkit,
+ * a key begins with a letter. */
 static size_t key_length(const char *word)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -218,7 +218,7 @@ static int set_parameter(struct parse *parse, const char *word)
 
 /* Splitting the command line, by getopt_long. */
 
-#define FIRST_LONG (UCHAR_MAX + 1) /* what getopt_long returns for the names of row 0 */
+#define FIRST_LONG (UCHAR_MAX + 1) /* getopt_long returns FIRST_LONG + i for names of row i */
 #define NAMES_MAX (ROWS_MAX * OPTION_NAMES_MAX)
 
 struct tables {
@@ -231,7 +231,7 @@ static void make_tables(struct tables *tables)
     struct option *next = tables->longs;
     char *letter = tables->letters;
     assert(option_count <= ROWS_MAX);
-    *letter++ = '-'; /* makes getopt_long return parameters in their place among the options */
+    *letter++ = '-'; /* makes getopt_long return all words in order, parameters too */
     *letter++ = ':'; /* makes getopt_long print no messages */
     for (size_t i = 0; i < option_count; i++) {
         const struct option_row *row = &option_table[i];
@@ -248,7 +248,8 @@ static void make_tables(struct tables *tables)
     *letter = '\0';
 }
 
-/* The index of the row for a code that getopt_long has returned; option_count: no row. */
+/* Find the row that belongs to a code of getopt_long.  Returns the index of the row, or
+ * option_count if there is none. */
 static size_t find_row(int code)
 {
     if (code >= FIRST_LONG)
@@ -259,8 +260,8 @@ static size_t find_row(int code)
     return option_count;
 }
 
-/* Called after getopt_long has returned '?' or ':' for word.  getopt_long has set optopt if it
- * knows the option. */
+/* To be called after getopt_long has returned '?' or ':' for word.  If getopt_long knows the
+ * option, it has set optopt. */
 static int refuse_option(struct parse *parse, int code, const char *word)
 {
     size_t i = find_row(optopt);
@@ -280,7 +281,7 @@ static int parse_words(struct parse *parse, int argc, char **argv)
 {
     struct tables tables;
     make_tables(&tables);
-    optind = 0; /* makes getopt_long start over, even if an earlier call stopped halfway */
+    optind = 0; /* makes getopt_long start again, even if an earlier call stopped halfway */
     int r = 0, code;
     while (r == 0 && (code = getopt_long(argc, argv, tables.letters, tables.longs, NULL)) != -1) {
         size_t i = find_row(code);
@@ -323,7 +324,8 @@ static int check_contradictions(struct parse *parse)
     return 0;
 }
 
-/* The first row, from index i, whose option was given and chooses a kind of socket; or NULL. */
+/* Find the first row, beginning at index i, that chooses a kind of socket and whose option was
+ * given.  Returns NULL if there is none. */
 static const struct option_row *find_socket_row(const struct parse *parse, size_t i)
 {
     for (; i < option_count; i++)
@@ -356,8 +358,8 @@ static int choose_socket(struct parse *parse)
     return 0;
 }
 
-/* Whether sockets were passed to us.  By sd_listen_fds(3), the variables count only if LISTEN_PID
- * is the number of this process. */
+/* Were sockets passed to us?  By sd_listen_fds(3), the variables count only if LISTEN_PID is the
+ * id of this process. */
 static bool is_activated(void)
 {
     const char *pid = getenv("LISTEN_PID");
@@ -394,7 +396,8 @@ static int check_activation(struct parse *parse)
     return 0;
 }
 
-/* Check the port, unless it is the name of a service: the system looks that up when we listen. */
+/* Check the port, unless it is the name of a service.  The system looks up such a name when we
+ * listen. */
 static int check_port(struct parse *parse)
 {
     const char *port = parse->options->listen.port;
@@ -408,7 +411,7 @@ static int check_port(struct parse *parse)
     return 0;
 }
 
-/* NBD limits strings to this length, so no client could ask for a longer name. */
+/* NBD limits strings to NBD_STRING_MAX, so no client could ask for a longer name. */
 static int check_export_name(struct parse *parse)
 {
     const char *name = parse->options->listen.export_name;

@@ -16,14 +16,14 @@ struct options; /* server/cli/options.h */
 struct reason;  /* text/reason.h */
 
 enum command_line_action {
-    COMMAND_LINE_SERVE, /* serve, as options say */
+    COMMAND_LINE_SERVE, /* serve as the options say */
     COMMAND_LINE_DONE,  /* exit with 0: --help or another such option has printed its text */
     COMMAND_LINE_WRONG, /* exit with 1: the reason says what is wrong */
 };
 
-/* Parse the command line.  With socket activation (LISTEN_PID and LISTEN_FDS in the environment)
- * the kind of socket is socket_activated.  options is overwritten, and is valid only if the
- * result is COMMAND_LINE_SERVE. */
+/* Parse the command line.  With socket activation (LISTEN_PID and LISTEN_FDS in the environment),
+ * the kind of socket is socket_activated.  `options` is overwritten.  Its content is valid only
+ * if the result is COMMAND_LINE_SERVE. */
 enum command_line_action command_line_parse(int argc, char **argv, struct options *options,
                                             struct reason *reason);
 

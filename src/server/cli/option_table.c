@@ -9,8 +9,8 @@
 #include "server/cli/options.h"
 #include "server/net/socket_kind.h"
 
-/* The offset of a member of struct options.  Compiles only if the member has this type.  `type`
- * cannot be in parentheses. */
+/* Get the offset of a member of struct options.  Compiles only if the member has the given type.
+ * _Generic does not accept `type` in parentheses. */
 #define OFFSET(type, member)                                                                     \
     /* NOLINTNEXTLINE(bugprone-macro-parentheses) */                                             \
     _Generic(((struct options *)0)->member, type : offsetof(struct options, member))
@@ -43,10 +43,10 @@
 #define OPT_IGNORED(letter, name, help) ROW(IGNORED, letter, NULL, help, name)
 #define OPT_REFUSED(letter, name, argument, help) ROW(REFUSED, letter, argument, help, name)
 
-/* The name argument of a row whose option has aliases. */
+/* A macro of a row takes the names of the option in one argument.  NAMES joins several names. */
 #define NAMES(...) __VA_ARGS__
 
-/* The help argument of a row whose option shares the next help text. */
+/* The help text of an option that shares a line of --help with the option in the next row. */
 #define AS_NEXT NULL
 
 /* The rows are in the order of --help.  A help text has at most 44 characters, so that the lines

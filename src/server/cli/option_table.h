@@ -2,11 +2,11 @@
 
 /* option_table - the table of all options of nbdram
  *
- * The parser, --help, --long-options and --short-options all read this table, so all of them know
- * the same options.  Only command_line.c and usage.c use it.
+ * The parser, --help, --long-options and --short-options all read this table, so they all know
+ * the same options.  Only command_line.c and usage.c use the table.
  *
- * To add an option: add a field to struct options, and one row to the table, by the macro of its
- * kind.  The macro refuses to compile if the field does not have the type of that kind.
+ * To add an option, add a field to struct options, and add a row to the table with the macro for
+ * the kind of option.  The macro compiles only if the field has the type of that kind.
  */
 
 #ifndef NBDRAM_SERVER_CLI_OPTION_TABLE_H
@@ -16,7 +16,7 @@
 
 #define OPTION_NAMES_MAX 3
 
-/* What the option does with its value.  The type in brackets is that of its field in struct
+/* What the option does with its value.  In brackets is the type of the option's field in struct
  * options. */
 enum option_kind {
     OPTION_FLAG,    /* takes no value; becomes true [bool] */
@@ -30,31 +30,31 @@ enum option_kind {
     OPTION_FAMILY,  /* takes no value; becomes the row's address family [int] */
     OPTION_PRINT,   /* takes no value; prints something instead of serving */
     OPTION_SOCKET,  /* takes no value; listens on the row's kind of socket */
-    OPTION_IGNORED, /* takes no value; has no effect, and is accepted because nbdkit has it */
-    OPTION_REFUSED, /* an option of nbdkit that is not accepted here; `help` says why */
+    OPTION_IGNORED, /* takes no value; does nothing, and is accepted because nbdkit has it */
+    OPTION_REFUSED, /* an option of nbdkit that is refused; `help` says why */
 };
 
 /* What an option of the kind OPTION_PRINT prints. */
 enum option_text {
     TEXT_HELP,          /* usage, and a line for each option */
     TEXT_VERSION,       /* the program's name and version */
-    TEXT_CONFIG,        /* NAME=VALUE lines about this build, as nbdkit's --dump-config */
-    TEXT_PLUGIN,        /* NAME=VALUE lines about the plugin, as nbdkit's --dump-plugin */
-    TEXT_LONG_OPTIONS,  /* one name of an option a line, for completion in shells */
-    TEXT_SHORT_OPTIONS, /* one letter of an option a line */
+    TEXT_CONFIG,        /* NAME=VALUE lines about this build, like --dump-config of nbdkit */
+    TEXT_PLUGIN,        /* NAME=VALUE lines about the plugin, like --dump-plugin of nbdkit */
+    TEXT_LONG_OPTIONS,  /* the long names of all options, one a line, for completion in shells */
+    TEXT_SHORT_OPTIONS, /* the letters of all options, one a line */
 };
 
 struct socket_kind; /* server/net/socket_kind.h */
 
 struct option_row {
     enum option_kind kind;
-    char letter;                         /* '\0': the option has no letter */
-    const char *names[OPTION_NAMES_MAX]; /* the name that messages use, then its aliases */
-    const char *argument;                /* the value's name in --help; NULL: it takes no value */
-    const char *help; /* NULL: --help shows the option in the line of the next one */
-    size_t field;     /* offset of the field in struct options; `kind` determines its type */
-    unsigned max;     /* the largest value of an OPTION_NUMBER or OPTION_SECONDS */
-    int family;       /* the address family that an OPTION_FAMILY chooses */
+    char letter;                         /* the option's letter; '\0': none */
+    const char *names[OPTION_NAMES_MAX]; /* the name that messages use, followed by aliases */
+    const char *argument;                /* name of the value in --help; NULL: no value */
+    const char *help;                    /* NULL: the option shares a line with the next option */
+    size_t field;                        /* offset of the option's field in struct options */
+    unsigned max; /* the largest value of an OPTION_NUMBER or OPTION_SECONDS */
+    int family;   /* the address family that an OPTION_FAMILY chooses */
     const struct socket_kind *socket; /* the kind of socket that the option chooses; NULL: none */
     enum option_text print;           /* the text that an OPTION_PRINT prints */
 };

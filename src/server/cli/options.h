@@ -2,8 +2,8 @@
 
 /* options - what the command line asks for
  *
- * Filled in by command_line.c from the rows of option_table.c; read by set_up.c and serve.c.
- * Strings point into argv and live as long as it does.
+ * command_line.c fills this in, from the rows of option_table.c.  set_up.c and serve.c read it.
+ * Strings point into argv, and live as long as argv does.
  */
 
 #ifndef NBDRAM_SERVER_CLI_OPTIONS_H
@@ -20,14 +20,14 @@
 
 #define OPTIONS_THREADS_MAX 256
 #define OPTIONS_CONNECTIONS_MAX 1000000
-#define OPTIONS_TIMEOUT_MAX 1000000 /* seconds; as milliseconds it still fits into an int */
+#define OPTIONS_TIMEOUT_MAX 1000000 /* seconds; in milliseconds it still fits into an int */
 #define OPTIONS_TIMEOUT_DEFAULT 30
 
 struct options {
-    /* Options of other parts of the program, which define these structs. */
+    /* These options belong to other parts of the program, which define the structs. */
     struct disk_options disk;     /* size=, limit=, allocator= */
     struct listen_options listen; /* -U, -p, -i, -4, -6, --vsock, -s, -e */
-    struct tls_options tls;       /* --tls...; if only credentials are named, the mode is on */
+    struct tls_options tls;       /* --tls...; credentials without --tls mean TLS_ON */
     struct user_names run_as;     /* -u, -g */
 
     /* The process. */
@@ -39,19 +39,19 @@ struct options {
     bool swap; /* --swap: this machine swaps to the disk, so the program locks its own memory */
     bool verbose;
     enum log_target log;
-    const char *debug_flag; /* -D: a debug flag of nbdkit's, without effect here; NULL: none */
+    const char *debug_flag; /* -D: a debug flag of nbdkit, which has no effect here; NULL: none */
     const char *stats;      /* the file of --stats; NULL: none */
 
     /* The server. */
     bool read_only;
     unsigned threads;         /* -t, up to OPTIONS_THREADS_MAX; 0: one per processor */
-    unsigned max_connections; /* up to OPTIONS_CONNECTIONS_MAX; 0: no limit but descriptors */
+    unsigned max_connections; /* up to OPTIONS_CONNECTIONS_MAX; 0: as many as descriptors allow */
     unsigned max_per_peer;    /* up to OPTIONS_CONNECTIONS_MAX; 0: no limit */
-    unsigned timeout_seconds; /* of handshakes, to OPTIONS_TIMEOUT_MAX; 0: none */
+    unsigned timeout_seconds; /* limit of a handshake, up to OPTIONS_TIMEOUT_MAX; 0: no limit */
     unsigned idle_seconds;    /* up to OPTIONS_TIMEOUT_MAX; 0: no limit */
     bool keepalive;
     bool no_structured;      /* --no-sr */
-    uint16_t handshake_mask; /* --mask-handshake: flags outside of it are not offered */
+    uint16_t handshake_mask; /* --mask-handshake: the server offers no flags outside this mask */
 };
 
 #endif

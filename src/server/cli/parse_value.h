@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* parse_value - parse values that only the command line has; text/parse.h parses all others
+/* parse_value - parse values that occur only on the command line
  *
- * Each function returns 0 and stores the value, or returns -EINVAL and stores nothing.
+ * text/parse.h parses all other values.  Each function returns 0 and stores the value, or returns
+ * -EINVAL and stores nothing.
  */
 
 #ifndef NBDRAM_SERVER_CLI_PARSE_VALUE_H
@@ -11,7 +12,8 @@
 #include "server/host/log.h"
 #include "server/net/tls_credentials.h"
 
-/* Accepts off, on and require and, as nbdkit does, required, force and every boolean. */
+/* Accepts off, on and require.  Like nbdkit, also accepts required, force and all boolean
+ * values. */
 int parse_tls_mode(const char *text, enum tls_mode *mode);
 
 /* Accepts stderr, syslog, null and default. */

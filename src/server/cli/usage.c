@@ -12,7 +12,7 @@
 
 #define HELP_COLUMN 36
 
-/* Print an option as in "-U, --unix PATH".  Returns the number of characters. */
+/* Print the names of an option, as in "-U, --unix PATH".  Returns the number of characters. */
 static int print_option(const struct option_row *row)
 {
     int length = 0;
@@ -24,7 +24,7 @@ static int print_option(const struct option_row *row)
     return length;
 }
 
-/* An option without a help text shares the line of the next one that has one. */
+/* Options without a help text are printed in one line with the next option that has one. */
 static void print_options(void)
 {
     int column = 0;
