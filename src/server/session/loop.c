@@ -19,12 +19,12 @@
 #define EVENTS_MAX 256
 #define STOP_MILLISECONDS 700
 
-/* After the loop has freed so many bytes of connections, it makes malloc return memory to the
- * system.  Without this, malloc returns only memory at the end of its heap, and would keep 5 to
- * 10 MiB after 4,000 simultaneous connections. */
+/* Each time the loop has freed so many bytes of connections, it makes malloc return memory to the
+ * system (os_memory_tidy).  Otherwise malloc would return only memory at the end of its heap, and
+ * would keep 5 to 10 MiB after 4,000 simultaneous connections. */
 #define TIDY_AFTER (512u << 10)
 
-/* What epoll watches. */
+/* Watching descriptors. */
 
 static int watch_descriptor(struct loop *loop, struct connection *connection, int fd,
                             uint32_t *watched, uint32_t events)
@@ -39,9 +39,9 @@ static int watch_descriptor(struct loop *loop, struct connection *connection, in
     return 0;
 }
 
-/* If the connection has two descriptors (-s), each is watched for its own events.  A descriptor
- * without events to watch for is removed from epoll: epoll would otherwise report the end of its
- * stream again and again. */
+/* A connection with two descriptors (-s) receives from one and sends to the other, so each is
+ * watched for one kind of event.  A descriptor that has no events to watch for is removed from
+ * epoll.  Otherwise epoll would report the end of its stream again and again. */
 static int watch_connection(struct loop *loop, struct connection *connection)
 {
     uint32_t events = connection_events(connection);
@@ -63,9 +63,9 @@ static void clear_deadline(struct connection *connection)
     connection->deadlines = NULL;
 }
 
-/* Give a connection a deadline, and append it to the list `deadlines`.  0 seconds: no deadline.
- * All deadlines of one list are the same time ahead when they are set, so the list is always in
- * the order of the deadlines. */
+/* Give a connection a deadline, and append the connection to the list `deadlines`.  If seconds is
+ * 0, the connection gets no deadline.  All connections in a list get the same number of seconds,
+ * so the list is always in the order of the deadlines. */
 static void set_deadline(struct connection *connection, struct connection_list *deadlines,
                          unsigned seconds)
 {
@@ -89,8 +89,8 @@ static void leave_line(struct loop *loop, struct connection *connection)
     connection->is_in_line = false;
 }
 
-/* Take a connection that has ended out of all lists.  It is destroyed later, because this round
- * may have another event for it. */
+/* Take a connection that has ended out of all lists.  The connection is destroyed later, because
+ * this round of events may hold another event of the connection. */
 static void retire_connection(struct loop *loop, struct connection *connection)
 {
     clear_deadline(connection);
@@ -141,7 +141,7 @@ static void handle_event(struct loop *loop, struct connection *connection)
         join_line(loop, connection);
 }
 
-/* Serve the connections in the line for the time of one long turn, but at least one of them. */
+/* Serve the connections in the line for the time of one long turn.  Serves at least one. */
 static void serve_line(struct loop *loop)
 {
     struct connection *connection;
@@ -229,9 +229,11 @@ static void expire_handshakes(struct loop *loop)
         expire(loop, connection);
 }
 
-/* Called after each round of events.  A connection is idle if its deadline had passed before the
- * loop asked epoll for events, and epoll had no event for it.  The deadline is not compared with
- * the present time, because since it asked epoll the process may have been delayed or stopped. */
+/* Close the connections that are idle.  Called after each round of events.
+ *
+ * A connection is idle if its deadline had passed when the loop asked epoll for events, and epoll
+ * reported no event of the connection.  The present time does not count.  The process may have
+ * been delayed or stopped after the loop asked epoll, and meanwhile events may have come. */
 static void expire_idle(struct loop *loop, int events)
 {
     struct connection *connection;
@@ -267,11 +269,14 @@ static int milliseconds_to_wait(const struct loop *loop)
     return deadline < INT64_MAX ? milliseconds_until(deadline) : -1;
 }
 
-/* A client with one small request in flight sends the next one within microseconds.  Falling
- * asleep and being woken in between costs as much as the request, and more in a virtual machine.
- * So if the only client is of that kind, the loop spins for a moment before it sleeps.  If no
- * event comes during a spin, the loop skips the next spin; if none comes during the one after
- * that, it skips the next 2, then 4, ... SPIN_PENALTY_MAX. */
+/* A client that has one small request in flight sends its next request within microseconds.  To
+ * sleep and be woken in between costs the loop as much time as the request, and more in a virtual
+ * machine.  So if there is one such client and no other, the loop spins for a moment before it
+ * sleeps.
+ *
+ * A spin without an event is wasted.  After the first wasted spin the loop skips 1 spin, after
+ * the second 2 spins, then 4, ... SPIN_PENALTY_MAX.  After a spin with an event, the next wasted
+ * spin is counted as the first. */
 #define SPIN_NANOSECONDS 25000
 #define SPIN_PENALTY_MAX 1024
 
@@ -291,7 +296,7 @@ static int spin_for_events(struct loop *loop, struct epoll_event *events)
     int64_t end = os_clock_ns() + SPIN_NANOSECONDS;
     int n = epoll_wait(loop->epoll, events, EVENTS_MAX, 0);
     while (n == 0 && os_clock_ns() < end) {
-        sched_yield(); /* the client may be on this very processor */
+        sched_yield(); /* the client may need this processor to send its request */
         n = epoll_wait(loop->epoll, events, EVENTS_MAX, 0);
     }
     if (n > 0) {

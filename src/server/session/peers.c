@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* A hash table of lists.  A peer is in the table for as long as it holds a connection, so there
- * are no more peers than descriptors. */
+/* Peers are kept in a hash table of lists.  A peer is in the table as long as it holds at least
+ * one connection, so there are never more peers than descriptors. */
 
 #include "server/session/peers.h"
 
@@ -21,7 +21,7 @@ void peers_init(struct peers *peers)
     pthread_mutex_init(&peers->lock, NULL);
 }
 
-/* The bucket of a name, by the hash function FNV-1a. */
+/* The bucket for a name, chosen by the hash function FNV-1a. */
 static struct peer_list *bucket_of(struct peers *peers, const char *name)
 {
     uint32_t hash = 2166136261u;
@@ -30,7 +30,7 @@ static struct peer_list *bucket_of(struct peers *peers, const char *name)
     return &peers->buckets[hash % PEERS_BUCKETS];
 }
 
-/* Returns NULL if there is no memory. */
+/* Find a peer by its name, or add it.  Returns NULL if there is no memory. */
 static struct peer *find_or_add_locked(struct peers *peers, const char *name)
 {
     struct peer_list *bucket = bucket_of(peers, name);

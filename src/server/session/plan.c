@@ -31,8 +31,8 @@ static void plan_bytes(struct plan *plan, const void *bytes, size_t size)
     plan->bytes += size;
 }
 
-/* Add a header to the plan.  It begins at start, and ends where the replies in scratch->out
- * end. */
+/* Add a header to the plan.  The header begins at `start`, and is the last thing in
+ * scratch->out. */
 static void plan_header(struct plan *plan, const uint8_t *start)
 {
     plan_bytes(plan, start, (size_t)(plan->scratch->replies.at - start));
@@ -61,7 +61,8 @@ static bool has_room_for(const struct plan *plan, size_t size)
     return wire_room(&plan->scratch->replies) >= size + 2 * (size_t)NBD_REPLY_SIZE_MAX;
 }
 
-/* Decompress a piece of a read into scratch->out and add it to the plan, if there is room. */
+/* If scratch->out has room, decompress a piece of a read into it, and add the piece to the
+ * plan. */
 static int plan_packed(struct plan *plan, struct read_job *job, size_t size)
 {
     uint8_t *bytes = has_room_for(plan, size) ? wire_claim(&plan->scratch->replies, size) : NULL;
@@ -82,7 +83,7 @@ static size_t min_size(uint64_t a, uint64_t b)
     return (size_t)(a < b ? a : b);
 }
 
-/* Ask the disk for the next piece of a read, of at most count bytes.  A compressed piece ends at
+/* Ask the disk for the next piece of a read, at most `count` bytes.  A compressed piece is cut at
  * the end of its page, because pages are decompressed one by one. */
 static int lend_next(struct plan *plan, const struct read_job *job, uint64_t count,
                      struct disk_piece *piece)
@@ -108,7 +109,7 @@ static int plan_piece(struct plan *plan, struct read_job *job, const struct disk
     return 0;
 }
 
-/* Add one piece of the data that a header has promised, as far as there is room. */
+/* Add one more piece of data that a header has promised, as far as there is room. */
 static int plan_promised(struct plan *plan, struct read_job *job)
 {
     struct disk_piece piece;
@@ -120,8 +121,8 @@ static int plan_promised(struct plan *plan, struct read_job *job)
     return r;
 }
 
-/* Add a chunk of data, from *piece up to the next hole or until the plan is full.  The header of
- * the chunk is put at the end, when the length of the chunk is known. */
+/* Add a chunk of data that begins with *piece.  The chunk ends at the next hole, or when the plan
+ * is full.  The header of the chunk is filled in last, when the length of the chunk is known. */
 static int plan_chunk_of_data(struct plan *plan, struct read_job *job, struct disk_piece *piece)
 {
     enum nbd_style style = plan->connection->session.style;
@@ -161,7 +162,7 @@ static void plan_chunk_of_hole(struct plan *plan, struct read_job *job, size_t c
 }
 
 /* Add the header of a read that is answered in one piece.  The header promises all data of the
- * read that are left. */
+ * read. */
 static void plan_whole(struct plan *plan, struct read_job *job)
 {
     enum nbd_style style = plan->connection->session.style;
@@ -176,7 +177,8 @@ static void plan_whole(struct plan *plan, struct read_job *job)
     job->promised = job->left;
 }
 
-/* The length of the hole at job->offset, of which the first `known` bytes are known. */
+/* The length of the hole at job->offset, which is known to have at least `known` bytes.  Looks no
+ * further than the end of the read. */
 static size_t hole_size(struct plan *plan, const struct read_job *job, size_t known)
 {
     struct disk *disk = plan->connection->service->disk;
@@ -188,7 +190,8 @@ static size_t hole_size(struct plan *plan, const struct read_job *job, size_t kn
     return known;
 }
 
-/* If there is room, add the next chunk of a read; or the whole read, if it may not be split. */
+/* Add the next chunk of a read.  If the read may not be split (simple replies, DF), add the
+ * header of the whole read instead.  Adds nothing if there is no room. */
 static int plan_start(struct plan *plan, struct read_job *job)
 {
     struct disk_piece piece;
@@ -206,7 +209,7 @@ static int plan_start(struct plan *plan, struct read_job *job)
         plan_chunk_of_hole(plan, job, piece.count);
     else if (whole)
         plan_whole(plan, job);
-    else if (piece.kind != DISK_PIECE_PACKED || /* without room the chunk would be empty */
+    else if (piece.kind != DISK_PIECE_PACKED || /* without room its chunk would be empty */
              has_room_for(plan, piece.count + NBD_REPLY_SIZE_MAX))
         return plan_chunk_of_data(plan, job, &piece);
     return 0;
@@ -243,7 +246,7 @@ int plan_reads(struct plan *plan, unsigned from)
     for (unsigned i = from; r == 0 && i < scratch->read_count && !plan_is_full(plan); i++) {
         r = plan_read(plan, &scratch->reads[i]);
         if (scratch->reads[i].left)
-            break; /* the next read must not come between the data of this read */
+            break; /* the rest of this read has to be sent before the next read */
     }
     return r;
 }

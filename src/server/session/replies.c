@@ -11,10 +11,11 @@
 #include "nbd/reply.h"
 #include "server/session/plan.h"
 
-/* Any one reply, such as the answer to an option or a block status, fits into so many bytes. */
+/* The most bytes that one reply takes in scratch->out, be it the reply to an option, to a block
+ * status, or to another request. */
 #define REPLY_ROOM (NBD_HANDSHAKE_OUT + NBD_REPLY_SIZE_MAX)
 #define STATUS_MAX NBD_HANDSHAKE_OUT      /* bytes of descriptors in one reply */
-#define STATUS_SLICE ((uint64_t)64 << 20) /* bytes in the first slice of a long range */
+#define STATUS_SLICE ((uint64_t)64 << 20) /* bytes in the first slice of a block status */
 
 /* Gathering replies. */
 
@@ -63,9 +64,9 @@ void replies_add_read(struct connection *connection)
 struct status {
     enum nbd_style style;
     struct wire_writer *writer;
-    uint32_t count, max; /* the number of descriptors now, and at most */
-    uint64_t length;     /* the length of the last extent, which has no descriptor yet; 0: none */
-    bool is_hole;        /* the last extent is a hole */
+    uint32_t count, max; /* the number of descriptors so far, and its limit */
+    uint64_t length;     /* the length of the last extent, which has no descriptor yet; or 0 */
+    bool is_hole;        /* whether the last extent is a hole */
 };
 
 static void put_extent(struct status *status)
@@ -76,8 +77,8 @@ static void put_extent(struct status *status)
     status->length = 0;
 }
 
-/* An extent is not longer than the request's range, so its length fits into a descriptor of this
- * style. */
+/* Called by disk_extents for each extent.  An extent is never longer than the range of the
+ * request, so the length fits into a descriptor of the same style as the request. */
 static int add_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
 {
     struct status *status = opaque;
@@ -91,8 +92,9 @@ static int add_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
     return 0;
 }
 
-/* Look at the range slice by slice, until the turn is over.  A reply may cover less than the
- * request asks about (NBD specification, "NBD_CMD_BLOCK_STATUS"); the client then asks again. */
+/* Look at the range slice by slice, until the turn is over.  A reply may cover only the beginning
+ * of the range (NBD specification, "NBD_CMD_BLOCK_STATUS").  The client then asks again for the
+ * rest. */
 static int collect_extents(struct connection *connection, const struct nbd_request *request,
                            struct status *status)
 {
@@ -135,9 +137,12 @@ void replies_add_status(struct connection *connection, const struct nbd_request 
 
 /* Sending. */
 
-/* Make a plan and send it.  *next is the number of the first read that is not completely sent.
- * Returns the number of bytes if the whole plan was sent; -EAGAIN if only a part was sent, and
- * the connection keeps the rest; or another -errno. */
+/* Make a plan and send it.  *next is the number of the first read whose reply is not completely
+ * sent.  Returns
+ *
+ *     the number of bytes  the whole plan was sent
+ *     -EAGAIN              a part of the plan was sent, and the connection keeps the rest
+ *     -errno               (any other) the connection has to be closed */
 static ssize_t send_some(struct connection *connection, unsigned *next)
 {
     struct scratch *scratch = scratch_of(connection);
@@ -147,8 +152,8 @@ static ssize_t send_some(struct connection *connection, unsigned *next)
     struct plan plan = plan_begin(connection);
     int r = plan_reads(&plan, *next);
     if (scratch->replies.failed)
-        r = -ENOBUFS; /* a reply is missing, and the client would wait for it for ever */
-    assert(r < 0 || plan.bytes > 0); /* an empty plan has room for a part of a reply */
+        r = -ENOBUFS;                /* a reply is missing, and the client would wait for ever */
+    assert(r < 0 || plan.bytes > 0); /* an empty plan has room, so something was added */
     if (r == 0) {
         sent = transport_send(&connection->transport, scratch->vectors, (int)plan.count);
         r = sent < 0 && sent != -EAGAIN ? (int)sent : 0;
@@ -164,7 +169,8 @@ static ssize_t send_some(struct connection *connection, unsigned *next)
     return r < 0 ? r : blocked ? -EAGAIN : sent;
 }
 
-/* Move the reads that are not completely sent, from number `next`, to the connection. */
+/* Move the reads whose replies are not completely sent to the connection.  The first of them has
+ * the number `next`. */
 static int store_waiting_reads(struct connection *connection, unsigned next)
 {
     struct scratch *scratch = scratch_of(connection);

@@ -7,12 +7,12 @@
 #include "server/session/commands.h"
 #include "server/session/replies.h"
 
-/* A payload of at least so many bytes is consumed as it arrives.  A smaller one is kept unread
+/* A payload of at least so many bytes is consumed as it arrives.  A smaller payload stays unread
  * until all of it has arrived. */
 #define LARGE_PAYLOAD (16u << 10)
 
-/* The time of a request besides its payload: about that of copying so many bytes, some 200 ns
- * (turn.h). */
+/* Carrying out a request takes some 200 ns, not counting the payload.  That is about as long as
+ * copying so many bytes (turn.h). */
 #define REQUEST_BYTES 2048u
 
 enum outcome {
@@ -21,8 +21,8 @@ enum outcome {
     HOPELESS,   /* the stream is out of step, or the payload is too long to be skipped */
 };
 
-/* Requests are parsed into replies_request_slot, because reads stay there.  Copying a read to its
- * slot would add a tenth to the time of a small request, because the processor would load whole
+/* Requests are parsed into replies_request_slot, because a read stays there.  If reads were
+ * copied there, a small request would take a tenth longer: the processor is slow to load whole
  * words that it has just stored in parts. */
 static enum outcome take_request(struct connection *connection, struct input *input)
 {

@@ -74,14 +74,15 @@ unsigned server_connections(const struct server *server)
     return atomic_load_explicit(&server->open.count, memory_order_relaxed);
 }
 
-/* Whether accept failed because of the connection, which is then gone, and not because of us. */
+/* Whether accept failed because of one connection only.  Then accept can be called again. */
 static bool is_fault_of_connection(int error)
 {
     return error == ECONNABORTED || error == EINTR || error == EPROTO || error == EPERM;
 }
 
-/* Adopt a connection, or close it if its peer holds max_per_peer connections.  Returns 0 in both
- * cases, or -errno. */
+/* Adopt a connection that was accepted, and return 0.  If its peer already holds max_per_peer
+ * connections, close the connection, and return 0 as well.  On an error, return -errno: the
+ * caller then has to close the connection. */
 static int admit(struct server *server, int fd)
 {
     const struct service *service = &server->service;

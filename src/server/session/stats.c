@@ -28,7 +28,7 @@ struct snapshot {
     struct disk_stats disk;
     uint64_t size;     /* bytes of the virtual disk */
     uint64_t stored;   /* bytes in pages that hold data */
-    uint64_t packed;   /* bytes in compressed pages, counted as if they were not compressed */
+    uint64_t packed;   /* bytes that the compressed pages had before they were compressed */
     uint64_t resident; /* bytes of resident memory of the whole process */
 };
 
@@ -62,8 +62,8 @@ static struct snapshot snapshot_of(const struct server *server)
     return snapshot;
 }
 
-/* The size that the compressed pages would have without compression, divided by the size that
- * they have; 1 if there are none. */
+/* The original size of all compressed pages, divided by their compressed size.  If no page is
+ * compressed, the ratio is 1. */
 static double compression_ratio(const struct snapshot *snapshot)
 {
     uint64_t blobs = snapshot->disk.blob_bytes;
@@ -134,7 +134,7 @@ static void print_json(const struct server *server, FILE *to)
     fprintf(to, "  \"compression_ratio\": %.3f\n}\n", compression_ratio(&s));
 }
 
-/* Refuse a device or a link at path, because a write would replace it. */
+/* Refuse a device or a link at path, because a write would replace the device or link. */
 static int check_target(const struct stats_file *file, const char *path, struct reason *reason)
 {
     struct stat status;
