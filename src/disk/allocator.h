@@ -31,7 +31,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-struct budget; /* disk/memory/budget.h */
+struct budget; /* declared here, explained in disk/memory/budget.h */
 
 /* These types are declared here, and explained in disk.h.  This header does not include disk.h,
  * so that neither of the two headers needs the other. */
@@ -57,11 +57,11 @@ struct allocator {
 
     /* Life. */
 
-    /* Make the state of a disk of options->size bytes.  Memory that grows with the disk is taken
-     * from budget and given back to it; an allocator that takes no memory may ignore the budget.
-     * The budget outlives the state.  options need not outlive the call.  The process may still
-     * fork after this call, so create must neither start threads nor lock memory.  Returns 0 and
-     * the state in *state.  On an error everything is undone.
+    /* Make the state of a disk of options->size bytes, and store it in *state.  Memory that grows
+     * with the disk is taken from budget and given back to it; an allocator that takes no memory
+     * may ignore the budget.  The budget outlives the state.  options need not outlive the call.
+     * The process may still fork after this call, so create must neither start threads nor lock
+     * memory.  Returns 0 or -errno.  On an error everything is undone.
      * -ENOMEM: too little memory.  -EPERM: the process may not lock that much memory. */
     int (*create)(const struct disk_options *options, struct budget *budget, void **state);
 

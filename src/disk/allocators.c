@@ -223,8 +223,8 @@ int disk_parse_allocator(const char *text, struct disk_options *options, struct 
 }
 /* Messages about disks that cannot be made. */
 
-/* Whether the disk is larger than the limit on locked memory.  If that limit is above 0, the
- * kernel refuses to lock more with ENOMEM, not with EPERM. */
+/* Whether the disk is larger than the limit on locked memory.  If that limit is above 0 and a
+ * process tries to lock more, the kernel's error is ENOMEM, not EPERM. */
 static bool is_beyond_lock_limit(const struct disk_options *options)
 {
     struct rlimit limit;

@@ -230,8 +230,8 @@ void disk_stats(struct disk *disk, struct disk_stats *stats)
     disk->allocator->stats(disk->state, stats);
 }
 
-/* Every check of an engine that is broken on purpose succeeds.  So the tests that must notice the
- * defect have to notice it by other means. */
+/* If the engine is broken on purpose (sabotage.h), the check always succeeds.  So the tests that
+ * must notice the defect have to notice it by other means. */
 int disk_check(struct disk *disk, struct reason *reason)
 {
     if (sabotage_is_on())

@@ -37,7 +37,7 @@ struct reason; /* text/reason.h */
 #define DISK_SIZE_MAX ((uint64_t)INT64_MAX) /* NBD's limit: clients use signed offsets */
 #define DISK_LEVEL_MIN 1
 #define DISK_LEVEL_MAX 19
-#define DISK_LEVEL_DEFAULT 4 /* on pages of 32 KiB: as fast as level 3, and 1 % smaller */
+#define DISK_LEVEL_DEFAULT 4 /* on pages of 32 KiB as fast as level 3, with results 1 % smaller */
 #define DISK_LIMIT_MIN ((uint64_t)1 << 20)
 
 struct disk_options {
@@ -168,9 +168,9 @@ int disk_lend(struct disk *disk, uint64_t offset, size_t count, struct disk_piec
  * -ENOBUFS  fn was not called: no memory can be lent at offset now.  Write there with disk_write,
  *           at least up to the end of the page.
  * -ENOSPC   fn was not called: the range does not lie within the disk.  *lent is 0.
- * -ENOSPC   fn was called, but the received bytes could not be made part of the disk, for the
- *           reasons that disk_write can have.  fn has taken these bytes from their source, and
- *           must remember how many. */
+ * -ENOSPC   fn was called, but the received bytes could not all be made part of the disk, because
+ *           the memory that the disk may take is used up.  fn has taken these bytes from their
+ *           source, and must remember how many. */
 #define DISK_FILL_IOV_MAX 64
 typedef ssize_t disk_fill_fn(void *opaque, struct iovec *iov, int iov_count);
 ssize_t disk_fill(struct disk *disk, uint64_t offset, size_t count, size_t *lent,
@@ -193,13 +193,12 @@ int disk_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags
  *           rest needs a wait: for memory, for the compressor or for a grace period.  Another
  *           thread must do the rest with the function that waits.
  *
- * These functions still wait in one case: if malloc has no memory for a list of reclaim.h, they
- * wait for a grace period.
+ * These functions still wait in one case: if malloc has no memory for the list of items in
+ * reclaim.h, they wait for a grace period.
  *
  * If the whole range lies in pages that are in memory uncompressed, disk_try_write does not
- * return
- * -EAGAIN.  If a function returns 0, *done is count.  After errors other than -EAGAIN, *done is
- * undefined. */
+ * return -EAGAIN.  If a function returns 0, *done is count.  After errors other than -EAGAIN,
+ * *done is undefined. */
 int disk_try_write(struct disk *disk, uint64_t offset, size_t count, const void *buf,
                    size_t *done);
 int disk_try_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags,
@@ -212,8 +211,9 @@ int disk_try_trim(struct disk *disk, uint64_t offset, uint64_t count, uint64_t *
 void disk_give_up_waiting(struct disk *disk);
 
 /* Whether the disk could ever provide memory for count bytes.  If not, disk_zero with
- * DISK_NO_HOLE refuses a range of count bytes.  It cannot refuse a range that its caller cuts
- * into slices, so that caller must call this before the first slice. */
+ * DISK_NO_HOLE refuses a range of count bytes.  If a caller cuts a long range into slices,
+ * disk_zero sees only the slices.  So such a caller must call disk_could_provide before the first
+ * slice. */
 bool disk_could_provide(const struct disk *disk, uint64_t count);
 
 /* As disk_zero without flags, except that a lack of memory is not an error.  Instead, if the
@@ -246,7 +246,7 @@ struct disk_stats {
     uint64_t pages;      /* pages that hold data, compressed or not */
     uint64_t compressed; /* pages that are compressed; `pages` includes them */
     uint64_t blob_bytes; /* bytes that the compressed pages take in memory */
-    uint64_t memory;     /* bytes that count towards the limit: pages, index, free memory */
+    uint64_t memory;     /* bytes that count towards the limit: pages, index, unused memory */
     uint64_t limit;      /* the most bytes that the disk may take; 0: no fixed limit */
 };
 void disk_stats(struct disk *disk, struct disk_stats *stats);

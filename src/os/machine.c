@@ -39,9 +39,8 @@ static FILE *open_below(const char *root, const char *directory, const char *nam
     return NULL;
 }
 
-/* The error to return after open_below has failed.  If another try may succeed later, this is
- * -EMFILE,
- * -ENFILE or -ENOMEM.  Otherwise it is -ENOENT. */
+/* The error to return after open_below has failed: -EMFILE, -ENFILE or -ENOMEM if another try may
+ * succeed later, and -ENOENT otherwise. */
 static int open_error(void)
 {
     return errno == EMFILE || errno == ENFILE || errno == ENOMEM ? -errno : -ENOENT;
@@ -61,9 +60,9 @@ static int read_number(const char *root, const char *directory, const char *name
     return found ? 0 : -ENOENT;
 }
 
-/* A line of a file: "key number". */
+/* A line of a file that consists of a key and a number. */
 struct line {
-    const char *key; /* with the colon or space before the number */
+    const char *key; /* ends with the colon or space that precedes the number */
     uint64_t number; /* the number after key; unchanged if the file has no such line */
 };
 
@@ -91,7 +90,7 @@ static int read_lines(const char *root, const char *directory, const char *name,
 struct group_files {
     const char *mount;
     const char *limits[2];           /* files in a group's directory; the lower limit counts */
-    const char *usage;               /* file in a group's directory: the bytes that it uses */
+    const char *usage;               /* file in a group's directory: bytes in use */
     const char *stat[RECLAIM_LINES]; /* keys in a group's memory.stat, by enum reclaim_line */
 };
 static const struct group_files version1 = {
@@ -133,7 +132,7 @@ static int read_limit(const char *root, const char *directory, const struct grou
     return found;
 }
 
-/* How many of the bytes that a group uses the kernel would free to make room.  Page cache counts,
+/* The memory of a group, in bytes, that the kernel would free to make room.  Page cache counts,
  * except page cache that must be written first.  Half of the reclaimable slabs counts, because
  * many of their objects are in use.  Locked pages and shared memory do not count.  If the file
  * cannot be read, the result is 0.  That does no harm: the process only sees less room than there

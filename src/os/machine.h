@@ -19,9 +19,9 @@ struct os_memory_room {
  *
  * The limit of a group is memory.max or memory.high, whichever is lower: above memory.high the
  * kernel lets a process do next to nothing.  Memory that the kernel would free to make room
- * counts as available.  This is page cache, unless it must be written first.  `root` is put
- * before the path of each file.  It is "" for the real machine; tests pass a directory with files
- * that they made up.
+ * counts as available, such as page cache that need not be written first.  `root` is put before
+ * the path of each file.  It is "" for the real machine; tests pass a directory with files that
+ * they made up.
  *
  * 0                          *room is filled in
  * -ENOENT                    there is no /proc/meminfo, or it lacks a line that is needed

@@ -69,8 +69,9 @@ int os_memory_may_lock(void *base, size_t length);
 /* The resident size of the process in bytes, or 0 if the kernel does not say. */
 uint64_t os_memory_resident(void);
 
-/* If the C library can do it, give back to the system what malloc has kept of freed memory.  The
- * call takes some microseconds, and the next allocations take some page faults. */
+/* Give memory that was freed, but that malloc still holds, back to the system.  If the C library
+ * cannot do this, nothing happens.  The call takes some microseconds, and the next allocations
+ * take some page faults. */
 void os_memory_tidy(void);
 
 #endif

@@ -4,13 +4,13 @@
  *
  * os_stream_read is readv, and os_stream_write is writev.  Both return the number of bytes, or -1
  * with errno set.  count is at least 1.  If count is 1, they call read or write instead, so that
- * the kernel need not copy the vector in.
+ * the kernel need not copy the vector.
  *
- * The vectors may point to memory that the disk lends, which other threads may write meanwhile.
- * (bytes.h says why that is harmless.)  The thread sanitizer's own readv and writev count as an
- * access by the calling thread, so it would report that race.  Builds with the thread sanitizer
- * therefore make the system calls directly.  The sanitizer then sees no order between the threads
- * at the two ends of a stream, but our threads need none.
+ * The vectors may point to memory that the disk lends.  Other threads may write this memory
+ * meanwhile; bytes.h says why that is harmless.  The thread sanitizer replaces readv and writev,
+ * and would report a race there.  So builds with the thread sanitizer make the system calls
+ * directly.  The sanitizer then sees no order between the threads at the two ends of a stream,
+ * but our threads need none.
  *
  * THREADS.  Any thread may call these functions.
  */

@@ -138,7 +138,7 @@ static void memory_unload(void)
 
 struct connection {
     pthread_mutex_t lock;     /* guards cache */
-    struct disk_cache *cache; /* guarded by lock; NULL: reads use no cache */
+    struct disk_cache *cache; /* NULL: the disk compresses nothing, or memory was short */
 };
 
 static void *memory_open(int readonly)

@@ -3,9 +3,9 @@
 /* This file turns the machine's answer into two sums.  budget_take compares and changes the sums
  * without a lock:
  *
- *     total     the bytes that were taken when the machine was asked, plus the room that it then
- *               had beyond the reserve.  total acts as a limit: budget_take never raises `used`
- *               above it.
+ *     total     the bytes that were taken when the machine was asked, plus the room that the
+ *               machine had beyond the reserve.  total acts as a limit: budget_take never raises
+ *               `used` above it.
  *     credit    the bytes that may be taken before the machine is asked again: 1/16 of the room.
  *               Other processes may take memory meanwhile; the reserve is there for that.  With
  *               less room the credit is smaller, and the machine is asked more often.
@@ -21,8 +21,8 @@
  * allows, and adds the difference of the two.
  *
  * Asking the machine needs a descriptor, and the clients of a server can use up all descriptors.
- * If there is none, the machine's last answer is used again: total stays as it is, and the room
- * is total less the bytes that are taken now.
+ * If no descriptor is left, the machine's last answer is used again: total stays as it is, and
+ * the room is total less the bytes that are taken now.
  */
 
 #include "disk/memory/budget.h"
@@ -97,7 +97,7 @@ static void ask(struct budget *budget)
 
 /* The thread that asks the machine. */
 
-/* This must be short: a caller of budget_take may hold locks of its own. */
+/* This function must be quick: a caller of budget_take may hold locks of its own. */
 static void wake_thread(struct budget *budget)
 {
     if (atomic_exchange_explicit(&budget->woken, true, memory_order_relaxed))
@@ -263,7 +263,7 @@ static uint64_t keepback_from(const struct budget *budget, enum budget_purpose p
     return budget->keepback / 4 * quarters[purpose];
 }
 
-/* The highest value to which memory taken for this purpose may raise `used`. */
+/* The highest value that `used` may reach when memory is taken for this purpose. */
 static uint64_t total_for(const struct budget *budget, enum budget_purpose purpose)
 {
     uint64_t total = budget_total(budget), keepback = keepback_from(budget, purpose);

@@ -50,7 +50,7 @@
 
 struct reason; /* text/reason.h */
 
-/* What memory is taken for. */
+/* The purpose for which memory is taken. */
 enum budget_purpose {
     BUDGET_GROW,    /* new pages: may use none of the keepback */
     BUDGET_INFLATE, /* inflating a page that will be written: may use half of the keepback */
@@ -83,9 +83,9 @@ struct budget {
     pthread_mutex_t lock;    /* guards the fields below; held only briefly */
     pthread_cond_t wake;     /* wakes the thread: signalled when woken or stop is set */
     pthread_cond_t answered; /* wakes callers of budget_refresh: signalled when `ended` grows */
-    uint64_t begun, ended; /* how often the thread has begun to ask, and how often it has ended */
-    bool started;          /* the thread exists */
-    bool stop;             /* the thread is to end */
+    uint64_t begun, ended;   /* how often the thread has begun, and has finished, asking */
+    bool started;            /* the thread exists */
+    bool stop;               /* the thread must end */
     pthread_t thread;
 };
 
@@ -120,19 +120,19 @@ int budget_take(struct budget *budget, uint64_t n, enum budget_purpose purpose);
  * must hold no lock.  Returns 0 or -ENOSPC. */
 int budget_take_at_once(struct budget *budget, uint64_t n, enum budget_purpose purpose);
 
-/* Have the machine asked, and wait for its answer: some 100 microseconds.  With a limit, this
- * does nothing.  The caller must hold no lock and be in no read section, because other threads
- * would have to wait for the machine, too.  Other threads may use up the new credit first.  So a
- * caller that gets
- * -EAGAIN from budget_take must be ready to refresh and try several times. */
+/* Ask the machine anew, and wait for the answer, which takes some 100 microseconds.  With a
+ * limit, this does nothing.  The caller must hold no lock and be in no read section, because
+ * other threads would have to wait for the machine, too.  Other threads may use up the new credit
+ * first.  So a caller that gets -EAGAIN from budget_take must be ready to refresh and try several
+ * times. */
 void budget_refresh(struct budget *budget);
 
 /* Give back n bytes, for whichever purpose they were taken. */
 void budget_give(struct budget *budget, uint64_t n);
 
-/* Whether this purpose may use memory that the budget is charged for already, but that is free
- * now.  Ask this before each such use.  Otherwise new pages would get the memory that packing
- * frees, while packing would take its memory from the keepback until the keepback is used up. */
+/* Whether memory that is free, but already charged to the budget, may be used for this purpose.
+ * Ask this before each such use.  Otherwise new pages would get the memory that packing frees,
+ * while packing would take its memory from the keepback until the keepback is used up. */
 bool budget_allows(const struct budget *budget, enum budget_purpose purpose);
 
 /* The most bytes that may be taken in all, including the bytes that are taken already.  With a

@@ -148,8 +148,7 @@ static int reserve_address_space(struct pool *pool)
     for (; count > 0; count /= 2) {
         void *base;
         if (os_memory_reserve((size_t)count * chunk, chunk, in->options.huge, &base) == 0) {
-            os_memory_huge(base, chunk,
-                           false); /* small pages, so that a small disk takes little memory */
+            os_memory_huge(base, chunk, false); /* no huge page: small disks need less memory */
             pool->base = base;
             in->chunk_count = count;
             return 0;

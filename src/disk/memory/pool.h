@@ -39,12 +39,11 @@
 struct reason; /* text/reason.h */
 
 struct pool_options {
-    size_t cell;  /* bytes, a power of two */
-    size_t chunk; /* bytes, a power of two; no smaller than `cell` or a page of the system */
-    uint64_t
-        capacity; /* the most bytes that the pool may ever need; pool_create may reserve less */
-    bool huge;    /* use huge pages: good for cells that are accessed at random */
-    bool locked;  /* lock all memory, so that it is never swapped out */
+    size_t cell;       /* bytes, a power of two */
+    size_t chunk;      /* bytes, a power of two; no smaller than `cell` or a page of the system */
+    uint64_t capacity; /* the most bytes that all cells may take; see pool_create */
+    bool huge;         /* use huge pages: good for cells that are accessed at random */
+    bool locked;       /* lock all memory, so that it is never swapped out */
     struct budget *budget; /* must outlive the pool */
 };
 
@@ -54,9 +53,9 @@ struct pool {
     struct pool_inside *inside; /* pool_inside.h */
 };
 
-/* Make a pool without cells.  If there is no address space for capacity bytes, the pool reserves
- * half as much, or a quarter, and so on down to one chunk.  Returns 0 or -ENOMEM.  After -ENOMEM
- * *pool is all zeroes. */
+/* Make a pool without cells.  If there is no address space for options->capacity bytes, the pool
+ * reserves half as much, or a quarter, and so on down to one chunk.  Returns 0 or -ENOMEM.  After
+ * -ENOMEM *pool is all zeroes. */
 int pool_create(const struct pool_options *options, struct pool *pool);
 
 /* Free a pool with all of its cells, even cells that are in use.  The budget stays charged for
@@ -86,8 +85,8 @@ static inline void *pool_at(const struct pool *pool, uint64_t cell)
     return pool->base + ((size_t)cell << pool->cell_shift);
 }
 
-/* Give all free memory back to the system and to the budget.  If other threads are doing the
- * same, wait until they are done. */
+/* Give all free memory back to the system and to the budget.  If other threads are giving memory
+ * back to the system at the same time, wait until they are done. */
 void pool_shrink(struct pool *pool);
 
 /* The number of cells in use.  It is exact while no other thread takes or gives. */

@@ -148,7 +148,8 @@ static int check_held_cell(const struct pool_inside *in, unsigned magazine, unsi
     return 0;
 }
 
-/* Invariants 1, 8 and 9.  Invariant 9 needs the number of cells in magazines. */
+/* Invariants 1, 8 and 9.  Invariant 9 is checked here because it needs the number of cells in
+ * magazines. */
 static int check_magazines(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t held = 0;

@@ -105,7 +105,7 @@ static int charge_locked(struct pool *pool, struct chunk *chunk, uint32_t first,
     return 0;
 }
 
-/* Charge the first absent granule of a chunk that has at least one. */
+/* Charge the first absent granule of a chunk that has absent granules. */
 static int grow_granule_locked(struct pool *pool, struct chunk *chunk,
                                enum budget_purpose purpose)
 {
@@ -196,9 +196,9 @@ int pool_take_batch(struct pool *pool, enum budget_purpose purpose, unsigned n, 
 
 /* Shrinking. */
 
-/* Make all cells of n granules free, if value is true, or in use, if value is false.  The
- * granules begin with number `first`.  They are resident, and all their cells were in the other
- * state. */
+/* Set the state of all cells of n granules: free if value is true, in use if value is false.
+ * `first` is the number of the first granule.  The granules are resident, and all of their cells
+ * were in the other state. */
 static void granules_set_free_locked(struct pool_inside *in, struct chunk *chunk, uint32_t first,
                                      uint32_t n, bool value)
 {
@@ -242,8 +242,8 @@ static bool granule_is_free(const struct pool_inside *in, const struct chunk *ch
                           in->cells_per_granule);
 }
 
-/* Give back those granules of a chunk in which all cells are free.  Adjacent granules are given
- * back together.  May release the lock and take it again. */
+/* Give back each granule of a chunk whose cells are all free.  Adjacent granules are given back
+ * together.  May release the lock and take it again. */
 static void shrink_chunk_locked(struct pool *pool, struct chunk *chunk)
 {
     struct pool_inside *in = pool->inside;

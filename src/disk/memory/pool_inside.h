@@ -85,9 +85,9 @@
 /* The lists of chunks: invariant 3. */
 enum chunk_list {
     CHUNK_PARTIAL, /* chunks that have free cells */
-    CHUNK_HOLLOW,  /* chunks without free cells, with some granules absent */
-    CHUNK_VACANT,  /* chunks with all granules absent */
-    CHUNK_FULL,    /* chunks without free cells, with no granule absent */
+    CHUNK_HOLLOW,  /* chunks without free cells, of which some granules are absent */
+    CHUNK_VACANT,  /* chunks of which all granules are absent */
+    CHUNK_FULL,    /* chunks without free cells, of which no granule is absent */
     CHUNK_LISTS,   /* the number of lists */
 };
 
@@ -119,8 +119,8 @@ struct pool_inside {
     struct magazine *magazines;
 
     pthread_mutex_t lock;              /* guards the fields below */
-    struct chunk *chunks;              /* bitmaps of all chunks, one after another */
-    uint64_t *free_bits, *absent_bits; /* the bitmaps of all chunks: chunk_free_bits */
+    struct chunk *chunks;              /* array of chunk_count chunks */
+    uint64_t *free_bits, *absent_bits; /* bitmaps of all chunks, one after another */
     struct chunk *lists[CHUNK_LISTS];
     uint64_t fresh;    /* number of the first chunk that was never touched */
     uint64_t free;     /* free cells, not counting those in magazines */

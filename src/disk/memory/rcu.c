@@ -13,9 +13,9 @@ char rcu_tsan_grace;
 
 #define THREADS_MAX 256
 
-/* For each thread that is registered, the library allocates memory, which it reuses for another
- * thread later.  So to get memory for many threads, no thread may end before all have
- * registered. */
+/* The library allocates memory for each registered thread.  When the thread ends, the memory
+ * stays allocated for another thread.  So to get memory for many threads, all of them must be
+ * registered at the same time: no thread may end before all have registered. */
 struct gathering {
     pthread_mutex_t lock; /* guards the fields below */
     pthread_cond_t changed;

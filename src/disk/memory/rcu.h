@@ -28,9 +28,9 @@
 #include "os/sanitizer.h"
 
 /* Inline the functions of liburcu, which our licence allows.  The library's thread-local variable
- * is then compiled with our TLS model (meson.build).  Two kinds of builds do not inline.  The
- * sanitizers would report that the library misaligns its own structures.  Clang's analyzer does
- * not understand that a thread registers itself. */
+ * is then compiled with our TLS model (meson.build).  The functions are not inlined in two kinds
+ * of builds.  The sanitizers would report that the library misaligns its own structures.  Clang's
+ * analyzer does not understand that a thread registers itself. */
 #if !defined NBDRAM_TSAN && !defined __SANITIZE_ADDRESS__ && !defined __clang_analyzer__
 #define _LGPL_SOURCE
 #endif
@@ -38,8 +38,7 @@
 
 #ifdef NBDRAM_TSAN
 #include <sanitizer/tsan_interface.h>
-extern char
-    rcu_tsan_grace; /* only its address is used: it stands for all sections that have ended */
+extern char rcu_tsan_grace; /* its address stands for all sections that have ended */
 #endif
 
 /* Begin a read section. */
@@ -60,7 +59,7 @@ static inline void rcu_leave(void)
 
 /* Wait for a grace period: until all sections that were open when this was called have ended.
  * The caller must not be in a section.  The wait takes tens of microseconds.  If the scheduler
- * has interrupted a thread inside a section, it takes some ten milliseconds. */
+ * has interrupted a thread inside a section, the wait takes some ten milliseconds. */
 static inline void rcu_wait(void)
 {
     if (!sabotage_skips_grace_period())

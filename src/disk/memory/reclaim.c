@@ -17,11 +17,11 @@
 #include "disk/memory/rcu.h"
 #include "os/thread.h"
 
-#define BATCH_ITEMS 168 /* items in a batch, so that a batch takes 4 KiB */
+#define BATCH_ITEMS 168 /* a batch with this many items takes 4 KiB */
 
 /* The most rounds of one reclaim_run.  There is a limit because other threads may hand in new
- * items forever.  It is more than one item can need: one round for a page that is found all zero,
- * one for each level of nodes that becomes empty, and one to release the last node. */
+ * items forever.  ROUNDS_MAX is more than one item can need: one round for a page that is found
+ * all zero, one for each level of nodes that becomes empty, and one to release the last node. */
 #define ROUNDS_MAX 20
 
 struct reclaim_batch {
@@ -145,7 +145,7 @@ static bool wait_a_second_locked(struct reclaim *reclaim)
 }
 
 /* Call the idle function under `running`.  A round of another thread then waits until the idle
- * function has returned.  So after reclaim_run, this thread is at rest. */
+ * function has returned.  So after reclaim_run, reclaim's thread is at rest. */
 static void run_idle(struct reclaim *reclaim)
 {
     pthread_mutex_lock(&reclaim->running);

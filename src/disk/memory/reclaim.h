@@ -24,7 +24,7 @@
 
 /* A word that waits for a grace period. */
 struct reclaim_item {
-    uint64_t word; /* the word, as in entry.h */
+    uint64_t word; /* the word, in the format of entry.h */
     uint64_t page; /* the page's number; for a node, the number of any page below it */
     bool frozen;   /* true: the word is in the table and frozen; false: it was taken out */
 };
@@ -45,16 +45,14 @@ struct reclaim {
 
     pthread_mutex_t running; /* held for a whole round or idle call; taken before `lock` */
 
-    pthread_mutex_t lock; /* guards the fields below */
-    pthread_cond_t
-        wake; /* wakes the thread: signalled when an item is handed in or stop is set */
+    pthread_mutex_t lock;          /* guards the fields below */
+    pthread_cond_t wake;           /* signalled when an item is handed in or stop is set */
     struct reclaim_batch *waiting; /* items that were handed in and are not part of a round yet */
     bool started;                  /* the thread exists */
-    bool stop;                     /* the thread is to end */
+    bool stop;                     /* the thread must end */
     pthread_t thread;
 
-    _Atomic uint64_t
-        released; /* number of words; written with release order, read with acquire order */
+    _Atomic uint64_t released; /* words released so far; see reclaim_released */
 };
 
 /* Set up the structure.  Until reclaim_start is called, items wait for reclaim_run.  opaque is
@@ -75,8 +73,8 @@ void reclaim_add(struct reclaim *reclaim, const struct reclaim_item *items, size
 void reclaim_run(struct reclaim *reclaim);
 
 /* The number of words released so far.  When a word is counted, its memory is already free.  So
- * if the count is the same before and after a failed search for memory, no word was released in
- * between. */
+ * if the count is the same before and after a failed attempt to get memory, no word was released
+ * in between. */
 uint64_t reclaim_released(struct reclaim *reclaim);
 
 #endif
