@@ -4,8 +4,8 @@
  *
  * libzstd needs a context to compress a page, and one of another kind to unpack a page.  A
  * context is slow to make, and only one thread at a time can use it.  So the codec keeps one
- * context of each kind for each processor.  If that context is
- * taken, a thread makes another.
+ * context of each kind for each processor.  If another thread has taken the context, a thread
+ * makes a new one.
  *
  * codec_create makes one extra context for unpacking.  A thread that cannot make a context waits
  * for the extra one, no longer than unpacking a page takes.  So unpacking never fails for lack of
