@@ -85,7 +85,7 @@ struct allocator {
     void (*cache_destroy)(void *state, struct disk_cache *cache);
 
     /* Copy the range to buf, which holds count bytes and belongs to the caller.  cache may be
-     * NULL.  If it is not NULL, no other thread may use it during the call.
+     * NULL.  No other thread may use the cache during the call.
      * -ENOMEM: a packed page could not be unpacked.  Some bytes of buf may then be bytes of the
      * disk; the others are unchanged. */
     int (*read)(void *state, struct disk_cache *cache, uint64_t offset, size_t count, void *buf);
@@ -101,9 +101,9 @@ struct allocator {
     int (*try_write)(void *state, uint64_t offset, size_t count, const void *buf, size_t *done);
 
     /* Begin and end a section in which memory may be lent for sending.  A section belongs to the
-     * thread that began it.  Until it ends, that thread may call only lend and read.  Sections do
-     * not nest.  A section keeps the memory of every page in place: memory that is freed during a
-     * section is not reused before the section ends. */
+     * thread that began it.  Until the section ends, its thread may call only lend and read.
+     * Sections do not nest.  A section keeps the memory of every page in place: memory that is
+     * freed during a section is not reused before the section ends. */
     void (*lend_begin)(void *state);
     void (*lend_end)(void *state);
 

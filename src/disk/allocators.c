@@ -3,8 +3,8 @@
 /* The registry of allocators, and the code that reads it: the grammar of allocator=, the help
  * texts of both fronts, and the messages about a disk that cannot be made.
  *
- * The grammar compares whole words.  It does not guess what a misspelt name means: the message
- * lists the accepted names. */
+ * The grammar compares whole words.  It does not guess what a misspelt name means: an error
+ * message lists the accepted names. */
 
 #include "disk/allocator.h"
 #include "disk/disk.h"

@@ -30,7 +30,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-struct allocator; /* disk/allocator.h: the strategy that keeps a disk's bytes in memory */
+struct allocator; /* the strategy that keeps a disk's bytes in memory: disk/allocator.h */
 struct disk;
 struct reason; /* text/reason.h */
 
@@ -76,7 +76,8 @@ void disk_print_features(FILE *to);
  * -EPERM    the limit on locked memory (RLIMIT_MEMLOCK) does not allow mlock */
 int disk_create(const struct disk_options *options, struct disk **disk);
 
-/* Write to reason why disk_create or disk_start failed, for the person who asked for the disk. */
+/* Explain in reason why disk_create or disk_start failed, for the person who asked for the
+ * disk. */
 void disk_explain(const struct disk_options *options, int error, struct reason *reason);
 
 /* Start the threads that give memory back and compress pages.  If mlock is set, lock memory.
@@ -109,12 +110,12 @@ int disk_write(struct disk *disk, uint64_t offset, size_t count, const void *buf
 /* Caches of inflated pages, for reads that are smaller than a page.  Without a cache, each such
  * read of a compressed page inflates the whole page again.  A cache holds the last 8 pages that
  * were inflated through it.  It also has its own decompression context, so that a read through
- * the cache needs no further memory.  A cache takes some 350 KiB.  It belongs to its caller, and
- * serves one disk and one thread at a time.  A cache must be destroyed before its disk.
+ * the cache needs no further memory.  A cache takes some 350 KiB.  A cache belongs to its caller,
+ * and serves one disk and one thread at a time.  A cache must be destroyed before its disk.
  *
- * disk_cache_create returns 0 or -ENOMEM, and charges the cache to the disk's limit.  If the
- * limit has no room for a cache, or if the disk compresses nothing, it sets *cache to NULL and
- * returns 0. */
+ * disk_cache_create charges the cache to the disk's limit.  If the limit has no room for a cache,
+ * or if the disk compresses nothing, *cache becomes NULL and the result is 0.  -ENOMEM: there is
+ * no memory for the cache. */
 struct disk_cache;
 int disk_cache_create(struct disk *disk, struct disk_cache **cache);
 void disk_cache_destroy(struct disk *disk, struct disk_cache *cache); /* NULL is accepted */

@@ -3,9 +3,9 @@
 /* os/bytes - memory that several threads write without a lock
  *
  * The bytes of a disk's pages are such memory.  Two clients may write the same bytes at the same
- * time, and NBD does not say which of them wins.  Such a race is the clients' affair.  It is
- * harmless if its outcome affects only these bytes.  So the bytes of pages are read and written
- * by these functions only.
+ * time, and NBD does not say which of them wins.  Such a race is the clients' affair, and is
+ * harmless if its outcome affects only these bytes.  So only the functions below read and write
+ * the bytes of pages.
  *
  * In most builds these functions call functions of the C library.  In builds with the thread
  * sanitizer they access each byte as an atomic.  The sanitizer then reports no race on the bytes

@@ -150,7 +150,7 @@ static uint64_t read_reclaimable(const char *root, const char *directory,
     return (cache > busy ? cache - busy : 0) + lines[SLAB].number / 2;
 }
 
-/* Lower *room to what one group allows.  If the group lacks a limit or a usage file, it allows
+/* Lower *room to what one group allows.  If the group has no limit, or no usage file, it allows
  * everything.  Returns 0, or an error of open_error except -ENOENT. */
 static int apply_group(struct os_memory_room *room, const char *root, const char *directory,
                        const struct group_files *files)

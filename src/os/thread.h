@@ -25,9 +25,9 @@ unsigned os_cpu_count(void);
 int64_t os_clock_ms(void); /* milliseconds */
 int64_t os_clock_ns(void); /* nanoseconds */
 
-/* The number of the processor that runs the caller.  It may be os_cpu_count() or more.  The
- * thread may be moved to another processor before this returns, so the number is only good for
- * spreading load. */
+/* The number of the processor that runs the caller.  The number may be os_cpu_count() or more.
+ * The thread may be moved to another processor before this returns, so the number is only good
+ * for spreading load. */
 unsigned os_cpu_now(void);
 
 #endif

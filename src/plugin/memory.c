@@ -226,7 +226,7 @@ static int memory_cache(void *handle, uint32_t count, uint64_t offset, uint32_t 
 
 /* Only one request at a time can use the connection's cache.  If a client sends one request at a
  * time, each request finds the cache free.  A request that finds the cache in use reads without
- * it.  If requests waited for the cache instead, one processor would inflate pages for all
+ * the cache.  If requests waited for the cache instead, one processor would inflate pages for all
  * requests of the connection. */
 static int memory_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {

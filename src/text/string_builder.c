@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The write function of fopencookie.  If it returns 0, the stream remembers that there was an
+/* The write function of fopencookie.  If append returns 0, the stream remembers that there was an
  * error. */
 static ssize_t append(void *opaque, const char *bytes, size_t size)
 {

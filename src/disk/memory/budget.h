@@ -67,7 +67,7 @@ struct budget {
     /* Set by budget_init, and constant. */
     uint64_t limit;    /* bytes; 0: there is no limit, and the machine is asked */
     uint64_t keepback; /* bytes that new pages may not use */
-    uint64_t reserve;  /* bytes of the machine's memory to leave free; 0 if there is a limit */
+    uint64_t reserve;  /* bytes of the machine's memory that stay free; 0 if there is a limit */
     const char *root;  /* see os_memory_room */
 
     /* All accesses are relaxed: no other data depends on these sums. */

@@ -75,8 +75,8 @@ int pool_may_lock(const struct pool *pool, uint64_t bytes);
 int pool_take(struct pool *pool, enum budget_purpose purpose, uint64_t *cell);
 
 /* Give a cell back.  No thread may use the cell any more.  It is an error to give a cell back
- * twice.  An assert finds most such errors, but possibly much later.  pool_check finds them
- * unless a thread has taken the cell again in between. */
+ * twice.  An assert finds most such errors, but possibly much later.  pool_check finds such an
+ * error unless a thread has taken the cell again in between. */
 void pool_give(struct pool *pool, uint64_t cell);
 
 /* The address of a cell that is in use.  It is aligned to the cell's size. */
@@ -96,11 +96,11 @@ uint64_t pool_cells_used(struct pool *pool);
  * cells that the system is taking back. */
 uint64_t pool_bytes_charged(struct pool *pool);
 
-/* Verify the pool's invariants (pool_inside.h), under the pool's locks.  Other threads may go on
- * using the pool, but have to wait meanwhile: the check reads the bitmaps, which have one bit for
- * each cell.  So it is for tests and debug builds.  Returns 0 or -EUCLEAN.  If it returns
- * -EUCLEAN, reason says which invariant is broken and where.  A pool of all zeroes is
- * accepted. */
+/* Verify the pool's invariants (pool_inside.h), under the pool's locks.  Other threads may use
+ * the pool at the same time, but have to wait for the locks.  The check is for tests and debug
+ * builds, because it reads the bitmaps, which have one bit for each cell.  Returns 0 or -EUCLEAN.
+ * If it returns -EUCLEAN, reason says which invariant is broken and where.  A pool of all zeroes
+ * is accepted. */
 int pool_check(struct pool *pool, struct reason *reason);
 
 #endif

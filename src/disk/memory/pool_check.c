@@ -11,7 +11,7 @@
 #include "disk/memory/bitmap.h"
 #include "text/reason.h"
 
-/* Write to reason which invariant is broken, and how.  The value of the macro is -EUCLEAN. */
+/* Explain in reason which invariant is broken, and how.  The value of the macro is -EUCLEAN. */
 #define BROKEN(reason, number, ...)                                                              \
     reason_set(reason, -EUCLEAN, "pool: invariant " #number ": " __VA_ARGS__)
 

@@ -10,7 +10,8 @@
  * Shrinking starts when the free memory exceeds SLACK plus 1/32 of the resident memory.  It stops
  * at half of that amount, so that a disk that shrinks and grows again does not fault at every
  * step.  Many small cells can be free while no whole granule is free.  A sweep cannot give such
- * cells back.  It counts them in `leftover`, and they do not make the next sweep start.
+ * cells back, and counts them in `leftover`.  The cells in `leftover` do not make the next sweep
+ * start.
  */
 
 #include "disk/memory/pool_inside.h"

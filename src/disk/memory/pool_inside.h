@@ -126,7 +126,7 @@ struct pool_inside {
     uint64_t free;     /* free cells, not counting those in magazines */
     uint64_t resident; /* cells that are not absent */
     uint64_t leftover; /* free cells that the last sweep should have given back and could not */
-    unsigned discards; /* system calls that are taking granules back at the moment */
+    unsigned discards; /* number of system calls that are taking granules back now */
     pthread_cond_t discarded; /* signalled when a discard has ended */
 };
 

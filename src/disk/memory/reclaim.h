@@ -4,9 +4,9 @@
  *
  * Two kinds of words of the page table wait for a grace period.  Words that were taken out of the
  * table are released after it.  Words that were frozen are examined again after it (DESIGN.md,
- * "One word a page, and freezing").  Threads hand these words in as items.  A thread that does
- * nothing else takes all items that were handed in, waits for one grace period, processes the
- * items, and begins anew.
+ * "One word a page, and freezing").  Threads hand these words in as items.  reclaim has a thread
+ * of its own, which takes all items that were handed in, waits for one grace period, processes
+ * the items, and begins anew.
  *
  * THREADS.  While reclaim_create, reclaim_start or reclaim_destroy runs, no other function may
  * run on the same structure.  Otherwise any thread may call any function.  The functions may wait
