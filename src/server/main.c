@@ -17,7 +17,7 @@
 #include "server/set_up.h"
 #include "text/reason.h"
 
-#define COMMAND_MILLISECONDS 1000 /* the command of --run is killed if it needs longer to end */
+#define COMMAND_MILLISECONDS 1000 /* time for the command of --run to end before it is killed */
 
 static void take_down(struct program *program)
 {

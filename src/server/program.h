@@ -24,7 +24,7 @@
 /* Whether the main thread accepts connections. */
 enum accepting {
     ACCEPTING_NOW,      /* yes */
-    ACCEPTING_AT_LIMIT, /* no: wait until one of the --max-connections connections has ended */
+    ACCEPTING_AT_LIMIT, /* no: --max-connections connections are open; wait until one ends */
     ACCEPTING_FAILED,   /* no: wait for a short time, because the system refused a connection */
 };
 

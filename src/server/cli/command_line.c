@@ -324,8 +324,8 @@ static int check_contradictions(struct parse *parse)
     return 0;
 }
 
-/* Find the first row, beginning at index i, that chooses a kind of socket and whose option was
- * given.  Returns NULL if there is none. */
+/* Find the first option from row i that was given and that chooses a kind of socket.  Returns
+ * its row, or NULL if there is none. */
 static const struct option_row *find_socket_row(const struct parse *parse, size_t i)
 {
     for (; i < option_count; i++)

@@ -20,7 +20,7 @@
 
 #define OPTIONS_THREADS_MAX 256
 #define OPTIONS_CONNECTIONS_MAX 1000000
-#define OPTIONS_TIMEOUT_MAX 1000000 /* seconds; in milliseconds it still fits into an int */
+#define OPTIONS_TIMEOUT_MAX 1000000 /* seconds; fits into an int even in milliseconds */
 #define OPTIONS_TIMEOUT_DEFAULT 30
 
 struct options {

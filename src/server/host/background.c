@@ -31,8 +31,8 @@ static void await_child(pid_t child, int pipe)
     char byte;
     ssize_t got;
     sigset_t none;
-    /* The server may have blocked the signals that it handles, but they have to end the
-     * parent. */
+    /* The server may have blocked the signals that it handles.  In the parent they must not be
+     * blocked, because they have to end it. */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     do {
@@ -71,8 +71,8 @@ int background_enter(struct background *background, struct reason *reason)
     int pipe[2];
     if (pipe2(pipe, O_CLOEXEC) < 0)
         return reason_set(reason, -errno, "cannot make a pipe: ");
-    /* Otherwise both processes would write the bytes that are in the buffers of standard
-     * output. */
+    /* The fork copies the buffers of standard output.  Both processes would write the bytes in
+     * them. */
     fflush(NULL);
     pid_t parent = getpid(), child = fork();
     if (child < 0) {
@@ -103,7 +103,7 @@ void background_ready(struct background *background)
         if (null > STDERR_FILENO)
             close(null);
     }
-    /* The write fails if the parent has been killed; then no process waits for it. */
+    /* If the parent has been killed, the write fails.  No process waits for the byte then. */
     ssize_t written = write(background->pipe, "", 1);
     (void)written;
     close(background->pipe);

@@ -59,8 +59,8 @@ int file_replace(int folder, const char *path, const void *bytes, size_t size)
     char *draft = name_draft(path);
     if (!draft)
         return -ENOMEM;
-    /* An earlier process with our process id may have left a file there.  If somebody makes
-     * another file there after the unlink, opening fails (O_EXCL). */
+    /* An earlier process with our process id may have left a file at this path.  If somebody
+     * makes another file there after the unlink, opening fails (O_EXCL). */
     unlinkat(folder, draft, 0);
     int fd = openat(folder, draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     int r = write_and_close(fd, bytes, size);

@@ -10,13 +10,13 @@
  *     stacks of threads, later heaps,     mlockall: future             when mapped
  *       libraries that are loaded later
  *
- * "Current" without "on fault" would bring all accessible memory in at once.  "Future" with "on
- * fault" would leave the stacks of threads to page faults, which could come when the machine has
- * no memory.
+ * "Current" without "on fault" would bring all accessible pages into memory at once.  "Future"
+ * with "on fault" would leave the stacks of threads to page faults, which could come when the
+ * machine has no memory.
  *
- * The kernel compares the limit with all memory that is mapped (VmLck), and not only with what is
- * in memory.  So the address space of the disk counts, too.  It can be three times the memory of
- * the machine. */
+ * The kernel compares the limit of locked memory with all pages that are mapped (VmLck), and not
+ * only with those that are in memory.  So the address space of the disk counts, too.  It can be
+ * three times the memory of the machine. */
 
 #include "server/host/lock_memory.h"
 
@@ -49,8 +49,8 @@
  * than the default of 8 MiB.  Threads use a tenth of it. */
 #define STACK_BYTES ((size_t)512 << 10)
 
-/* Memory that malloc has must stay with malloc, because the system may not be able to give it a
- * second time.  Only pieces larger than this are mapped, and unmapped, one by one. */
+/* malloc must keep the memory that it has, because the system may not be able to give it a second
+ * time.  Only pieces larger than this are mapped and unmapped one by one. */
 #define HEAP_PIECE_MAX (4 << 20) /* bytes */
 
 /* How much more memory the limit must allow: a heap that malloc maps for another thread. */

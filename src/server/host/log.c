@@ -35,8 +35,8 @@
 
 #define LINE_MAX_BYTES 2048 /* below PIPE_BUF, so that a pipe keeps each line in one piece */
 
-/* The limits of the time that log_drain and log_close wait: for a reader of the log, and for the
- * machine to run the writer.  When both were 300 ms, a busy machine lost messages. */
+/* How long log_drain and log_close wait for a reader of the log, and how long they wait for the
+ * machine to run the writer.  When both times were 300 ms, a busy machine lost messages. */
 #define READER_MILLISECONDS 500
 #define WRITER_MILLISECONDS 10000
 
@@ -76,8 +76,7 @@ static bool is_too_many_locked(struct logger *log, enum log_level level)
     if (rate->lines < LOG_LINES_MAX)
         return false;
     rate->left_out++;
-    /* Wake the writer, because it has to report at the end of the interval that lines were left
-     * out. */
+    /* Wake the writer: at the end of the interval, it has to report the lines left out. */
     if (rate->left_out == 1)
         pthread_cond_broadcast(&log->changed);
     return true;

@@ -89,7 +89,7 @@ int log_start(struct logger *log);
  * called after log_start. */
 void log_drain(struct logger *log);
 
-/* Wait as log_drain does, and end the thread that writes the lines.  If this thread still waits
+/* Wait as log_drain does, and end the thread that writes the lines.  If the thread still waits
  * for the reader of the log, it is left running.  log_close must be called before the program
  * ends, even if log_start was not called. */
 void log_close(struct logger *log);

@@ -12,7 +12,7 @@
 #include <sys/types.h>
 
 /* Ask the kernel to send us this signal when the parent ends.  If signal is 0, no signal will be
- * sent.  `parent` is the process id of the parent, which the caller has got earlier.
+ * sent.  `parent` is the process id of the parent, which the caller has noted earlier.
  *
  * Returns 0 or -errno.  -ESRCH means that the parent has ended already: the kernel will not send
  * the signal.

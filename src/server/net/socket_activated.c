@@ -88,8 +88,8 @@ static int open_activated(const struct listen_options *options, struct listeners
     return r;
 }
 
-/* This row has no address families.  A connection to a passed socket belongs to the kind of its
- * address family, which is TCP, Unix or vsock. */
+/* A connection to a passed socket is a TCP, Unix or vsock connection, and uses the row of that
+ * kind.  So this row has no address families. */
 const struct socket_kind socket_activated = {
     .name = "activated",
     .is_passed = true,

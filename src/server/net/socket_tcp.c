@@ -120,7 +120,7 @@ static int look_up(const struct listen_options *options, struct addrinfo **found
     const struct addrinfo hints = {.ai_family = options->family, .ai_socktype = SOCK_STREAM};
     const char *port = options->port ? options->port : TEXT(LISTEN_PORT_DEFAULT);
     unsigned number;
-    /* getaddrinfo would take a number modulo 65536. */
+    /* getaddrinfo takes a number modulo 65536, so the number is checked before. */
     if (port[strspn(port, "0123456789")] == '\0' &&
         parse_number(port, PARSE_DECIMAL, 0, PORT_MAX, &number) < 0)
         return reason_set(reason, -EINVAL, "port %s: must be at most %d", port, PORT_MAX);
@@ -236,7 +236,8 @@ static void name_tcp_peer(int fd, const struct socket_address *address, char *na
 }
 
 /* Write the address of the client.  A socket that was passed to us may listen for both IPv6 and
- * IPv4.  Its IPv4 clients have addresses like ::ffff:192.0.2.1, which becomes 192.0.2.1. */
+ * IPv4.  The addresses of its IPv4 clients look like ::ffff:192.0.2.1, and are written as
+ * 192.0.2.1. */
 static void name_tcp_holder(int fd, const struct socket_address *address, char *name, size_t size)
 {
     static const char mapped[] = "::ffff:";

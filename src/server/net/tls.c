@@ -6,15 +6,15 @@
  *
  * So GnuTLS never sees a full descriptor.  If the descriptor does not take all encrypted bytes,
  * we keep the rest in session->unsent, and report to GnuTLS that all bytes were written.  While
- * bytes are kept, no new record is made.  So the kept bytes belong to at most one record, and to
- * the messages that go with it.
+ * bytes are kept, no new record is made.  So at most one record, and the messages that go with
+ * it, are kept.
  *
  * Records are made from a copy of the data, for two reasons:
  *
- *   - several small vectors have to become one record
- *   - other clients may write to the pages that the disk has lent us, and some ciphers (CCM) read
- *     the data twice while they encrypt it; if the data changed in between, the client would take
- *     the record for a forged one
+ *   - Several small vectors have to become one record.
+ *   - Other clients may write to the pages that the disk has lent us.  Some ciphers (CCM) read
+ *     the data twice while they encrypt it.  If the data changed in between, the client would
+ *     take the record for a forged one.
  *
  * Functions of this file read and write the descriptors.  GnuTLS's own functions expect sockets,
  * but with -s the descriptors can be pipes. */

@@ -49,8 +49,8 @@ int transport_init(struct transport *transport, int in, int out, bool keepalive)
 void transport_close(struct transport *transport);
 
 /* End the stream that we send.  Under TLS, first sends a goodbye.  Returns true if we can still
- * receive from the client.  Returns false if the descriptor is a pipe, which has no separate end
- * to shut, or if shutting fails.  The caller then has to close the transport. */
+ * receive from the client.  Returns false if shutting fails, or if the descriptor is a pipe,
+ * which has no separate end to shut.  In both cases the caller has to close the transport. */
 bool transport_shut(struct transport *transport);
 
 /* Start TLS.  From this call on, all bytes go through TLS, and the handshake comes first.  Before
@@ -83,7 +83,7 @@ ssize_t transport_receive(struct transport *transport, const struct iovec *iov, 
 ssize_t transport_send(struct transport *transport, const struct iovec *iov, int count);
 
 /* Do bytes that count as sent still wait inside the transport?  If so, the caller has to call
- * transport_send as soon as the descriptor is writable, even with a count of 0. */
+ * transport_send as soon as the descriptor is writable.  A count of 0 is enough. */
 bool transport_wants_flush(const struct transport *transport);
 
 /* Do bytes from the client wait inside the transport, where epoll cannot see them?  If so, the
