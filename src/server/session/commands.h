@@ -29,8 +29,8 @@
 #include "server/session/input.h"
 #include "server/session/state.h"
 
-/* The size of the first slice, in bytes, if the range to zero or trim is long.  A range of at
- * most this size is zeroed or trimmed at once. */
+/* Long ranges are zeroed or trimmed in slices, and the first slice has this many bytes.  A range
+ * that is not longer is zeroed or trimmed at once. */
 #define COMMANDS_ZERO_SLICE ((uint64_t)1 << 20)
 
 /* Carry out a request.  The request must have passed nbd_request_check, and must be at
@@ -44,8 +44,8 @@ void commands_carry_out(struct connection *connection, struct nbd_request *reque
 void commands_refuse(struct connection *connection, const struct nbd_request *request, int error);
 
 /* Begin a payload job.  If error is 0, the request must be a legal write whose payload has not
- * arrived completely.  If error is -errno, the request is refused with it, and may be any request
- * with a payload.  Consumes the part of the payload that is in `input`. */
+ * arrived completely.  If error is -errno, the request is refused with this error, and may be of
+ * any type.  Consumes the part of the payload that is in `input`. */
 void commands_begin_payload(struct connection *connection, const struct nbd_request *request,
                             int error, struct input *input);
 

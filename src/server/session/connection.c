@@ -156,7 +156,7 @@ static int receive_and_reply(struct connection *connection)
         return sent;
     if (connection->state == CONNECTION_DRAINING)
         return -ENOTCONN;
-    /* 0 means that probably no more bytes have arrived.  While stopping, receive again to be
+    /* If r is 0, probably no more bytes have arrived.  While stopping, receive again to be
      * certain. */
     if (r == 0 && connection->worker->stopping)
         return 1;

@@ -26,9 +26,10 @@
  *                                        that of HANDSHAKE
  *     TRANSMISSION  inbox_receive        `session` is constant, except for shutting_down
  *     DRAINING      replies_resume       nothing more is received; replies go out
- *     LINGERING     discard_input        our side is shut.  Bytes that arrive are received and
- *                                        thrown away: unread bytes would make the system reset
- *                                        the connection before the client has read our answers
+ *     LINGERING     discard_input        nothing more is sent.  Bytes that arrive are received
+ *                                        and thrown away: unread bytes would make the system
+ *                                        reset the connection before the client has read our
+ *                                        answers
  *     CLOSED        connection_destroy   the loop destroys the connection after the current
  *                                        round of events
  *
@@ -85,8 +86,8 @@ bool connection_wants_turn(const struct connection *connection);
  * and cannot be interrupted. */
 bool connection_is_securing(const struct connection *connection);
 
-/* If the connection wants no turn: the events to wait for before the next step.  EPOLLIN is for
- * transport.in, and EPOLLOUT is for transport.out. */
+/* The events to wait for before the next step: EPOLLIN on transport.in, or EPOLLOUT on
+ * transport.out.  Only valid if the connection wants no turn. */
 uint32_t connection_events(const struct connection *connection);
 
 /* Whether the connection has not reached transmission yet. */

@@ -10,7 +10,8 @@
 #include "server/session/negotiation.h"
 #include "server/session/requests.h"
 
-#define FILL_MIN 4096 /* fewer missing bytes are not worth a loan of the disk's memory */
+/* If fewer bytes of a payload are missing, a loan of the disk's memory is not worth its cost. */
+#define FILL_MIN 4096
 
 /* Processing the bytes that have arrived. */
 
@@ -49,12 +50,12 @@ struct direct_receive {
     struct connection *connection;
     size_t missing;  /* in: bytes of the payload that have not arrived */
     size_t received; /* out: bytes of the payload that were received */
-    size_t header;   /* out: bytes received into scratch->in, a part of the next header */
+    size_t header;   /* out: bytes of the next header that were received into scratch->in */
     bool was_full;   /* out: as many bytes were received as had been asked for */
 };
 
 /* Called by disk_fill, inside a read section of the disk.  Receives payload into the memory that
- * the disk lends.  If that is enough for all of the missing payload, the same system call also
+ * the disk lends.  If this memory is enough for all of the missing payload, the same call also
  * receives the header of the next request, into scratch->in. */
 static ssize_t receive_into_disk(void *opaque, struct iovec *vectors, int n)
 {

@@ -17,7 +17,7 @@ struct input {
     size_t left;       /* the number of bytes not consumed yet */
 };
 
-/* Consume n bytes, of which all must be there.  Returns a pointer to the first of them. */
+/* Consume n bytes.  At least n bytes must be left.  Returns a pointer to the first of them. */
 static inline const uint8_t *input_consume(struct input *input, size_t n)
 {
     const uint8_t *at = input->at;

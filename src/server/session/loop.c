@@ -19,9 +19,9 @@
 #define EVENTS_MAX 256
 #define STOP_MILLISECONDS 700
 
-/* Each time the loop has freed so many bytes of connections, it makes malloc return memory to the
- * system (os_memory_tidy).  Otherwise malloc would return only memory at the end of its heap, and
- * would keep 5 to 10 MiB after 4,000 simultaneous connections. */
+/* Each time the loop has freed this many bytes of connections, it makes malloc return memory to
+ * the system (os_memory_tidy).  Otherwise malloc would return only memory at the end of its heap,
+ * and would keep 5 to 10 MiB after 4,000 simultaneous connections. */
 #define TIDY_AFTER (512u << 10)
 
 /* Watching descriptors. */
@@ -41,7 +41,7 @@ static int watch_descriptor(struct loop *loop, struct connection *connection, in
 
 /* A connection with two descriptors (-s) receives from one and sends to the other, so each is
  * watched for one kind of event.  A descriptor that has no events to watch for is removed from
- * epoll.  Otherwise epoll would report the end of its stream again and again. */
+ * epoll.  Otherwise epoll would report the end of the stream again and again. */
 static int watch_connection(struct loop *loop, struct connection *connection)
 {
     uint32_t events = connection_events(connection);

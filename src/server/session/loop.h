@@ -10,9 +10,8 @@
  *
  * Turns (turn.h).  If the last turn of a connection was cheap, the connection gets a short turn
  * as soon as epoll reports an event of it.  All other connections wait in a line.  Between two
- * calls of epoll_wait the line is served for the time of one long turn.  So a client that waits
- * for each answer before its next request is delayed by one long turn at most, however many other
- * clients are busy.
+ * calls of epoll_wait the line is served for the time of one long turn.  So a client with one
+ * request in flight is delayed by one long turn at most, however many other clients are busy.
  *
  * Other threads post to a loop: they change a field that the loop's lock guards, and then write
  * to the loop's eventfd.  There are two kinds of posts: a new connection, and the order to stop.
@@ -53,7 +52,7 @@ struct loop {
     /* Only the loop's thread uses these fields. */
     struct worker worker;
     struct connection_list connections; /* all connections that have not ended */
-    struct connection_list line;        /* connections that wait for a long turn, in order */
+    struct connection_list line; /* connections waiting for a long turn, longest wait first */
     struct connection_list handshaking; /* clients with a handshake deadline, earliest first */
     struct connection_list idling;      /* clients with an idle deadline, earliest first */
     struct connection_list ended;       /* connections to destroy after this round of events */

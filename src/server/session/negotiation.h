@@ -3,7 +3,7 @@
 /* negotiation - what happens to a connection before transmission: options, and TLS
  *
  * nbd/handshake.h parses and answers the options.  The functions here pass the received bytes to
- * nbd/handshake.h, and set the state of the connection by the results.
+ * nbd/handshake.h, and set the state of the connection according to the results.
  *
  * Threads: called by the thread of the connection's loop.
  */
@@ -29,7 +29,7 @@
 int negotiation_take(struct connection *connection, struct input *input);
 
 /* Continue the TLS handshake.  To be called in the state CONNECTION_TLS, after all plaintext has
- * been sent.  If one side refuses the other, this is logged.  Returns
+ * been sent.  Logs a refusal by either side.  Returns
  *
  *     1        the TLS handshake is complete; the state is CONNECTION_HANDSHAKE again
  *     -EAGAIN  the TLS handshake has to wait for transport_events

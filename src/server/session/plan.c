@@ -177,8 +177,8 @@ static void plan_whole(struct plan *plan, struct read_job *job)
     job->promised = job->left;
 }
 
-/* The length of the hole at job->offset, which is known to have at least `known` bytes.  Looks no
- * further than the end of the read. */
+/* The length of the hole at job->offset.  The caller already knows that the hole has at least
+ * `known` bytes.  The part of the hole beyond the end of the read does not count. */
 static size_t hole_size(struct plan *plan, const struct read_job *job, size_t known)
 {
     struct disk *disk = plan->connection->service->disk;

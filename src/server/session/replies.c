@@ -78,7 +78,7 @@ static void put_extent(struct status *status)
 }
 
 /* Called by disk_extents for each extent.  An extent is never longer than the range of the
- * request, so the length fits into a descriptor of the same style as the request. */
+ * request, so the length fits into a descriptor of the request's style. */
 static int add_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
 {
     struct status *status = opaque;

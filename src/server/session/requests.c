@@ -7,12 +7,12 @@
 #include "server/session/commands.h"
 #include "server/session/replies.h"
 
-/* A payload of at least so many bytes is consumed as it arrives.  A smaller payload stays unread
- * until all of it has arrived. */
+/* A payload of at least this many bytes is consumed as it arrives.  A smaller payload stays
+ * unread until all of it has arrived. */
 #define LARGE_PAYLOAD (16u << 10)
 
 /* Carrying out a request takes some 200 ns, not counting the payload.  That is about as long as
- * copying so many bytes (turn.h). */
+ * copying this many bytes (turn.h). */
 #define REQUEST_BYTES 2048u
 
 enum outcome {

@@ -7,9 +7,9 @@
  * order in which they arrived, except that the reads of a batch come last (replies.h).
  *
  *     PAYLOAD                    WHAT IS DONE WITH IT
- *     all of it has arrived      commands_carry_out takes it from the input
- *     small, a part is missing   it stays in the input, with its header, until the rest arrives
- *     large, a part is missing   commands_begin_payload takes the part that has arrived, and
+ *     complete                   commands_carry_out takes it from the input
+ *     small, but incomplete      it stays in the input, with its header, until the rest arrives
+ *     large, but incomplete      commands_begin_payload takes the part that has arrived, and
  *                                inbox.h receives the rest
  *     of a refused request       commands_begin_payload throws it away as it arrives
  *

@@ -74,7 +74,7 @@ unsigned server_connections(const struct server *server)
     return atomic_load_explicit(&server->open.count, memory_order_relaxed);
 }
 
-/* Whether accept failed because of one connection only.  Then accept can be called again. */
+/* Whether accept failed because of one connection.  If so, other connections can be accepted. */
 static bool is_fault_of_connection(int error)
 {
     return error == ECONNABORTED || error == EINTR || error == EPROTO || error == EPERM;

@@ -40,14 +40,14 @@ unsigned server_connections(const struct server *server);
  *     -errno   (any other) the system has no descriptor or no memory for the next connection */
 int server_accept(struct server *server, int listener);
 
-/* Serve a client over two descriptors: standard input and output (-s), or twice the same socket.
- * Returns 0 or -errno.  If the result is 0, the server owns the descriptors.  On an error the
- * caller keeps them. */
+/* Serve a client over two descriptors: standard input and output (-s), or a socket that is both
+ * in and out.  Returns 0 or -errno.  If the result is 0, the server owns the descriptors.  On an
+ * error the caller keeps them. */
 int server_adopt(struct server *server, int in, int out);
 
 /* Stop the loops, and wait until all of them have ended.  The loops complete the requests in
- * flight, and refuse all other requests with ESHUTDOWN.  After 0.7 s, clients that have not read
- * their answers or not sent the rest of a request are disconnected.  The counters keep their
+ * flight, and refuse all other requests with ESHUTDOWN.  Clients get 0.7 s to read their answers,
+ * and to send the rest of a request, before they are disconnected.  The counters keep their
  * numbers. */
 void server_stop(struct server *server);
 

@@ -24,10 +24,10 @@ struct service {
     struct nbd_policy policy;
     const struct tls_credentials *credentials; /* NULL: no TLS */
     struct logger *log;                        /* any thread may use the logger */
-    unsigned timeout_seconds;                  /* the longest handshake; 0: no limit */
+    unsigned timeout_seconds;                  /* limit for the handshake; 0: no limit */
     unsigned idle_seconds;    /* the longest idle time of a client; 0: no limit */
     unsigned max_connections; /* the most connections at a time; 0: no limit */
-    unsigned max_per_peer;    /* the most connections of a peer; 0: no limit */
+    unsigned max_per_peer;    /* the most connections that one peer may hold; 0: no limit */
     bool keepalive;           /* TCP sockets get the option keep-alive */
 };
 

@@ -15,7 +15,7 @@
  *     6  An active zero job is not complete.
  *     7  `waiting` exists if waiting_count is not 0; waiting_count is at most SCRATCH_READS.
  *     8  The unsent data of a waiting read are the last part of its range, and not empty.
- *        Only the first waiting read may have promised bytes, at most as many as unsent bytes.
+ *        Only the first waiting read may have promised bytes, and no more than it has unsent.
  *
  * Threads: see connection.h.
  */
@@ -39,7 +39,7 @@ enum connection_state {
     CONNECTION_TLS,          /* the handshake of TLS is under way, or about to begin */
     CONNECTION_TRANSMISSION, /* requests are carried out */
     CONNECTION_DRAINING,     /* nothing more is received, but replies still go out */
-    CONNECTION_LINGERING,    /* our side is shut; bytes that arrive are thrown away */
+    CONNECTION_LINGERING,    /* nothing more is sent, and bytes that arrive are thrown away */
     CONNECTION_CLOSED,       /* the connection has ended, and the loop will free it */
 };
 
@@ -84,14 +84,14 @@ struct connection {
     unsigned waiting_count;
 
     /* These fields are for loop.c only. */
-    TAILQ_ENTRY(connection) link;        /* links loop->arrived, ->connections or ->ended */
-    TAILQ_ENTRY(connection) in_line;     /* links loop->line; unused unless is_in_line */
+    TAILQ_ENTRY(connection) link;    /* links loop->arrived, loop->connections or loop->ended */
+    TAILQ_ENTRY(connection) in_line; /* links loop->line; unused unless is_in_line */
     TAILQ_ENTRY(connection) by_deadline; /* links *deadlines; unused if deadlines is NULL */
     bool is_in_line;
     bool was_cheap;                    /* the last turn took no longer than TURN_CHEAP_NS */
     struct connection_list *deadlines; /* loop->handshaking or loop->idling; NULL: no deadline */
     int64_t deadline;                  /* when the connection is closed, time of os_clock_ms */
-    struct peer *peer;                 /* counts this connection, for --max-per-peer; or NULL */
+    struct peer *peer;                 /* the peer of the connection; NULL: no peer is counted */
     uint32_t watched_in, watched_out;  /* the events for which epoll watches the descriptors */
 };
 

@@ -34,10 +34,10 @@
 #define TURN_SHORT_NS 50000        /* length of a turn that follows a cheap turn */
 #define TURN_LONG_NS 1000000       /* length of a turn of a connection from the line */
 #define TURN_CHEAP_NS 20000        /* a turn is cheap if it takes at most this time */
-#define TURN_ACCEPTS 64            /* a listener accepts at most so many connections in a row */
+#define TURN_ACCEPTS 64            /* a listener accepts at most this many connections in a row */
 #define TURN_QUICK_SLICE_NS 100000 /* a slice is quick if it takes less than this time */
-#define TURN_LOOK_BYTES (64 << 10) /* the clock is read after so many bytes of work */
-#define TURN_CALL_BYTES (8 << 10) /* a system call takes about as long as copying so many bytes */
+#define TURN_LOOK_BYTES (64 << 10) /* the clock is read after this many bytes of work */
+#define TURN_CALL_BYTES (8 << 10)  /* a system call takes as long as copying this many bytes */
 
 struct turn {
     int64_t began;   /* when the turn began, time of os_clock_ns */

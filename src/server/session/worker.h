@@ -29,7 +29,7 @@
 #define SCRATCH_OUT (256u << 10)  /* bytes of headers, block states and decompressed pages */
 #define SCRATCH_READS 512u        /* the most reads accepted before their replies are sent */
 #define SCRATCH_VECTORS 1024u     /* IOV_MAX */
-#define SCRATCH_LENT (512u << 10) /* once a send has so many bytes, no more are added */
+#define SCRATCH_LENT (512u << 10) /* a send with this many bytes gets no more data */
 
 _Static_assert(SCRATCH_IN >= NBD_HANDSHAKE_IN, "the longest option does not fit");
 
@@ -38,7 +38,7 @@ struct disk_cache; /* disk/disk.h */
 /* A read whose reply is being sent: in one piece (simple replies, DF), or chunk by chunk. */
 struct read_job {
     struct nbd_request request;
-    uint64_t offset, left; /* where the unsent data begin, and their number of bytes */
+    uint64_t offset, left; /* where the unsent data begin, and how many bytes they have */
     uint64_t promised;     /* the number of unsent bytes that a header has already announced */
 };
 
@@ -89,7 +89,7 @@ struct worker {
     bool stopping;           /* the server is stopping */
 };
 
-#define WORKER_SMALL_REQUEST (16u << 10) /* a small request moves at most so many bytes */
+#define WORKER_SMALL_REQUEST (16u << 10) /* a small request moves at most this many bytes */
 
 /* Count a request that moves `bytes` bytes.  A large request counts as two.  So if requests_taken
  * is 1, there was exactly one request, and it was small.  Only in this case loop.c spins. */
