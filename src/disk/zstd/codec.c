@@ -141,7 +141,7 @@ static int unpack(ZSTD_DCtx *context, const void *packed, size_t packed_size, vo
                   size_t size)
 {
     size_t n = ZSTD_decompressDCtx(context, page, size, packed, packed_size);
-    assert(n == size); /* the bytes are from codec_pack, and never change */
+    assert(n == size); /* cannot fail: the bytes are from codec_pack, and never change */
     return n == size ? 0 : -EIO;
 }
 
