@@ -93,7 +93,8 @@ static void reply_info_block_size(struct option *option)
     wire_put32(option->out, export->payload_max);
 }
 
-/* Take a string: at most NBD_STRING_MAX bytes, none of them NUL. */
+/* Take a string.  Returns false if the string has more than NBD_STRING_MAX bytes, is cut short,
+ * or contains a NUL. */
 static bool get_string(struct wire_reader *data, uint32_t length, const char **string)
 {
     if (length > NBD_STRING_MAX)

@@ -53,13 +53,13 @@ struct loop {
     struct worker worker;
     struct connection_list connections; /* all connections that have not ended */
     struct connection_list line; /* connections waiting for a long turn, longest wait first */
-    struct connection_list handshaking; /* clients with a handshake deadline, earliest first */
-    struct connection_list idling;      /* clients with an idle deadline, earliest first */
+    struct connection_list handshaking; /* handshakes with deadlines, earliest deadline first */
+    struct connection_list idling;      /* clients with idle deadlines, earliest deadline first */
     struct connection_list ended;       /* connections to destroy after this round of events */
     /* When epoll was last asked for events, time of os_clock_ms.  Only set for --idle-timeout. */
     int64_t asked;
     unsigned spins_to_skip, spin_penalty; /* explained at SPIN_PENALTY_MAX in loop.c */
-    size_t untidy;    /* bytes of connections freed since the last os_memory_tidy */
+    size_t untidy;    /* bytes freed with connections since the last os_memory_tidy */
     int64_t deadline; /* when a stopping loop closes all connections, time of os_clock_ms */
 };
 

@@ -65,7 +65,7 @@ struct status {
     enum nbd_style style;
     struct wire_writer *writer;
     uint32_t count, max; /* the number of descriptors so far, and its limit */
-    uint64_t length;     /* the length of the last extent, which has no descriptor yet; or 0 */
+    uint64_t length;     /* length of the last extent if it has no descriptor yet, else 0 */
     bool is_hole;        /* whether the last extent is a hole */
 };
 

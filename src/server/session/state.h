@@ -5,17 +5,17 @@
  * This file has structs only.  The functions are in the other files of this folder.  connection.h
  * shows how one state follows another.
  *
- * Between two steps the following is true (connection_check verifies it):
+ * Between two steps these rules hold (connection_check verifies them):
  *
  *     1  In HANDSHAKE and TLS there is a handshake, and in TRANSMISSION there is none.
  *     2  A buffer that has memory has bytes left.
  *     3  unread_ready means that there are unread bytes.
  *     4  While a payload job is active, nothing is unread, and no zero job is active.
- *     5  An active payload job is not complete; unless it was refused, it is a write.
+ *     5  An active payload job is not complete.  Its request is a write, or was refused.
  *     6  An active zero job is not complete.
  *     7  `waiting` exists if waiting_count is not 0; waiting_count is at most SCRATCH_READS.
  *     8  The unsent data of a waiting read are the last part of its range, and not empty.
- *        Only the first waiting read may have promised bytes, and no more than it has unsent.
+ *        Only the first waiting read may have promised bytes, and all of these are unsent.
  *
  * Threads: see connection.h.
  */
@@ -85,7 +85,7 @@ struct connection {
 
     /* These fields are for loop.c only. */
     TAILQ_ENTRY(connection) link;    /* links loop->arrived, loop->connections or loop->ended */
-    TAILQ_ENTRY(connection) in_line; /* links loop->line; unused unless is_in_line */
+    TAILQ_ENTRY(connection) in_line; /* links loop->line; used only if is_in_line */
     TAILQ_ENTRY(connection) by_deadline; /* links *deadlines; unused if deadlines is NULL */
     bool is_in_line;
     bool was_cheap;                    /* the last turn took no longer than TURN_CHEAP_NS */
