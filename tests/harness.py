@@ -324,17 +324,19 @@ PLACES = {
 class Nbdram:
     """One nbdram in the foreground, which accepts when the constructor returns.
 
-    NBDRAM_PRELOAD is not for it: nbdram is linked with its sanitizer.
+    NBDRAM_PRELOAD is not for it: nbdram is linked with its sanitizer.  `prefix` is a command that
+    runs the command given to it, for example prlimit with its options.
     """
 
-    def __init__(self, directory, params, *, flags=(), place="unix"):
+    def __init__(self, directory, params, *, flags=(), place="unix", prefix=()):
         directory = pathlib.Path(directory)
         directory.mkdir()
         self.socket = directory / "s"
         self.uri = f"nbd+unix:///?socket={self.socket}"
         self._handles = []
         self._errors_path = directory / "stderr"
-        command = [SERVER, "-f", *(PLACES[place] or ("-U", self.socket)), *flags, *params]
+        listen = PLACES[place] or ("-U", self.socket)
+        command = [*prefix, SERVER, "-f", *listen, *flags, *params]
         with open(self._errors_path, "w") as errors:
             self.process = subprocess.Popen(
                 [str(word) for word in command],

@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "os/memory.h"
 #include "text/parse.h"
 #include "text/reason.h"
 
@@ -245,6 +246,17 @@ void disk_explain(const struct disk_options *options, int error, struct reason *
                    "a disk of %llu bytes does not fit into limit=%llu with allocator=%s: raise "
                    "the limit or use allocator=%s",
                    size, limit, allocator->name, allocators[0]->name);
+    else if (error == -EAGAIN)
+        reason_set(reason, error,
+                   "no thread can be started for the disk: raise the limit on processes "
+                   "(ulimit -u, pids.max) or on address space (ulimit -v, RLIMIT_AS)");
+    else if (error == -ENOMEM && os_address_space_left() != UINT64_MAX)
+        reason_set(
+            reason, error,
+            "not enough memory for a disk of %llu bytes with allocator=%s: the machine and "
+            "its control group cannot give that much now, or the limit on address space "
+            "(ulimit -v, RLIMIT_AS) does not allow it",
+            size, allocator->name);
     else if (error == -ENOMEM)
         reason_set(
             reason, error,

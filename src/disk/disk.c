@@ -9,6 +9,7 @@
 #include "disk/memory/budget.h"
 #include "disk/memory/sabotage.h"
 #include "os/check.h"
+#include "os/memory.h"
 #include "text/reason.h"
 
 struct disk {
@@ -45,6 +46,8 @@ int disk_create(const struct disk_options *options, struct disk **made)
         free(disk);
         return r;
     }
+    if (os_address_space_left() != UINT64_MAX)
+        os_memory_share_heap();
     r = allocator->create(options, &disk->budget, &disk->state);
     if (r < 0) {
         budget_destroy(&disk->budget);

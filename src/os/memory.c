@@ -7,6 +7,7 @@
 #include <malloc.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* The headers of some C libraries lack these constants.  The numbers are Linux's. */
@@ -20,6 +21,34 @@
 size_t os_page_size(void)
 {
     return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Pages of the process: `which` is 0 for all of its address space, 1 for what is in memory. */
+static uint64_t read_statm(unsigned which)
+{
+    uint64_t pages[2];
+    FILE *statm = fopen("/proc/self/statm", "re");
+    if (!statm)
+        return 0;
+    int n = fscanf(statm, "%" SCNu64 " %" SCNu64, &pages[0], &pages[1]);
+    fclose(statm);
+    return n == 2 ? pages[which] * os_page_size() : 0;
+}
+
+uint64_t os_address_space_left(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_AS, &limit) == -1 || limit.rlim_cur == RLIM_INFINITY)
+        return UINT64_MAX;
+    uint64_t used = read_statm(0);
+    return limit.rlim_cur > used ? limit.rlim_cur - used : 0;
+}
+
+void os_memory_share_heap(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_ARENA_MAX, 1);
+#endif
 }
 
 /* mmap aligns only to pages of the system.  So this reserves `align` bytes more, and unmaps the
@@ -101,13 +130,7 @@ int os_memory_may_lock(void *base, size_t length)
 
 uint64_t os_memory_resident(void)
 {
-    uint64_t total, resident;
-    FILE *statm = fopen("/proc/self/statm", "re");
-    if (!statm)
-        return 0;
-    int n = fscanf(statm, "%" SCNu64 " %" SCNu64, &total, &resident);
-    fclose(statm);
-    return n == 2 ? resident * os_page_size() : 0;
+    return read_statm(1);
 }
 
 void os_memory_tidy(void)

@@ -30,6 +30,15 @@
 /* The size of the system's own pages: 4 KiB nearly everywhere. */
 size_t os_page_size(void);
 
+/* The address space that the process may still take (RLIMIT_AS), in bytes.  UINT64_MAX if it is
+ * not limited. */
+uint64_t os_address_space_left(void);
+
+/* Have all threads use one heap.  Otherwise the C library may reserve 64 MiB of address space for
+ * each thread, which is too much if address space is limited.  Heaps that threads have already
+ * stay, so call this early. */
+void os_memory_share_heap(void);
+
 /* Reserve address space, aligned to `align` (bytes, a power of two, at least a page).  An access
  * faults until the range is committed.  huge says whether the whole range may get huge pages, as
  * `allowed` in os_memory_huge.  Returns 0, or -ENOMEM if there is not enough address space. */

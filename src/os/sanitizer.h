@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* os/sanitizer - defines NBDRAM_TSAN in builds with the thread sanitizer, of gcc or clang */
+/* os/sanitizer - what a build with a sanitizer of gcc or clang defines
+ *
+ *     NBDRAM_TSAN        the thread sanitizer
+ *     NBDRAM_SANITIZED   the thread sanitizer or the address sanitizer
+ */
 
 #ifndef NBDRAM_OS_SANITIZER_H
 #define NBDRAM_OS_SANITIZER_H
@@ -12,6 +16,15 @@
 #endif
 #if defined __SANITIZE_THREAD__
 #define NBDRAM_TSAN 1
+#endif
+
+#if defined __has_feature
+#if __has_feature(address_sanitizer)
+#define NBDRAM_SANITIZED 1
+#endif
+#endif
+#if defined __SANITIZE_ADDRESS__ || defined NBDRAM_TSAN
+#define NBDRAM_SANITIZED 1
 #endif
 
 #endif

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "disk/memory/pool.h"
+#include "disk/memory/pool_inside.h"
 #include "text/reason.h"
 
 #define CHUNK (256 * KiB)
@@ -147,6 +148,23 @@ static void cells_come_in_order(void **state)
     pool_destroy(&bench.pool);
 }
 
+/* A cell's number has 40 bits, however much a pool is to hold. */
+static void numbers_suffice(void **state)
+{
+    static const size_t sizes[] = {16, 128, 4096, 2 * MiB};
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(sizes); i++) {
+        struct pool_options options = {
+            .cell = sizes[i], .chunk = 2 * MiB, .capacity = UINT64_MAX};
+        uint64_t cells = chunk_count_wanted(&options) * (2 * MiB / sizes[i]);
+        assert_true(cells > 0 && cells <= POOL_CELLS_MAX);
+        options.capacity = 6 * MiB + 1;
+        assert_int_equal(chunk_count_wanted(&options), 4);
+        options.capacity = 0;
+        assert_int_equal(chunk_count_wanted(&options), 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -154,6 +172,7 @@ int main(void)
         cmocka_unit_test(every_cell_of_the_budget_can_be_taken),
         cmocka_unit_test(single_granules_go_back),
         cmocka_unit_test(cells_come_in_order),
+        cmocka_unit_test(numbers_suffice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -80,7 +80,7 @@ struct snapshot {
     uint64_t free_bits[CHUNKS * CELLS_PER_CHUNK / 64];
     uint64_t absent_bits[CHUNKS];
     struct chunk *lists[CHUNK_LISTS];
-    uint64_t fresh, free, resident, leftover, used;
+    uint64_t chunk_count, fresh, free, resident, leftover, used;
     uint64_t cells[MAGAZINE_CELLS];
     unsigned count;
 };
@@ -93,6 +93,7 @@ static void snapshot_take(struct snapshot *to, struct sample *from)
     memcpy(to->absent_bits, in->absent_bits, sizeof to->absent_bits);
     memcpy(to->lists, in->lists, sizeof to->lists);
     memcpy(to->cells, from->magazine->cells, sizeof to->cells);
+    to->chunk_count = in->chunk_count;
     to->fresh = in->fresh;
     to->free = in->free;
     to->resident = in->resident;
@@ -109,6 +110,7 @@ static void snapshot_restore(const struct snapshot *from, struct sample *to)
     memcpy(in->absent_bits, from->absent_bits, sizeof from->absent_bits);
     memcpy(in->lists, from->lists, sizeof from->lists);
     memcpy(to->magazine->cells, from->cells, sizeof from->cells);
+    in->chunk_count = from->chunk_count;
     in->fresh = from->fresh;
     in->free = from->free;
     in->resident = from->resident;
@@ -294,6 +296,13 @@ static void more_discards_than_granules(struct sample *sample)
     sample->in->discards = TOUCHED * GRANULES;
 }
 
+/* Invariant 10: numbers of cells. */
+
+static void more_cells_than_numbers(struct sample *sample)
+{
+    sample->in->chunk_count = POOL_CELLS_MAX / CELLS_PER_CHUNK + 1;
+}
+
 #define FAULT(number, function)                                                                  \
     {                                                                                            \
         .name = #function, .test_func = fault_is_found, .initial_state = &(struct fault)         \
@@ -330,6 +339,7 @@ int main(void)
         FAULT(7, more_chunks_than_there_are),
         FAULT(8, magazine_is_overfull),
         FAULT(9, more_discards_than_granules),
+        FAULT(10, more_cells_than_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

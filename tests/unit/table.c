@@ -22,7 +22,7 @@ static void bench_make(struct bench *bench, uint64_t pages)
     budget_init(&bench->budget, 64 * MiB, false, "");
     const struct pool_options options = {
         .chunk = 64 * KiB, .capacity = 64 * MiB, .budget = &bench->budget};
-    assert_int_equal(table_create(&bench->table, pages, &options), 0);
+    assert_int_equal(table_create(&bench->table, pages, &options, 64 * MiB), 0);
 }
 
 static uint64_t page_word(uint64_t page)

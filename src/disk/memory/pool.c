@@ -110,6 +110,11 @@ void pool_shrink(struct pool *pool)
     pthread_mutex_unlock(&in->lock);
 }
 
+uint64_t pool_capacity(const struct pool *pool)
+{
+    return pool->inside->chunk_count * pool->inside->options.chunk;
+}
+
 uint64_t pool_cells_used(struct pool *pool)
 {
     struct pool_inside *in = pool->inside;
@@ -140,12 +145,7 @@ static int reserve_address_space(struct pool *pool)
 {
     struct pool_inside *in = pool->inside;
     size_t chunk = in->options.chunk;
-    uint64_t count = in->options.capacity / chunk + (in->options.capacity % chunk != 0);
-    if (count >
-        SIZE_MAX / 8 /
-            chunk) /* on 32 bits, the address space must hold four pools and the program */
-        count = SIZE_MAX / 8 / chunk;
-    for (; count > 0; count /= 2) {
+    for (uint64_t count = chunk_count_wanted(&in->options); count > 0; count /= 2) {
         void *base;
         if (os_memory_reserve((size_t)count * chunk, chunk, in->options.huge, &base) == 0) {
             os_memory_huge(base, chunk, false); /* no huge page: small disks need less memory */

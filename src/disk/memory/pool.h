@@ -16,7 +16,8 @@
  * granules without a cell in use are given back to the system, and so are whole chunks.  Before
  * memory is used, the budget is charged for all that the system may have to provide.
  *
- * UNITS.  Sizes are in bytes.  A cell is a number from 0 up; numbers are reused.
+ * UNITS.  Sizes are in bytes.  A cell is a number from 0 up, below POOL_CELLS_MAX; numbers are
+ * reused.
  *
  * OWNERSHIP.  A cell belongs to the thread that took it until the cell is given back.  The pool
  * never reads or writes a cell that is in use.
@@ -38,6 +39,10 @@
 
 struct reason; /* text/reason.h */
 
+/* A word has 40 bits for the number of a cell (disk/paged/entry.h).  pool_create makes a pool
+ * smaller than its caller asked for, if necessary. */
+#define POOL_CELLS_MAX ((uint64_t)1 << 40)
+
 struct pool_options {
     size_t cell;       /* bytes, a power of two */
     size_t chunk;      /* bytes, a power of two; no smaller than `cell` or a page of the system */
@@ -53,9 +58,10 @@ struct pool {
     struct pool_inside *inside; /* pool_inside.h */
 };
 
-/* Make a pool without cells.  If there is no address space for options->capacity bytes, the pool
- * reserves half as much, or a quarter, and so on down to one chunk.  Returns 0 or -ENOMEM.  After
- * -ENOMEM *pool is all zeroes. */
+/* Make a pool without cells.  It reserves address space for options->capacity bytes, but for no
+ * more than POOL_CELLS_MAX cells.  If there is not enough address space, it reserves half as much,
+ * or a quarter, and so on down to one chunk.  Returns 0 or -ENOMEM.  After -ENOMEM *pool is all
+ * zeroes. */
 int pool_create(const struct pool_options *options, struct pool *pool);
 
 /* Free a pool with all of its cells, even cells that are in use.  The budget stays charged for
@@ -88,6 +94,9 @@ static inline void *pool_at(const struct pool *pool, uint64_t cell)
 /* Give all free memory back to the system and to the budget.  If other threads are giving memory
  * back to the system at the same time, wait until they are done. */
 void pool_shrink(struct pool *pool);
+
+/* The bytes for which the pool has address space: all that it could ever hold. */
+uint64_t pool_capacity(const struct pool *pool);
 
 /* The number of cells in use.  It is exact while no other thread takes or gives. */
 uint64_t pool_cells_used(struct pool *pool);

@@ -172,11 +172,15 @@ static int check_magazines(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
-/* Invariants 4 and 5.  The budget may be charged for more than this pool's memory, because other
- * pools use the same budget.  Relaxed order suffices: this pool's own charges were made under the
- * pool's lock, which the caller holds. */
+/* Invariants 4, 5 and 10.  The budget may be charged for more than this pool's memory, because
+ * other pools use the same budget.  Relaxed order suffices: this pool's own charges were made
+ * under the pool's lock, which the caller holds. */
 static int check_sums(const struct pool_inside *in, struct reason *reason)
 {
+    if (in->chunk_count * in->cells_per_chunk > POOL_CELLS_MAX)
+        return BROKEN(reason, 10,
+                      "there are %" PRIu64 " chunks, too many for their cells' numbers",
+                      in->chunk_count);
     uint64_t charged = in->resident * in->options.cell;
     uint64_t used = atomic_load_explicit(&in->options.budget->used, memory_order_relaxed);
     if (charged > used)

@@ -47,6 +47,7 @@
  *     absent, and no list contains them.
  *  8. A magazine holds at most magazine_cells cells.
  *  9. Each of the `discards` that are under way covers at least one granule.
+ * 10. There are at most POOL_CELLS_MAX cells.
  *
  * EXCLUSION.  Each magazine has a lock, and the pool has one.  A thread that needs both takes the
  * magazine's lock first.  Neither lock is held while the system takes memory back.  The sweep has
@@ -129,6 +130,18 @@ struct pool_inside {
     unsigned discards; /* number of system calls that are taking granules back now */
     pthread_cond_t discarded; /* signalled when a discard has ended */
 };
+
+/* The number of chunks that the options ask for, or fewer: a word has 40 bits for the number of a
+ * cell, and on 32 bits four pools and the program have to fit. */
+static inline uint64_t chunk_count_wanted(const struct pool_options *options)
+{
+    uint64_t chunk = options->chunk;
+    uint64_t count = options->capacity / chunk + (options->capacity % chunk != 0);
+    uint64_t most = POOL_CELLS_MAX / (chunk / options->cell);
+    if (most > SIZE_MAX / 8 / chunk)
+        most = SIZE_MAX / 8 / chunk;
+    return count > most ? most : count > 0 ? count : 1;
+}
 
 static inline uint64_t chunk_number(const struct pool_inside *in, const struct chunk *chunk)
 {

@@ -51,7 +51,7 @@ typedef _Atomic uint64_t slot_t;
 #define ENTRY_GENERATION_SHIFT 7
 #define ENTRY_GENERATION_MASK ((uint64_t)0x1ffff << ENTRY_GENERATION_SHIFT)
 #define ENTRY_NUMBER_SHIFT 24
-#define ENTRY_NUMBER_MAX (((uint64_t)1 << 40) - 1)
+#define ENTRY_NUMBER_MAX (((uint64_t)1 << (64 - ENTRY_NUMBER_SHIFT)) - 1)
 
 static inline uint64_t entry_make(enum entry_kind kind, uint64_t number)
 {

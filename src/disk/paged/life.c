@@ -10,6 +10,7 @@
 #include "disk/paged/slots.h"
 #include "os/memory.h"
 
+#define OTHERS ((uint64_t)192 << 20) /* bytes of address space: see share_address_space */
 #define CALLERS 64 /* number of threads for which the RCU library takes memory at the start */
 
 /* The size of a chunk: 2 MiB.  If the limit is less than 64 chunks of 2 MiB, chunks are
@@ -23,26 +24,59 @@ static size_t chunk_size(uint64_t limit)
     return chunk;
 }
 
-/* How many bytes of address space a pool reserves: as many as there could ever be memory for.
- * For a small disk, twice the size of the disk is enough.  The second half is for pages that wait
- * for a grace period while new pages have taken their places. */
-static uint64_t address_space(const struct paged *paged, size_t chunk)
+/* The address space of each pool, in bytes. */
+struct capacities {
+    uint64_t frames, nodes, lones, cold;
+};
+
+/* How many bytes of address space a pool reserves if its cells have `bytes` bytes when every page
+ * of the disk is stored: twice as many, and some chunks, but never more than there could be memory
+ * for.  The second half is for cells that wait for a grace period while new cells have taken their
+ * places. */
+static uint64_t address_space(const struct paged *paged, uint64_t bytes, unsigned chunks)
 {
     uint64_t most = least(budget_ceiling(paged->budget), (uint64_t)1 << 52);
-    uint64_t size = least(paged->size, most); /* limited, so that the sum below cannot wrap */
-    return least(most, 2 * size + 16 * (uint64_t)chunk);
+    uint64_t limited = least(bytes, most); /* so that the sum below cannot wrap */
+    return least(most, 2 * limited + chunks * (uint64_t)paged->pool_options.chunk);
 }
 
-static void choose_pools(struct paged *paged, const struct disk_options *options)
+/* What the pools get if address space is not limited.  A full disk has a node for 15 pages, and a
+ * few for its ends.  A page has at most one lone, and itself takes at least 64 bytes.  A page in
+ * the cold store takes less memory than its frame did. */
+static struct capacities wanted_capacities(const struct paged *paged, unsigned chunks, bool packs)
 {
-    size_t chunk = chunk_size(options->limit);
-    paged->pool_options = (struct pool_options){
-        .chunk = chunk,
-        .capacity = address_space(paged, chunk),
-        .huge = true,
-        .locked = options->mlock,
-        .budget = paged->budget,
+    uint64_t pages = paged_pages(paged);
+    return (struct capacities){
+        .frames = address_space(paged, paged->size, 16),
+        .nodes = address_space(paged, pages / 15 * sizeof(struct node), chunks),
+        .lones = least(address_space(paged, pages * sizeof(struct lone), chunks),
+                       address_space(paged, paged->size, 16) / 4),
+        .cold = packs ? address_space(paged, paged->size, 16) : 0,
     };
+}
+
+/* If address space is limited (RLIMIT_AS), the pools leave OTHERS to the rest of the process, or
+ * three quarters of what there is, if that is less.  OTHERS is what nbdkit needs: it starts 16
+ * threads for a connection, each with a stack of 8 MiB.  Our own server's threads need a tenth of
+ * that.  The table gets the most that it could need, but no more than 4/10 of the pools' share.
+ * The pages get the rest, in frames and in the cold store. */
+static struct capacities share_address_space(const struct paged *paged, uint64_t left, bool packs)
+{
+    struct capacities wanted = wanted_capacities(paged, 2, packs);
+    uint64_t share = left > OTHERS / 3 * 4 ? left - OTHERS : left / 4;
+    wanted.nodes = least(wanted.nodes, share / 10 * 3);
+    wanted.lones = least(wanted.lones, share / 10);
+    uint64_t rest = share - wanted.nodes - wanted.lones;
+    wanted.frames = least(wanted.frames, packs ? rest / 2 : rest);
+    wanted.cold = least(wanted.cold, rest - wanted.frames);
+    return wanted;
+}
+
+static struct capacities choose_capacities(const struct paged *paged, bool packs)
+{
+    uint64_t left = os_address_space_left();
+    return left == UINT64_MAX ? wanted_capacities(paged, 16, packs)
+                              : share_address_space(paged, left, packs);
 }
 
 static void shrink_when_idle(void *opaque)
@@ -50,18 +84,41 @@ static void shrink_when_idle(void *opaque)
     paged_shrink(opaque);
 }
 
-static int make_frames(struct paged *paged)
+static int make_frames(struct paged *paged, uint64_t capacity)
 {
     struct pool_options frames = paged->pool_options;
     frames.cell = paged_page_size(paged);
+    frames.capacity = capacity;
     int r = pool_create(&frames, &paged->frames);
     if (r == 0 && frames.locked)
         r = pool_may_lock(&paged->frames, paged->size);
     return r;
 }
 
+static int make_table(struct paged *paged, uint64_t nodes, uint64_t lones)
+{
+    struct pool_options options = paged->pool_options;
+    options.capacity = nodes;
+    return table_create(&paged->table, paged_pages(paged), &options, lones);
+}
+
+/* The cold store makes its own pools, of paged->pool_options. */
+static int make_pools(struct paged *paged, const struct disk_options *options, bool packs)
+{
+    paged->pool_options = (struct pool_options){
+        .chunk = chunk_size(options->limit),
+        .huge = true,
+        .locked = options->mlock,
+        .budget = paged->budget,
+    };
+    struct capacities capacities = choose_capacities(paged, packs);
+    paged->pool_options.capacity = capacities.cold;
+    int r = make_frames(paged, capacities.frames);
+    return r < 0 ? r : make_table(paged, capacities.nodes, capacities.lones);
+}
+
 int paged_create(const struct disk_options *options, struct budget *budget, unsigned page_shift,
-                 struct paged **made)
+                 bool packs, struct paged **made)
 {
     struct paged *paged = calloc(1, sizeof *paged);
     if (!paged)
@@ -70,12 +127,7 @@ int paged_create(const struct disk_options *options, struct budget *budget, unsi
     paged->budget = budget;
     paged->page_shift = page_shift;
     reclaim_create(&paged->reclaim, paged_after_grace_period, shrink_when_idle, paged);
-    choose_pools(paged, options);
-    size_t page_size = paged_page_size(paged);
-    uint64_t pages = (paged->size >> page_shift) + (paged->size % page_size != 0);
-    int r = make_frames(paged);
-    if (r == 0)
-        r = table_create(&paged->table, pages, &paged->pool_options);
+    int r = make_pools(paged, options, packs);
     if (r < 0) {
         paged_destroy(paged);
         return r;

@@ -85,7 +85,8 @@ struct paged {
     unsigned page_shift;
     struct budget *budget;
     struct cold cold;
-    struct pool_options pool_options; /* shared by all pools; each pool adds its cell size */
+    struct pool_options pool_options; /* shared by all pools; each pool adds its cell size.  The
+                                       * capacity is that of the cold store's pool */
 
     struct pool frames; /* each frame holds one page */
     struct table table;
@@ -101,6 +102,12 @@ struct paged {
 static inline uint64_t least(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
+}
+
+static inline uint64_t paged_pages(const struct paged *paged)
+{
+    return (paged->size >> paged->page_shift) +
+           (paged->size % ((uint64_t)1 << paged->page_shift) != 0);
 }
 
 static inline size_t paged_page_size(const struct paged *paged)

@@ -24,10 +24,12 @@
 
 /* Functions of life.c. */
 
-/* Make a disk without a cold store.  A page has 2^page_shift bytes, at most PAGE_SIZE_MAX.
- * Otherwise the contract is that of `create` in disk/allocator.h. */
+/* Make a disk without a cold store.  A page has 2^page_shift bytes, at most PAGE_SIZE_MAX.  packs
+ * says that the caller is going to add a cold store: then paged->pool_options.capacity is the
+ * address space for the store's pool, otherwise 0.  The rest of the contract is that of `create`
+ * in disk/allocator.h. */
 int paged_create(const struct disk_options *options, struct budget *budget, unsigned page_shift,
-                 struct paged **paged);
+                 bool packs, struct paged **paged);
 int paged_start(void *state);
 void paged_destroy(void *state);
 int paged_settle(void *state);

@@ -11,7 +11,7 @@
 static int sparse_create(const struct disk_options *options, struct budget *budget, void **state)
 {
     struct paged *paged;
-    int r = paged_create(options, budget, PAGE_SHIFT, &paged);
+    int r = paged_create(options, budget, PAGE_SHIFT, false, &paged);
     if (r == 0)
         *state = paged;
     return r;

@@ -61,12 +61,13 @@
 
 #include "disk/memory/sabotage.h"
 
-int table_create(struct table *table, uint64_t pages, const struct pool_options *options)
+int table_create(struct table *table, uint64_t pages, const struct pool_options *options,
+                 uint64_t lones_capacity)
 {
     struct pool_options nodes = *options, lones = *options;
     nodes.cell = sizeof(struct node);
     lones.cell = sizeof(struct lone);
-    lones.capacity /= 4; /* a page has one lone at most, and takes at least 64 bytes itself */
+    lones.capacity = lones_capacity;
     _Static_assert(sizeof(struct node) == 128 && sizeof(struct lone) == 16, "powers of two");
     memset(table, 0, sizeof *table);
     table->pages = pages;

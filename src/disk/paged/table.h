@@ -21,6 +21,8 @@
 
 struct reason; /* text/reason.h */
 
+_Static_assert(POOL_CELLS_MAX - 1 == ENTRY_NUMBER_MAX, "a word has room for each cell's number");
+
 struct table {
     struct pool nodes, lones;
     uint64_t pages;
@@ -29,9 +31,11 @@ struct table {
     _Atomic uint32_t generation; /* of the last freeze */
 };
 
-/* Make a table for `pages` pages.  Its pools get chunk, capacity, locked and budget from options.
+/* Make a table for `pages` pages.  Its pools get chunk, locked and budget from options.  The
+ * capacity in options is that of the pool of nodes; lones_capacity is that of the pool of lones.
  * Returns 0 or -ENOMEM.  On an error everything is undone. */
-int table_create(struct table *table, uint64_t pages, const struct pool_options *options);
+int table_create(struct table *table, uint64_t pages, const struct pool_options *options,
+                 uint64_t lones_capacity);
 void table_destroy(struct table *table); /* does nothing if *table is all zeroes */
 
 /* Find the slot of a page.  The answer holds for *span pages, of which `page` is the first:

@@ -372,10 +372,12 @@ static void init_locks(struct compressor *compressor)
     pthread_condattr_destroy(&monotonic);
 }
 
-/* The hot share, in frames: a quarter of the memory. */
+/* The hot share, in frames: a quarter of the memory, or of the address space for frames, if there
+ * is less of that. */
 static int64_t hot_share(const struct paged *paged)
 {
-    uint64_t share = budget_total(paged->budget) / 4 >> paged->page_shift;
+    uint64_t most = least(budget_total(paged->budget), pool_capacity(&paged->frames));
+    uint64_t share = most / 4 >> paged->page_shift;
     return share > HOT_SHARE_LEAST ? (int64_t)share : HOT_SHARE_LEAST;
 }
 

@@ -14,7 +14,7 @@ _Static_assert((size_t)1 << PAGE_SHIFT <= PAGE_SIZE_MAX, "buffers on the stack h
 static int zstd_create(const struct disk_options *options, struct budget *budget, void **state)
 {
     struct paged *paged;
-    int r = paged_create(options, budget, PAGE_SHIFT, &paged);
+    int r = paged_create(options, budget, PAGE_SHIFT, true, &paged);
     if (r < 0)
         return r;
     r = compressor_create(paged, options->level);
