@@ -126,7 +126,8 @@ static void give_turn(struct loop *loop, struct connection *connection, int64_t 
         connection_stop(connection);
     else
         connection_step(connection);
-    connection->was_cheap = os_clock_ns() - turn->began <= TURN_CHEAP_NS;
+    bool is_cheap = os_clock_ns() - turn->began <= TURN_CHEAP_NS;
+    connection->costly_turns = is_cheap ? 0 : connection->costly_turns + 1;
     after_step(loop, connection);
 }
 
@@ -135,7 +136,7 @@ static void handle_event(struct loop *loop, struct connection *connection)
 {
     if (connection_is_closed(connection) || connection->is_in_line)
         return;
-    if (connection->was_cheap && !connection_is_securing(connection))
+    if (connection->costly_turns < TURN_COSTLY_MAX && !connection_is_securing(connection))
         give_turn(loop, connection, TURN_SHORT_NS);
     else
         join_line(loop, connection);

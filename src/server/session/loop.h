@@ -8,10 +8,12 @@
  * connection: the functions of connection.h, the descriptors, and the last fields of struct
  * connection, which are for loop.c only (state.h).
  *
- * Turns (turn.h).  If the last turn of a connection was cheap, the connection gets a short turn
- * as soon as epoll reports an event of it.  All other connections wait in a line.  Between two
- * calls of epoll_wait the line is served for the time of one long turn.  So a client with one
- * request in flight is delayed by one long turn at most, however many other clients are busy.
+ * Turns (turn.h).  If one of the last two turns of a connection was cheap, the connection gets a
+ * short turn as soon as epoll reports an event of it.  All other connections wait in a line.
+ * Between two calls of epoll_wait the line is served for the time of one long turn.  So a client
+ * with one request in flight is delayed by one long turn at most, however many other clients are
+ * busy.  A single costly turn does not count, because the system may have taken the processor
+ * away during that turn.
  *
  * Other threads post to a loop: they change a field that the loop's lock guards, and then write
  * to the loop's eventfd.  There are two kinds of posts: a new connection, and the order to stop.

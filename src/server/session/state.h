@@ -88,7 +88,7 @@ struct connection {
     TAILQ_ENTRY(connection) in_line; /* links loop->line; used only if is_in_line */
     TAILQ_ENTRY(connection) by_deadline; /* links *deadlines; unused if deadlines is NULL */
     bool is_in_line;
-    bool was_cheap;                    /* the last turn took no longer than TURN_CHEAP_NS */
+    unsigned costly_turns;             /* how many turns in a row took more than TURN_CHEAP_NS */
     struct connection_list *deadlines; /* loop->handshaking or loop->idling; NULL: no deadline */
     int64_t deadline;                  /* when the connection is closed, time of os_clock_ms */
     struct peer *peer;                 /* the peer of the connection; NULL: no peer is counted */

@@ -31,9 +31,10 @@
 
 #include "os/thread.h"
 
-#define TURN_SHORT_NS 50000        /* length of a turn that follows a cheap turn */
+#define TURN_SHORT_NS 50000        /* length of a turn of a connection that skips the line */
 #define TURN_LONG_NS 1000000       /* length of a turn of a connection from the line */
 #define TURN_CHEAP_NS 20000        /* a turn is cheap if it takes at most this time */
+#define TURN_COSTLY_MAX 2          /* costly turns in a row that send a connection to the line */
 #define TURN_ACCEPTS 64            /* a listener accepts at most this many connections in a row */
 #define TURN_QUICK_SLICE_NS 100000 /* a slice is quick if it takes less than this time */
 #define TURN_LOOK_BYTES (64 << 10) /* the clock is read after this many bytes of work */
