@@ -10,7 +10,7 @@
 #include "disk/paged/slots.h"
 #include "os/memory.h"
 
-#define OTHERS ((uint64_t)192 << 20) /* bytes of address space: see share_address_space */
+#define OTHERS ((uint64_t)192 << 20) /* bytes of address space that the pools leave to others */
 #define CALLERS 64 /* number of threads for which the RCU library takes memory at the start */
 
 /* The size of a chunk: 2 MiB.  If the limit is less than 64 chunks of 2 MiB, chunks are
@@ -29,10 +29,10 @@ struct capacities {
     uint64_t frames, nodes, lones, cold;
 };
 
-/* How many bytes of address space a pool reserves if its cells have `bytes` bytes when every page
- * of the disk is stored: twice as many, and some chunks, but never more than there could be memory
- * for.  The second half is for cells that wait for a grace period while new cells have taken their
- * places. */
+/* How many bytes of address space a pool reserves.  When every page of the disk is stored, the
+ * pool's cells take `bytes` bytes.  The pool reserves twice as much, and some chunks, but never
+ * more than there could be memory for.  The second half is for cells that wait for a grace period
+ * while new cells have taken their places. */
 static uint64_t address_space(const struct paged *paged, uint64_t bytes, unsigned chunks)
 {
     uint64_t most = least(budget_ceiling(paged->budget), (uint64_t)1 << 52);
@@ -40,9 +40,9 @@ static uint64_t address_space(const struct paged *paged, uint64_t bytes, unsigne
     return least(most, 2 * limited + chunks * (uint64_t)paged->pool_options.chunk);
 }
 
-/* What the pools get if address space is not limited.  A full disk has a node for 15 pages, and a
- * few for its ends.  A page has at most one lone, and itself takes at least 64 bytes.  A page in
- * the cold store takes less memory than its frame did. */
+/* What the pools get if address space is not limited.  A full disk has one node for every 15
+ * pages, and a few nodes for its ends.  A page has at most one lone, of 16 bytes, and takes at
+ * least 64 bytes itself.  A page in the cold store takes less memory than its frame did. */
 static struct capacities wanted_capacities(const struct paged *paged, unsigned chunks, bool packs)
 {
     uint64_t pages = paged_pages(paged);
@@ -55,11 +55,14 @@ static struct capacities wanted_capacities(const struct paged *paged, unsigned c
     };
 }
 
-/* If address space is limited (RLIMIT_AS), the pools leave OTHERS to the rest of the process, or
- * three quarters of what there is, if that is less.  OTHERS is what nbdkit needs: it starts 16
- * threads for a connection, each with a stack of 8 MiB.  Our own server's threads need a tenth of
- * that.  The table gets the most that it could need, but no more than 4/10 of the pools' share.
- * The pages get the rest, in frames and in the cold store. */
+/* If address space is limited (RLIMIT_AS), the pools leave a part of it to the rest of the
+ * process: OTHERS, or three quarters of the limit, whichever is less.  nbdkit needs OTHERS,
+ * because it starts 16 threads for a connection, each with a stack of 8 MiB.  The threads of our
+ * own server need a tenth of that.
+ *
+ * The pools share what is left.  The table gets as much as it could ever need, but no more than
+ * 4/10 of the share.  Frames and the cold store get the rest.
+ */
 static struct capacities share_address_space(const struct paged *paged, uint64_t left, bool packs)
 {
     struct capacities wanted = wanted_capacities(paged, 2, packs);
@@ -102,7 +105,7 @@ static int make_table(struct paged *paged, uint64_t nodes, uint64_t lones)
     return table_create(&paged->table, paged_pages(paged), &options, lones);
 }
 
-/* The cold store makes its own pools, of paged->pool_options. */
+/* The cold store makes its own pool later, from paged->pool_options. */
 static int make_pools(struct paged *paged, const struct disk_options *options, bool packs)
 {
     paged->pool_options = (struct pool_options){

@@ -85,8 +85,10 @@ struct paged {
     unsigned page_shift;
     struct budget *budget;
     struct cold cold;
-    struct pool_options pool_options; /* shared by all pools; each pool adds its cell size.  The
-                                       * capacity is that of the cold store's pool */
+
+    /* Shared by all pools.  Each pool sets its own cell size.  `capacity` is for the pool of the
+     * cold store; the other pools set their own. */
+    struct pool_options pool_options;
 
     struct pool frames; /* each frame holds one page */
     struct table table;

@@ -31,8 +31,8 @@ struct table {
     _Atomic uint32_t generation; /* of the last freeze */
 };
 
-/* Make a table for `pages` pages.  Its pools get chunk, locked and budget from options.  The
- * capacity in options is that of the pool of nodes; lones_capacity is that of the pool of lones.
+/* Make a table for `pages` pages.  Its two pools get chunk, locked and budget from options.
+ * The pool of nodes gets its capacity from options, too; the pool of lones gets lones_capacity.
  * Returns 0 or -ENOMEM.  On an error everything is undone. */
 int table_create(struct table *table, uint64_t pages, const struct pool_options *options,
                  uint64_t lones_capacity);

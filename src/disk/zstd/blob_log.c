@@ -19,8 +19,8 @@ int blob_log_create(struct blob_log *blobs, const struct pool_options *options)
     struct pool_options segments = *options;
     segments.cell = options->chunk;
     segments.huge = false; /* huge pages would make the unfilled part of a segment resident */
-    if (segments.capacity >
-        POOL_CELLS_MAX * BLOB_UNIT) /* a word has 40 bits for a blob's place */
+    /* A word has 40 bits for a blob's number. */
+    if (segments.capacity > POOL_CELLS_MAX * BLOB_UNIT)
         segments.capacity = POOL_CELLS_MAX * BLOB_UNIT;
     memset(blobs, 0, sizeof *blobs);
     int r = pool_create(&segments, &blobs->segments);

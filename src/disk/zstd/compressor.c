@@ -372,8 +372,8 @@ static void init_locks(struct compressor *compressor)
     pthread_condattr_destroy(&monotonic);
 }
 
-/* The hot share, in frames: a quarter of the memory, or of the address space for frames, if there
- * is less of that. */
+/* The hot share, in frames: a quarter of the memory, or a quarter of the address space for
+ * frames, whichever is less. */
 static int64_t hot_share(const struct paged *paged)
 {
     uint64_t most = least(budget_total(paged->budget), pool_capacity(&paged->frames));
