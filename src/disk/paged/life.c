@@ -56,12 +56,12 @@ static struct capacities wanted_capacities(const struct paged *paged, unsigned c
 }
 
 /* If address space is limited (RLIMIT_AS), the pools leave a part of it to the rest of the
- * process: OTHERS, or three quarters of the limit, whichever is less.  nbdkit needs OTHERS,
- * because it starts 16 threads for a connection, each with a stack of 8 MiB.  The threads of our
- * own server need a tenth of that.
+ * process: OTHERS, or three quarters of `left`, whichever is less.  nbdkit needs OTHERS, because
+ * it starts 16 threads for a connection, each with a stack of 8 MiB.  The threads of our own
+ * server need a tenth of that.
  *
- * The pools share what is left.  The table gets as much as it could ever need, but no more than
- * 4/10 of the share.  Frames and the cold store get the rest.
+ * The other part of `left` is the pools' share.  The table gets as much as it could ever need,
+ * but no more than 4/10 of the share.  Frames and the cold store get the rest.
  */
 static struct capacities share_address_space(const struct paged *paged, uint64_t left, bool packs)
 {

@@ -25,9 +25,9 @@
 /* Functions of life.c. */
 
 /* Make a disk without a cold store.  A page has 2^page_shift bytes, at most PAGE_SIZE_MAX.  If
- * the caller is going to add a cold store, packs is true, and paged->pool_options.capacity becomes
- * the address space for the store's pool.  Otherwise this capacity is 0.  The rest of the contract
- * is that of `create` in disk/allocator.h. */
+ * the caller is going to add a cold store, packs is true, and paged->pool_options.capacity is
+ * the address space for the store's pool.  Otherwise this capacity is 0.  The rest of the
+ * contract is that of `create` in disk/allocator.h. */
 int paged_create(const struct disk_options *options, struct budget *budget, unsigned page_shift,
                  bool packs, struct paged **paged);
 int paged_start(void *state);

@@ -8,8 +8,8 @@
  * makes a new one.
  *
  * codec_create makes one extra context for unpacking.  A thread that cannot make a context waits
- * for the extra one.  The wait is no longer than unpacking a page takes.  So unpacking never fails
- * for lack of memory.
+ * for the extra one.  The wait is no longer than unpacking a page takes.  So unpacking never
+ * fails for lack of memory.
  *
  * Any thread may call any function except create and destroy.
  */
