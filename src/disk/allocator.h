@@ -118,9 +118,10 @@ struct allocator {
     /* Lend memory to fn: for the whole range, or for a part at its start.  fn receives bytes into
      * this memory.  The received bytes then become part of the disk, as if by write.  The
      * contract is that of disk_fill.  fn is called at most once, on the caller's thread, inside a
-     * section.  *lent is 0 on entry.
-     * -ENOBUFS: no memory can be lent at offset, and fn was not called.
-     * -ENOSPC: as in write; fn was called.  Any other negative value is what fn returned. */
+     * section.  fill waits for nothing, and does not fail after fn was called.  *lent is 0 on
+     * entry.
+     * -ENOBUFS: no memory can be lent at offset without waiting, and fn was not called.  Any
+     * other negative value is what fn returned. */
     ssize_t (*fill)(void *state, uint64_t offset, size_t count, size_t *lent, disk_fill_fn *fn,
                     void *opaque);
 

@@ -166,12 +166,11 @@ int disk_lend(struct disk *disk, uint64_t offset, size_t count, struct disk_piec
  *
  * disk_fill returns what fn returned, or an error of its own:
  *
- * -ENOBUFS  fn was not called: no memory can be lent at offset now.  Write there with disk_write,
- *           at least up to the end of the page.
+ * -ENOBUFS  fn was not called: no memory can be lent at offset now.  Write there with disk_write
+ *           or disk_try_write, at least up to the end of the page.
  * -ENOSPC   fn was not called: the range does not lie within the disk.  *lent is 0.
- * -ENOSPC   fn was called, but the received bytes could not all be made part of the disk, because
- *           the memory that the disk may take is used up.  fn has taken these bytes from their
- *           source, and must remember how many. */
+ *
+ * disk_fill never waits.  All the memory that it may need is there before it calls fn. */
 #define DISK_FILL_IOV_MAX 64
 typedef ssize_t disk_fill_fn(void *opaque, struct iovec *iov, int iov_count);
 ssize_t disk_fill(struct disk *disk, uint64_t offset, size_t count, size_t *lent,
@@ -190,16 +189,19 @@ int disk_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags
 /* Variants of disk_write, disk_zero and disk_trim that do not wait, for a thread that has other
  * clients to serve.  They have one more error:
  *
- * -EAGAIN   the first *done bytes of the range are done, and the other bytes are unchanged.  The
- *           rest needs a wait: for memory, for the compressor or for a grace period.  Another
- *           thread must do the rest with the function that waits.
- *
- * These functions still wait in one case: if malloc has no memory for the list of items in
- * reclaim.h, they wait for a grace period.
+ * -EAGAIN   the first *done bytes of the range are done, and the other bytes are unchanged.
+ *           Another thread may do the rest with the function that waits.  The rest needs
+ *             - memory, and there is none before something is freed or compressed, before freed
+ *               memory has passed its grace period, or before the machine was asked for more; or
+ *             - a new page in memory, while writers have outrun the compressor; or
+ *             - memory from malloc, for the list of items in reclaim.h.
  *
  * If the whole range lies in pages that are in memory uncompressed, disk_try_write does not
- * return -EAGAIN.  If a function returns 0, *done is count.  After errors other than -EAGAIN,
- * *done is undefined. */
+ * return -EAGAIN.  No other error means that a wait could help.  If a function returns 0, *done
+ * is count.  After errors other than -EAGAIN, *done is undefined.
+ *
+ * disk_try_trim takes pages out of the disk, however many, and leaves it to a thread of the disk
+ * to free them. */
 int disk_try_write(struct disk *disk, uint64_t offset, size_t count, const void *buf,
                    size_t *done);
 int disk_try_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags,

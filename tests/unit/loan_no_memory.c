@@ -72,30 +72,31 @@ static void frames_run_out_without_a_grace_period(void **state)
     loan_stage_free(&stage);
 }
 
-/* The linker puts the next function in place of the engine's pool_take: it refuses a thread's
- * next `refuse` requests, and counts them. */
-static _Thread_local unsigned refuse, refused;
+/* The linker puts the next function in place of the engine's pool_take: it lets a thread's
+ * next `pass` requests pass, and refuses `refuse` after them, if that is not 0. */
+static _Thread_local unsigned pass, refuse;
 
 int __real_pool_take(struct pool *pool, enum budget_purpose purpose, uint64_t *cell);
 int __wrap_pool_take(struct pool *pool, enum budget_purpose purpose, uint64_t *cell);
 int __wrap_pool_take(struct pool *pool, enum budget_purpose purpose, uint64_t *cell)
 {
-    if (refuse == 0)
+    if (refuse == 0 || pass > 0) {
+        pass -= pass > 0;
         return __real_pool_take(pool, purpose, cell);
+    }
     refuse--;
-    refused++;
     return -ENOSPC;
 }
 
 static void refuse_from_now_on(void *opaque)
 {
-    refuse = *(unsigned *)opaque;
+    (void)opaque;
+    refuse = UINT_MAX;
 }
 
-/* There are cells to receive into; afterwards there is no node to lead to them, or no frame in
- * which to inflate the page around what was received.  If only the first try fails, the fill
- * succeeds. */
-static void out_of_memory_after_receiving(void **state)
+/* There are cells to receive into; afterwards no node can be had to lead to them, and no frame in
+ * which to inflate the page around what was received.  None is needed. */
+static void no_memory_after_receiving(void **state)
 {
     struct loan_stage stage;
     loan_stage_make(&stage, allocator_of(state));
@@ -103,25 +104,46 @@ static void out_of_memory_after_receiving(void **state)
     for (unsigned round = 0; round < 40; round++) {
         enum loan_ground ground =
             round % 2 && stage.allocator == &allocator_zstd ? PACKED : HOLES;
-        unsigned n = round % 4 < 2 ? 1 : UINT_MAX;
-        struct source source = {
-            .most = round % 3 ? page / 2 : count, .meanwhile = refuse_from_now_on, .opaque = &n};
+        size_t most = round % 4 == 0 ? page / 2 : round % 4 == 1 ? 3 * page + 5 : count;
+        struct source source = {.most = most, .meanwhile = refuse_from_now_on};
         loan_stage_lay(&stage, ground);
         fill_random(&stage.prng, stage.fresh, count);
-        refused = 0;
         ssize_t r = loan_stage_fill(&stage, 3 * page, count, &source);
         refuse = 0;
         assert_int_equal(source.calls, 1);
-        if (refused && n != 1)
-            assert_int_equal(r, -ENOSPC);
-        else
-            assert_int_equal(r, source.most);
-        assert_true(refused || (ground == PACKED && source.most == count));
-        loan_stage_check(&stage, "out of memory, after receiving");
+        assert_int_equal(r, source.most);
+        loan_stage_check(&stage, "no memory, after receiving");
     }
     loan_stage_lay(&stage, HOLES);
     assert_int_equal(disk_settle(stage.disk), 0);
     assert_int_equal(stats_of(stage.disk).pages, 0); /* no cell is lost */
+    loan_stage_free(&stage);
+}
+
+/* The n-th request for memory is refused before there is anything to receive into: less is
+ * lent, or nothing, and no cell is lost. */
+static void no_memory_before_receiving(void **state)
+{
+    struct loan_stage stage;
+    loan_stage_make(&stage, allocator_of(state));
+    size_t page = stage.page, count = 7 * page;
+    unsigned refusals = 0;
+    for (unsigned n = 0; n < 40; n++) {
+        struct source source = {.most = count};
+        loan_stage_lay(&stage, n % 2 ? PACKED : HOLES);
+        fill_random(&stage.prng, stage.fresh, count);
+        pass = n / 2;
+        refuse = 1;
+        ssize_t r = loan_stage_fill(&stage, 3 * page, count, &source);
+        refusals += refuse == 0;
+        refuse = 0;
+        assert_true(r == -ENOBUFS || (r > 0 && (size_t)r <= count));
+        loan_stage_check(&stage, "no memory, before receiving");
+    }
+    assert_true(refusals > 7);
+    loan_stage_lay(&stage, HOLES);
+    assert_int_equal(disk_settle(stage.disk), 0);
+    assert_int_equal(stats_of(stage.disk).pages, 0);
     loan_stage_free(&stage);
 }
 
@@ -130,7 +152,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST_OF_PAGED(out_of_memory),
         TEST_OF_PAGED(frames_run_out_without_a_grace_period),
-        TEST_OF_PAGED(out_of_memory_after_receiving),
+        TEST_OF_PAGED(no_memory_after_receiving),
+        TEST_OF_PAGED(no_memory_before_receiving),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,12 +4,17 @@
  * list, waits for one grace period, and processes the items.  The more items come in, the more of
  * them share one wait.
  *
+ * A reservation is a spare batch that no other caller gets.  One is enough for a call, whose
+ * items are fewer than a batch holds.  Processed batches become spares, so that a busy disk
+ * seldom calls malloc here.
+ *
  * Rounds exclude each other (`running`).  So when a thread runs a round, all earlier rounds are
  * over.  reclaim_run relies on this to keep its promise.
  */
 
 #include "disk/memory/reclaim.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -31,6 +36,9 @@ struct reclaim_batch {
 };
 
 _Static_assert(sizeof(struct reclaim_batch) <= 4096, "a batch fits into one page");
+_Static_assert(RECLAIM_RESERVED_MAX <= BATCH_ITEMS, "one new batch is enough");
+
+#define SPARES_KEPT 2 /* beyond those that are reserved */
 
 void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_idle_fn *idle, void *opaque)
 {
@@ -47,12 +55,42 @@ void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_idle_fn *id
     pthread_condattr_destroy(&monotonic);
 }
 
+/* Returns NULL if there is no memory. */
+static struct reclaim_batch *take_spare_locked(struct reclaim *reclaim, bool is_reserved)
+{
+    struct reclaim_batch *batch = reclaim->spares;
+    if (!is_reserved && reclaim->spare_count <= reclaim->reserved)
+        return malloc(sizeof *batch);
+    reclaim->spares = batch->next;
+    reclaim->spare_count--;
+    return batch;
+}
+
+static void put_spare_locked(struct reclaim *reclaim, struct reclaim_batch *batch)
+{
+    batch->next = reclaim->spares;
+    reclaim->spares = batch;
+    reclaim->spare_count++;
+}
+
+static void free_batch(struct reclaim *reclaim, struct reclaim_batch *batch)
+{
+    pthread_mutex_lock(&reclaim->lock);
+    bool is_kept = reclaim->spare_count < reclaim->reserved + SPARES_KEPT;
+    if (is_kept)
+        put_spare_locked(reclaim, batch);
+    pthread_mutex_unlock(&reclaim->lock);
+    if (!is_kept)
+        free(batch);
+}
+
 /* Returns false if there is no memory for the item. */
-static bool append_locked(struct reclaim *reclaim, const struct reclaim_item *item)
+static bool append_locked(struct reclaim *reclaim, const struct reclaim_item *item,
+                          bool is_reserved)
 {
     struct reclaim_batch *batch = reclaim->waiting;
     if (!batch || batch->count == BATCH_ITEMS) {
-        batch = malloc(sizeof *batch);
+        batch = take_spare_locked(reclaim, is_reserved);
         if (!batch)
             return false;
         batch->count = 0;
@@ -61,6 +99,19 @@ static bool append_locked(struct reclaim *reclaim, const struct reclaim_item *it
     }
     batch->items[batch->count++] = *item;
     return true;
+}
+
+/* Returns how many items there was memory for. */
+static size_t append_all_locked(struct reclaim *reclaim, const struct reclaim_item *items,
+                                size_t count, bool is_reserved)
+{
+    size_t appended = 0;
+    bool was_idle = reclaim->waiting == NULL;
+    while (appended < count && append_locked(reclaim, &items[appended], is_reserved))
+        appended++;
+    if (was_idle && appended > 0)
+        pthread_cond_signal(&reclaim->wake);
+    return appended;
 }
 
 /* Release order, paired with the acquire in reclaim_released: a thread that sees the new count
@@ -77,19 +128,37 @@ void reclaim_add(struct reclaim *reclaim, const struct reclaim_item *items, size
 {
     if (count == 0)
         return;
-    size_t appended = 0;
     pthread_mutex_lock(&reclaim->lock);
-    bool was_idle = reclaim->waiting == NULL;
-    while (appended < count && append_locked(reclaim, &items[appended]))
-        appended++;
-    if (was_idle)
-        pthread_cond_signal(&reclaim->wake);
+    size_t appended = append_all_locked(reclaim, items, count, false);
     pthread_mutex_unlock(&reclaim->lock);
     if (appended == count)
         return;
     rcu_wait();
     for (; appended < count; appended++)
         process_item(reclaim, &items[appended]);
+}
+
+bool reclaim_reserve(struct reclaim *reclaim)
+{
+    pthread_mutex_lock(&reclaim->lock);
+    if (reclaim->spare_count == reclaim->reserved) {
+        struct reclaim_batch *batch = malloc(sizeof *batch);
+        if (batch)
+            put_spare_locked(reclaim, batch);
+    }
+    bool is_reserved = reclaim->spare_count > reclaim->reserved;
+    reclaim->reserved += is_reserved;
+    pthread_mutex_unlock(&reclaim->lock);
+    return is_reserved;
+}
+
+void reclaim_add_reserved(struct reclaim *reclaim, const struct reclaim_item *items, size_t count)
+{
+    pthread_mutex_lock(&reclaim->lock);
+    size_t appended = append_all_locked(reclaim, items, count, true);
+    assert(appended == count && reclaim->reserved > 0);
+    reclaim->reserved--;
+    pthread_mutex_unlock(&reclaim->lock);
 }
 
 static struct reclaim_batch *take_waiting(struct reclaim *reclaim)
@@ -113,7 +182,7 @@ static bool run_round(struct reclaim *reclaim)
         next = batch->next;
         for (size_t i = 0; i < batch->count; i++)
             process_item(reclaim, &batch->items[i]);
-        free(batch);
+        free_batch(reclaim, batch);
     }
     pthread_mutex_unlock(&reclaim->running);
     return any;
@@ -193,6 +262,8 @@ void reclaim_destroy(struct reclaim *reclaim)
         pthread_join(reclaim->thread, NULL);
     }
     reclaim_run(reclaim);
+    while (reclaim->spares)
+        free(take_spare_locked(reclaim, true));
     pthread_cond_destroy(&reclaim->wake);
     pthread_mutex_destroy(&reclaim->lock);
     pthread_mutex_destroy(&reclaim->running);

@@ -10,7 +10,9 @@
  *
  * THREADS.  While reclaim_create, reclaim_start or reclaim_destroy runs, no other function may
  * run on the same structure.  Otherwise any thread may call any function.  The functions may wait
- * for a grace period, so a caller must not be inside a read section (rcu.h).
+ * for a grace period, so a caller must not be inside a read section (rcu.h).  But
+ * reclaim_reserve, reclaim_add_reserved and reclaim_released do not wait, and may be called
+ * inside one.
  */
 
 #ifndef NBDRAM_DISK_MEMORY_RECLAIM_H
@@ -48,6 +50,9 @@ struct reclaim {
     pthread_mutex_t lock;          /* guards the fields below */
     pthread_cond_t wake;           /* signalled when an item is handed in or stop is set */
     struct reclaim_batch *waiting; /* items that were handed in and are not part of a round yet */
+    struct reclaim_batch *spares;  /* empty batches */
+    size_t spare_count;            /* the number of spares, at least `reserved` */
+    size_t reserved;               /* reservations whose items were not handed in yet */
     bool started;                  /* the thread exists */
     bool stop;                     /* the thread must end */
     pthread_t thread;
@@ -68,6 +73,14 @@ void reclaim_destroy(struct reclaim *reclaim);
 /* Hand in items, which are copied.  If there is no memory for the copies, reclaim_add itself
  * waits for a grace period and processes the items. */
 void reclaim_add(struct reclaim *reclaim, const struct reclaim_item *items, size_t count);
+
+/* The same without waiting.  Before anything is taken out of the table or frozen, reserve
+ * memory for the items: false if there is none.  Afterwards hand in the items, at most
+ * RECLAIM_RESERVED_MAX: once for each reservation, even if there are none. */
+#define RECLAIM_RESERVED_MAX 64
+bool reclaim_reserve(struct reclaim *reclaim);
+void reclaim_add_reserved(struct reclaim *reclaim, const struct reclaim_item *items,
+                          size_t count);
 
 /* Process all items that were handed in before the call, and the items that follow from them. */
 void reclaim_run(struct reclaim *reclaim);

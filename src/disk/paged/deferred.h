@@ -12,12 +12,29 @@
 
 #include "disk/memory/reclaim.h"
 
-#define DEFERRED_MAX 64
+#define DEFERRED_MAX RECLAIM_RESERVED_MAX
 
 struct deferred {
     unsigned count;
+    bool is_reserved; /* reclaim has reserved memory for the items */
     struct reclaim_item things[DEFERRED_MAX];
 };
+
+static inline void deferred_init(struct deferred *deferred)
+{
+    deferred->count = 0;
+    deferred->is_reserved = false;
+}
+
+/* For a thread that must not wait in deferred_flush: reserve memory for the notes.  Call this
+ * before anything is unlinked or frozen, inside the section or before it.  Returns false if there
+ * is no memory. */
+static inline bool deferred_reserve(struct deferred *deferred, struct reclaim *reclaim)
+{
+    if (!deferred->is_reserved)
+        deferred->is_reserved = reclaim_reserve(reclaim);
+    return deferred->is_reserved;
+}
 
 /* Note a word that was taken out of its slot: what it leads to is to be released. */
 static inline void deferred_add_unlinked(struct deferred *deferred, uint64_t word)
@@ -32,11 +49,17 @@ static inline void deferred_add_frozen(struct deferred *deferred, uint64_t page,
         (struct reclaim_item){.word = word, .page = page, .frozen = true};
 }
 
-/* Hand all noted words to reclaim.  Call this after the section. */
+/* Hand all noted words to reclaim.  Call this after the section.  If there is no memory, and none
+ * was reserved, this waits for a grace period. */
 static inline void deferred_flush(struct deferred *deferred, struct reclaim *reclaim)
 {
-    reclaim_add(reclaim, deferred->things, deferred->count);
-    deferred->count = 0;
+    if ((deferred->count | deferred->is_reserved) == 0)
+        return;
+    if (deferred->is_reserved)
+        reclaim_add_reserved(reclaim, deferred->things, deferred->count);
+    else
+        reclaim_add(reclaim, deferred->things, deferred->count);
+    deferred_init(deferred);
 }
 
 #endif

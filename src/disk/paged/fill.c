@@ -2,23 +2,28 @@
 
 /* Lending the memory of a paged disk to a caller that receives into it.
  *
- * A fill has three stages.  The first two, and the start of the third, are in one read section:
+ * A fill never waits, and after the receiver has been called it takes no memory either: what was
+ * received could not be put back.  It has three stages, all in one read section:
  *
  *     lend      a frame          is made writable, and received into as it is
  *               a hole, or       gets a private cell to receive into, which no other thread knows
  *               a whole blob
  *               part of a blob   ends the loan
  *
+ *               The loan also ends where memory does: that for the cell, for the nodes that will
+ *               lead to it, and for the note to reclaim that a blob was replaced.  All of it is
+ *               set aside here.  And it ends where writers have outrun the cold store.
+ *
  *     receive   the caller's function puts bytes into what was lent
  *
  *     store     Private cells are written to the disk by the write path (write.c), which swaps
  *               the cell itself in where it would otherwise have swapped in a copy.  A cell into
  *               which nothing was received, or which the write path did not take, goes back to
- *               the pool.  What the write path found no memory for is tried again after the
- *               section, where room can be made.
+ *               the pool, and so do the nodes that were not needed.
  *
  * The page table gets its nodes only in the last stage: so a receiver that gets no bytes, or only
- * zeroes, leaves no nodes behind.
+ * zeroes, leaves no nodes behind.  Nodes are set aside even where the table has nodes already,
+ * since a trim may take those away while the receiver runs.
  *
  * How this keeps to the rules of paged.h:
  *
@@ -60,6 +65,7 @@ struct fill {
     size_t lent;            /* bytes that are lent */
     int iov_count;
     unsigned part_count;
+    struct table_reserve reserve; /* nodes for the parts */
     struct iovec iov[DISK_FILL_IOV_MAX + 1];
     struct part parts[PARTS_MAX];
 };
@@ -68,10 +74,11 @@ struct fill {
 static void fill_init(struct fill *fill, uint64_t offset, size_t count)
 {
     size_t most = FILL_BYTES - offset % PAGE_SIZE_MAX;
-    request_init(&fill->request, offset, least(count, most));
+    request_init_change(&fill->request, offset, least(count, most));
     fill->lent = 0;
     fill->iov_count = 0;
     fill->part_count = 0;
+    fill->reserve.count = 0;
 }
 
 /* The first stage: lend. */
@@ -119,6 +126,18 @@ static unsigned take_row(struct paged *paged, unsigned wanted, enum budget_purpo
     return n;
 }
 
+/* Set aside nodes for all that is not lent yet, unless that was done.  Returns false if there are
+ * no nodes, or if there must be no new frames now. */
+static bool set_nodes_aside(struct paged *paged, struct fill *fill)
+{
+    uint64_t first = paged_page_of(paged, fill->request.offset);
+    if (paged_is_cold_store_outrun(paged))
+        return false;
+    return fill->reserve.count > 0 ||
+           table_reserve(&paged->table, first, first + request_pages(paged, &fill->request),
+                         &fill->reserve) == 0;
+}
+
 /* Lend private cells for up to `pages` of the next pages.  Returns false if the loan ends
  * here. */
 static bool lend_cells(struct paged *paged, struct fill *fill, uint64_t pages,
@@ -127,12 +146,24 @@ static bool lend_cells(struct paged *paged, struct fill *fill, uint64_t pages,
     uint64_t row[ROW_MAX];
     unsigned wanted =
         (unsigned)least(ROW_MAX, least(pages, request_pages(paged, &fill->request)));
+    if (!set_nodes_aside(paged, fill))
+        return false;
     unsigned taken = take_row(paged, wanted, purpose, row), lent = 0;
     while (lent < taken && lend_cell(paged, fill, row[lent]))
         lent++;
     for (unsigned i = taken; i > lent; i--)
         pool_give(&paged->frames, row[i - 1]);
     return lent == wanted;
+}
+
+/* Lend a private cell for the next page, which is a blob.  Returns false if the loan ends here:
+ * only a whole page can be received in place of a blob. */
+static bool lend_for_blob(struct paged *paged, struct fill *fill)
+{
+    size_t at, n = request_part(paged, &fill->request, &at);
+    return n == paged_page_size(paged) &&
+           deferred_reserve(&fill->request.deferred, &paged->reclaim) &&
+           lend_cells(paged, fill, 1, BUDGET_INFLATE);
 }
 
 /* Return the word in slot.  If it is the word of a frame, first make the frame writable. */
@@ -150,7 +181,8 @@ static bool lend_next(struct paged *paged, struct fill *fill)
 {
     struct request *request = &fill->request;
     uint64_t span, row = 1;
-    size_t at, n = request_part(paged, request, &at);
+    size_t at;
+    request_part(paged, request, &at);
     slot_t *slot = table_find(&paged->table, paged_page_of(paged, request->offset), &span);
     if (!slot)
         return lend_cells(paged, fill, span, BUDGET_GROW);
@@ -163,7 +195,7 @@ static bool lend_next(struct paged *paged, struct fill *fill)
                            request_parts(paged, request, row));
     }
     if (entry_kind(word) == ENTRY_BLOB)
-        return n == paged_page_size(paged) && lend_cells(paged, fill, 1, BUDGET_INFLATE);
+        return lend_for_blob(paged, fill);
     if (page == slot)
         row = paged_holes_in_a_row(slot, span);
     return lend_cells(paged, fill, row, BUDGET_GROW);
@@ -171,15 +203,12 @@ static bool lend_next(struct paged *paged, struct fill *fill)
 
 /* The third stage: store. */
 
-typedef int put_fn(struct paged *paged, struct request *request);
-
 /* Write the received bytes of one part.  `end` is the end of all received bytes of the range.
- * Afterwards the cell belongs to the disk or to the pool, unless there was an error. */
-static int store_part(struct paged *paged, struct fill *fill, const struct part *part,
-                      uint64_t end, put_fn *put)
+ * Afterwards the cell belongs to the disk or to the pool. */
+static void store_part(struct paged *paged, struct fill *fill, const struct part *part,
+                       uint64_t end)
 {
     struct request *request = &fill->request;
-    int r = 0;
     request->cell = part->cell;
     if (end > part->offset) {
         size_t at = part->offset & (paged_page_size(paged) - 1);
@@ -187,38 +216,17 @@ static int store_part(struct paged *paged, struct fill *fill, const struct part 
         request->count = least(part->count, end - part->offset);
         request->from = (const char *)pool_at(&paged->frames, part->cell) + at;
         request->following = paged_page_of(paged, end - 1) - paged_page_of(paged, part->offset);
-        r = put(paged, request);
-        if (r == 0 && request->count)
-            r = -EAGAIN;
+        request_put_cell(paged, &fill->reserve, request);
     }
-    if (r == 0 && request->cell != NO_CELL)
+    if (request->cell != NO_CELL)
         pool_give(&paged->frames, request->cell);
-    return r;
 }
 
-/* In the section: store every part.  Parts that must be tried again remain in fill->parts. */
-static void store_in_section(struct paged *paged, struct fill *fill, uint64_t end)
+static void store(struct paged *paged, struct fill *fill, uint64_t end)
 {
-    unsigned again = 0;
     for (unsigned i = 0; i < fill->part_count; i++)
-        if (store_part(paged, fill, &fill->parts[i], end, request_put_some) < 0)
-            fill->parts[again++] = fill->parts[i];
-    fill->part_count = again;
-}
-
-/* After the section: store the parts that remain. */
-static int store_after_section(struct paged *paged, struct fill *fill, uint64_t end)
-{
-    int worst = 0;
-    deferred_flush(&fill->request.deferred, &paged->reclaim);
-    for (unsigned i = 0; i < fill->part_count; i++) {
-        int r = store_part(paged, fill, &fill->parts[i], end, request_put);
-        if (r < 0) {
-            pool_give(&paged->frames, fill->parts[i].cell);
-            worst = r;
-        }
-    }
-    return worst;
+        store_part(paged, fill, &fill->parts[i], end);
+    table_unreserve(&paged->table, &fill->reserve);
 }
 
 ssize_t paged_fill(void *state, uint64_t offset, size_t count, size_t *lent, disk_fill_fn *fn,
@@ -234,9 +242,8 @@ ssize_t paged_fill(void *state, uint64_t offset, size_t count, size_t *lent, dis
     ssize_t received = fill.lent ? fn(opaque, fill.iov, fill.iov_count) : -ENOBUFS;
     assert(received <= (ssize_t)fill.lent);
     uint64_t end = offset + (received > 0 ? (uint64_t)received : 0);
-    store_in_section(paged, &fill, end);
+    store(paged, &fill, end);
     rcu_leave();
-    int r = store_after_section(paged, &fill, end);
-    paged_help_cold_store(paged);
-    return r < 0 ? r : received;
+    deferred_flush(&fill.request.deferred, &paged->reclaim);
+    return received;
 }

@@ -131,7 +131,7 @@ void paged_after_grace_period(void *opaque, const struct reclaim_item *pending)
         table_release(&paged->table, pending->word, release_page, paged);
         return;
     }
-    deferred.count = 0;
+    deferred_init(&deferred);
     rcu_enter();
     if (entry_kind(pending->word) == ENTRY_FRAME)
         finish_zero_frame(paged, pending, &deferred);

@@ -62,7 +62,7 @@ static int read_some(struct paged *paged, struct request *request)
 {
     uint64_t started_at = request->offset;
     int r = 0;
-    while (r == 0 && request->count && !request_must_leave(request, started_at)) {
+    while (r == 0 && request->count && request->offset - started_at < SECTION_BYTES) {
         uint64_t span;
         slot_t *slot = table_find(&paged->table, paged_page_of(paged, request->offset), &span);
         if (slot)

@@ -37,19 +37,25 @@ struct request {
 
 #define NO_CELL UINT64_MAX
 
-/* This is a function and not an initializer: an initializer would clear all of deferred.things,
- * for each small request. */
+/* For a request that only looks.  This is a function and not an initializer: an initializer would
+ * clear all of deferred.things, for each small request. */
 static inline void request_init(struct request *request, uint64_t offset, uint64_t count)
 {
     request->offset = offset;
     request->count = count;
     request->to = NULL;
     request->from = NULL;
+}
+
+/* For a request that changes something. */
+static inline void request_init_change(struct request *request, uint64_t offset, uint64_t count)
+{
+    request_init(request, offset, count);
     request->provide = false;
     request->must_not_wait = false;
     request->cell = NO_CELL;
     request->following = 0;
-    request->deferred.count = 0;
+    deferred_init(&request->deferred);
 }
 
 static inline uint64_t paged_page_of(const struct paged *paged, uint64_t offset)
@@ -138,9 +144,14 @@ static inline uint64_t paged_holes_in_a_row(slot_t *slot, uint64_t span)
 int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct request *request);
 
 /* Inside a section: go on with a write, or with providing memory, until the request is done or
- * the section must end.  Returns 0, or an error of request_replace.  The request's offset and
- * count say how far it got. */
+ * the section must end.  The request must not be done yet.  Returns 0, or an error of
+ * request_replace.  The request's offset and count say how far it got. */
 int request_put_some(struct paged *paged, struct request *request);
+
+/* Inside a section: write a request of one page, which brings a cell.  This cannot fail: it takes
+ * no memory but nodes from the reserve, which was made for this page. */
+void request_put_cell(struct paged *paged, struct table_reserve *reserve,
+                      struct request *request);
 
 /* Outside of a section: process the whole request.  Returns 0, or -ENOSPC if there is no memory
  * and no room could be made. */

@@ -56,6 +56,7 @@
 
 #include "disk/paged/table.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -111,12 +112,30 @@ slot_t *table_find(struct table *table, uint64_t page, uint64_t *span)
     }
 }
 
+/* reserve may be NULL, as in the functions below. */
+static int take_node(struct table *table, struct table_reserve *reserve, uint64_t *cell)
+{
+    if (!reserve || reserve->count == 0)
+        return pool_take(&table->nodes, BUDGET_GROW, cell);
+    *cell = reserve->nodes[--reserve->count];
+    return 0;
+}
+
+static void give_node(struct table *table, struct table_reserve *reserve, uint64_t cell)
+{
+    if (reserve)
+        reserve->nodes[reserve->count++] = cell;
+    else
+        pool_give(&table->nodes, cell);
+}
+
 /* Put a new node in place of the hole or lone in slot.  *word becomes the word that is in slot
  * then, whether this thread or another one put it there. */
-static int make_node(struct table *table, slot_t *slot, uint64_t *word, unsigned level)
+static int make_node(struct table *table, struct table_reserve *reserve, slot_t *slot,
+                     uint64_t *word, unsigned level)
 {
     uint64_t cell;
-    int r = pool_take(&table->nodes, BUDGET_GROW, &cell);
+    int r = take_node(table, reserve, &cell);
     if (r < 0)
         return r;
     uint64_t made = entry_make(ENTRY_NODE, cell);
@@ -128,7 +147,7 @@ static int make_node(struct table *table, slot_t *slot, uint64_t *word, unsigned
     if (slot_swap(slot, word, made))
         *word = made;
     else
-        pool_give(&table->nodes, cell);
+        give_node(table, reserve, cell);
     return 0;
 }
 
@@ -158,7 +177,12 @@ static bool wants_lone(unsigned level, uint64_t page, uint64_t pages)
     return pages == 1 || level_end(level, page) - page == 1;
 }
 
-int table_make(struct table *table, uint64_t page, uint64_t pages, slot_t **found, uint64_t *span)
+/* table_make and table_make_reserved.  Inline, so that a reserve costs the former nothing.
+ * With a reserve, nodes take the place of a lone for which there is no memory. */
+__attribute__((always_inline)) static inline int make(struct table *table, uint64_t page,
+                                                      uint64_t pages,
+                                                      struct table_reserve *reserve,
+                                                      slot_t **found, uint64_t *span)
 {
     slot_t *slot = &table->root;
     for (unsigned level = table->height; level > 0;) {
@@ -174,8 +198,10 @@ int table_make(struct table *table, uint64_t page, uint64_t pages, slot_t **foun
             return 0;
         } else if (word == 0 && wants_lone(level, page, pages)) {
             r = make_lone(table, slot, &word, page);
+            if (r < 0 && reserve)
+                r = make_node(table, reserve, slot, &word, level);
         } else {
-            r = make_node(table, slot, &word, level);
+            r = make_node(table, reserve, slot, &word, level);
         }
         if (r < 0)
             return r;
@@ -183,6 +209,41 @@ int table_make(struct table *table, uint64_t page, uint64_t pages, slot_t **foun
     *found = slot;
     *span = level_end(1, page) - page;
     return 0;
+}
+
+int table_make(struct table *table, uint64_t page, uint64_t pages, slot_t **slot, uint64_t *span)
+{
+    return make(table, page, pages, NULL, slot, span);
+}
+
+int table_make_reserved(struct table *table, uint64_t page, uint64_t pages,
+                        struct table_reserve *reserve, slot_t **slot, uint64_t *span)
+{
+    return make(table, page, pages, reserve, slot, span);
+}
+
+int table_reserve(struct table *table, uint64_t first, uint64_t end,
+                  struct table_reserve *reserve)
+{
+    uint64_t wanted = 0;
+    for (unsigned level = 1; level <= table->height; level++)
+        wanted += ((end - 1) >> (NODE_BITS * level)) - (first >> (NODE_BITS * level)) + 1;
+    assert(wanted <= TABLE_RESERVE_MAX);
+    while (reserve->count < wanted) {
+        int r = pool_take(&table->nodes, BUDGET_GROW, &reserve->nodes[reserve->count]);
+        if (r < 0) {
+            table_unreserve(table, reserve);
+            return r;
+        }
+        reserve->count++;
+    }
+    return 0;
+}
+
+void table_unreserve(struct table *table, struct table_reserve *reserve)
+{
+    while (reserve->count)
+        pool_give(&table->nodes, reserve->nodes[--reserve->count]);
 }
 
 /* Make a slot empty.  *word becomes the word that was in the slot.  Returns false if that was a

@@ -52,6 +52,25 @@ slot_t *table_find(struct table *table, uint64_t page, uint64_t *span);
  * `page` is the first.  Returns 0, or an error of pool_take. */
 int table_make(struct table *table, uint64_t page, uint64_t pages, slot_t **slot, uint64_t *span);
 
+/* Nodes that are set aside.  table_reserve sets aside as many as there can be above the pages
+ * [first, end), which are TABLE_RESERVE_PAGES at most.  It returns 0; or an error of
+ * pool_take, and then it sets none aside.  table_unreserve gives back what is left.  A reserve
+ * of all zeroes is empty. */
+#define TABLE_RESERVE_PAGES 160
+#define TABLE_RESERVE_MAX 64
+struct table_reserve {
+    unsigned count;
+    uint64_t nodes[TABLE_RESERVE_MAX];
+};
+int table_reserve(struct table *table, uint64_t first, uint64_t end,
+                  struct table_reserve *reserve);
+void table_unreserve(struct table *table, struct table_reserve *reserve);
+
+/* As table_make, with nodes from the reserve.  This fails only if nodes of the reserve were put
+ * into the table, and a trim has taken them out again. */
+int table_make_reserved(struct table *table, uint64_t page, uint64_t pages,
+                        struct table_reserve *reserve, slot_t **slot, uint64_t *span);
+
 /* Find the slot that holds a page's word.  If the given slot leads to a lone, this is the
  * slot inside the lone; otherwise, this is the given slot.  A thread that is going to turn a hole
  * into a page must use table_resolve_thawed, which also thaws the lone. */

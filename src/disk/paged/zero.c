@@ -20,8 +20,25 @@ static void freeze_if_all_zero(struct paged *paged, slot_t *slot, uint64_t word,
     if ((word & ENTRY_PINNED) ||
         !bytes_are_zero(paged_frame(paged, word), paged_page_size(paged)))
         return;
+    if (request->must_not_wait && !deferred_reserve(&request->deferred, &paged->reclaim))
+        return; /* only if the rest was zeroed just now by another thread: see zero_frame */
     if (table_freeze(&paged->table, slot, &word))
         deferred_add_frozen(&request->deferred, paged_page_of(paged, request->offset), word);
+}
+
+/* Zero the request's part of a frame.  Returns 1; or -EAGAIN, with nothing changed: the frame
+ * would be frozen, and there is no memory to note that. */
+static int zero_frame(struct paged *paged, slot_t *slot, uint64_t word, struct request *request)
+{
+    size_t at, n = request_part(paged, request, &at), size = paged_page_size(paged);
+    char *frame = paged_frame(paged, word);
+    if (request->must_not_wait && !(word & ENTRY_PINNED) && bytes_are_zero(frame, at) &&
+        bytes_are_zero(frame + at + n, size - at - n) &&
+        !deferred_reserve(&request->deferred, &paged->reclaim))
+        return -EAGAIN;
+    bytes_zero(frame + at, n);
+    freeze_if_all_zero(paged, slot, word, request);
+    return 1;
 }
 
 /* The word that a frame must have before the request's part of it is zeroed: a word that promises
@@ -41,7 +58,6 @@ static uint64_t word_to_zero_in(const struct paged *paged, const struct request 
 static int zero_part(struct paged *paged, struct request *request)
 {
     uint64_t span;
-    size_t at, n = request_part(paged, request, &at);
     slot_t *slot = table_find(&paged->table, paged_page_of(paged, request->offset), &span);
     if (!slot)
         return 0;
@@ -52,14 +68,13 @@ static int zero_part(struct paged *paged, struct request *request)
         uint64_t wanted = word_to_zero_in(paged, request, word);
         if (entry_kind(word) != ENTRY_FRAME) {
             r = request_replace(paged, slot, &word, request);
+            if (r > 0)
+                freeze_if_all_zero(paged, slot, word, request);
         } else if (word == wanted) {
-            bytes_zero((char *)paged_frame(paged, word) + at, n);
-            r = 1;
+            r = zero_frame(paged, slot, word, request);
         } else {
             paged_swap(paged, slot, &word, wanted);
         }
-        if (r > 0)
-            freeze_if_all_zero(paged, slot, word, request);
         if (r != 0)
             return r < 0 ? r : 0;
     }
@@ -72,7 +87,7 @@ static int zero_edge(struct paged *paged, uint64_t offset, uint64_t count)
     struct request request;
     struct room_search search = {0};
     int r = 0;
-    request_init(&request, offset, count);
+    request_init_change(&request, offset, count);
     while (count) {
         rcu_enter();
         r = zero_part(paged, &request);
@@ -84,40 +99,41 @@ static int zero_edge(struct paged *paged, uint64_t offset, uint64_t count)
     return paged_lacks_memory(r) ? -ENOSPC : r;
 }
 
-/* Rule 2: unlink the pages [first, end). */
-static void unlink_pages(struct paged *paged, uint64_t first, uint64_t end)
+/* Inside a section, after the pages [first, end) were unlinked: begin to take away the nodes that
+ * lead to either end of the range and are now empty.  Nodes in between went with their pages. */
+static void freeze_empty_ends(struct paged *paged, uint64_t first, uint64_t end,
+                              struct deferred *deferred)
 {
-    struct deferred deferred;
-    deferred.count = 0;
-    while (first < end) {
-        uint64_t words[DEFERRED_MAX];
-        unsigned count;
-        rcu_enter();
-        first = table_unlink(&paged->table, first, end, words, DEFERRED_MAX, &count);
-        rcu_leave();
-        for (unsigned i = 0; i < count; i++)
-            deferred_add_unlinked(&deferred, words[i]);
-        deferred_flush(&deferred, &paged->reclaim);
+    const uint64_t ends[2] = {first, end - 1};
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t word;
+        if (table_freeze_empty(&paged->table, ends[i], &word))
+            deferred_add_frozen(deferred, ends[i], word);
     }
 }
 
-/* After the pages [first, end) were unlinked: begin to take away the nodes that lead to either
- * end of the range and are now empty.  Nodes in between were unlinked together with their
- * pages. */
-static void freeze_empty_ends(struct paged *paged, uint64_t first, uint64_t end)
+/* Rule 2: unlink the pages [first, end).  Returns the page up to which they are unlinked.
+ * That is end, unless the caller must not wait. */
+static uint64_t unlink_pages(struct paged *paged, uint64_t first, uint64_t end,
+                             bool must_not_wait)
 {
-    const uint64_t ends[2] = {first, end - 1};
     struct deferred deferred;
-    deferred.count = 0;
-    for (unsigned i = 0; i < 2; i++) {
-        uint64_t word;
+    uint64_t reached = first;
+    deferred_init(&deferred);
+    while (reached < end) {
+        uint64_t words[DEFERRED_MAX - 2];
+        unsigned count;
+        if (must_not_wait && !deferred_reserve(&deferred, &paged->reclaim))
+            return reached;
         rcu_enter();
-        bool frozen = table_freeze_empty(&paged->table, ends[i], &word);
+        reached = table_unlink(&paged->table, reached, end, words, DEFERRED_MAX - 2, &count);
+        for (unsigned i = 0; i < count; i++)
+            deferred_add_unlinked(&deferred, words[i]);
+        freeze_empty_ends(paged, first, least(reached, end), &deferred);
         rcu_leave();
-        if (frozen)
-            deferred_add_frozen(&deferred, ends[i], word);
+        deferred_flush(&deferred, &paged->reclaim);
     }
-    deferred_flush(&deferred, &paged->reclaim);
+    return end;
 }
 
 /* Unlink whole pages first, and then zero the parts of pages at either end.  Zeroing a part can
@@ -129,10 +145,8 @@ static int zero_range(struct paged *paged, uint64_t offset, uint64_t count)
     uint64_t first = paged_page_of(paged, offset + size - 1), end = paged_page_of(paged, stop);
     if (stop == paged->size) /* perhaps in the middle of a page: cover all of that page */
         end = paged_page_of(paged, stop + size - 1);
-    if (first < end) {
-        unlink_pages(paged, first, end);
-        freeze_empty_ends(paged, first, end);
-    }
+    if (first < end)
+        unlink_pages(paged, first, end, false);
     int head = zero_edge(paged, offset, least((first << paged->page_shift) - offset, count));
     uint64_t tail_at = end << paged->page_shift;
     int tail = end < first || tail_at >= stop ? 0 : zero_edge(paged, tail_at, stop - tail_at);
@@ -146,7 +160,7 @@ static int try_zero_edge(struct paged *paged, uint64_t offset, uint64_t count)
     int r = 0;
     if (count == 0)
         return 0;
-    request_init(&request, offset, count);
+    request_init_change(&request, offset, count);
     request.must_not_wait = true;
     rcu_enter();
     r = zero_part(paged, &request);
@@ -170,9 +184,10 @@ static int try_zero_range(struct paged *paged, uint64_t offset, uint64_t count, 
         return r;
     *done = head;
     if (first < end) {
-        unlink_pages(paged, first, end);
-        freeze_empty_ends(paged, first, end);
-        *done = least((end << paged->page_shift) - offset, count);
+        uint64_t reached = unlink_pages(paged, first, end, true);
+        *done = least((reached << paged->page_shift) - offset, count);
+        if (reached < end)
+            return -EAGAIN;
     }
     r = try_zero_edge(paged, offset + *done, count - *done);
     if (r == 0)
@@ -185,7 +200,7 @@ int paged_try_zero(void *state, uint64_t offset, uint64_t count, unsigned flags,
     if (!(flags & DISK_NO_HOLE))
         return try_zero_range(state, offset, count, done);
     struct request request;
-    request_init(&request, offset, count);
+    request_init_change(&request, offset, count);
     request.provide = true;
     int r = request_try_put(state, &request);
     *done = count - request.count;

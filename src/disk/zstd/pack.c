@@ -75,7 +75,7 @@ static enum outcome pack_ripe(struct compressor *compressor, const struct reclai
     struct deferred deferred;
     uint64_t span;
     enum outcome outcome = STAYS;
-    deferred.count = 0;
+    deferred_init(&deferred);
     rcu_enter();
     slot_t *slot = table_find(&paged->table, ripe->page, &span);
     if (slot) {

@@ -18,7 +18,7 @@ static int move_blob(struct compressor *compressor, uint64_t number)
     struct deferred deferred;
     uint64_t span, moved;
     int r = 0;
-    deferred.count = 0;
+    deferred_init(&deferred);
     rcu_enter();
     slot_t *slot = table_find(table, blob->page, &span);
     uint64_t word = slot ? slot_load(slot = table_resolve(table, slot)) : 0;
