@@ -2,43 +2,41 @@
 
 /* Lending the memory of a paged disk to a caller that receives into it.
  *
- * A fill never waits, and after the receiver has been called it takes no memory either: what was
- * received could not be put back.  It has three stages, all in one read section:
+ * A fill has three stages, all in one read section:
  *
- *     lend      a frame          is made writable, and received into as it is
- *               a hole, or       gets a private cell to receive into, which no other thread knows
- *               a whole blob
- *               part of a blob   ends the loan
+ *     lend      A frame is lent as it is, after it was made writable.  For a hole, or for a blob
+ *               of which the range covers all, a private cell is lent.  No other thread knows a
+ *               private cell.  If the range covers only a part of a blob, the loan ends there.
  *
- *               The loan also ends where memory does: that for the cell, for the nodes that will
- *               lead to it, and for the note to reclaim that a blob was replaced.  All of it is
- *               set aside here.  And it ends where writers have outrun the cold store.
+ *     receive   The caller's function puts bytes into the lent memory.
  *
- *     receive   the caller's function puts bytes into what was lent
+ *     store     The write path (write.c) writes the bytes in private cells to the disk.  If a
+ *               page needs a frame, the private cell becomes that frame, and nothing is copied.
+ *               Cells and nodes that are not needed go back to their pools.
  *
- *     store     Private cells are written to the disk by the write path (write.c), which swaps
- *               the cell itself in where it would otherwise have swapped in a copy.  A cell into
- *               which nothing was received, or which the write path did not take, goes back to
- *               the pool, and so do the nodes that were not needed.
+ * A fill never waits.  After the receiver was called, a fill takes no memory either, because
+ * received bytes cannot be put back.  So all memory for the third stage is set aside in the
+ * first stage: cells, nodes of the page table, and notes to reclaim about replaced blobs.  The
+ * loan ends where memory ends.  It also ends if writers have outrun the cold store.
  *
- * The page table gets its nodes only in the last stage: so a receiver that gets no bytes, or only
- * zeroes, leaves no nodes behind.  Nodes are set aside even where the table has nodes already,
- * since a trim may take those away while the receiver runs.
+ * Nodes are put into the page table only in the third stage.  So if the receiver gets no bytes,
+ * or only zeroes, no nodes are left behind.  Nodes are set aside even if the table has them
+ * already, because a trim may take those away while the receiver runs.
  *
  * How this keeps to the rules of paged.h:
  *
- *  1. Private cells are swapped in by request_replace.  If another thread has made the page
- *     meanwhile, the write path copies the received bytes into the frame of that thread.
- *  2. A frame that is unlinked while bytes are received into it is not reused before the section
- *     ends.  These bytes lie in the range of the trim that unlinked the frame, and the trim was
- *     concurrent.
- *  3. Bytes are received into a frame in the section in which its word was seen to be writable,
- *     just as a write copies into a frame.  A frozen or aged frame is thawed first.
- *  4. Words are replaced only by the write path.
- *  5. The receiver does not block: disk_fill asks that of its caller.
+ *  1. request_replace swaps private cells in.  If another thread has made the page meanwhile, the
+ *     write path copies the received bytes into the frame of that thread.
+ *  2. If a trim unlinks a frame while bytes are received into it, the frame is not reused before
+ *     the section ends.  The bytes may be lost, because they lie in the range of the trim, and
+ *     the trim is concurrent with the fill.
+ *  3. A frozen or aged frame is thawed before it is lent.  Bytes are received into the frame in
+ *     the same section, just as a write copies into a frame.
+ *  4. Only the write path replaces the old contents of a page.
+ *  5. The receiver does not block: disk_fill requires this of its caller.
  *  6. A private cell is not cleared before bytes are received into it.  But no other thread sees
- *     the cell before the write path swaps it in, and before that the write path clears all bytes
- *     of the cell that were not received.
+ *     the cell before it is swapped in, and before that the write path clears all bytes of the
+ *     cell that were not received.
  */
 
 #include <assert.h>
@@ -49,9 +47,9 @@
 #include "disk/paged/request.h"
 #include "disk/paged/slots.h"
 
-#define FILL_BYTES ((size_t)512 << 10) /* bytes that one section receives at most */
-#define PARTS_MAX (FILL_BYTES >> 12)   /* no page is smaller than 4 KiB */
-#define ROW_MAX 16                     /* cells that are taken and put in order at once */
+#define FILL_BYTES ((size_t)512 << 10) /* the most bytes that one section receives */
+#define PARTS_MAX (FILL_BYTES >> 12)   /* a part for each page; pages have 4 KiB or more */
+#define ROW_MAX 16                     /* the most cells that are taken and sorted at once */
 
 /* A part of one page that is received into a private cell. */
 struct part {
@@ -61,16 +59,18 @@ struct part {
 };
 
 struct fill {
-    struct request request; /* what is not lent yet; later, the part that is being stored */
-    size_t lent;            /* bytes that are lent */
+    /* In the first stage, the range that is not lent yet.  In the third stage, the part that
+     * is being stored. */
+    struct request request;
+    size_t lent; /* number of bytes lent so far */
     int iov_count;
     unsigned part_count;
-    struct table_reserve reserve; /* nodes for the parts */
+    struct table_reserve reserve; /* nodes that are set aside for the third stage */
     struct iovec iov[DISK_FILL_IOV_MAX + 1];
     struct part parts[PARTS_MAX];
 };
 
-/* A range that is too long for one section is cut at the end of a page. */
+/* If the range is too long for one section, cut it at the end of a page. */
 static void fill_init(struct fill *fill, uint64_t offset, size_t count)
 {
     size_t most = FILL_BYTES - offset % PAGE_SIZE_MAX;
@@ -83,8 +83,8 @@ static void fill_init(struct fill *fill, uint64_t offset, size_t count)
 
 /* The first stage: lend. */
 
-/* Lend the n bytes at base for the next n bytes of the range.  Returns false if iov has no room
- * for them. */
+/* Lend n bytes of memory at base for the next n bytes of the range.  Returns false if iov is
+ * full. */
 static bool lend_memory(struct fill *fill, void *base, size_t n)
 {
     struct iovec *last = fill->iov_count ? &fill->iov[fill->iov_count - 1] : NULL;
@@ -99,7 +99,7 @@ static bool lend_memory(struct fill *fill, void *base, size_t n)
     return true;
 }
 
-/* Lend a private cell for the next page. */
+/* Lend a private cell for the next page.  Returns false if iov is full. */
 static bool lend_cell(struct paged *paged, struct fill *fill, uint64_t cell)
 {
     size_t at, n = request_part(paged, &fill->request, &at);
@@ -111,7 +111,8 @@ static bool lend_cell(struct paged *paged, struct fill *fill, uint64_t cell)
     return true;
 }
 
-/* Take up to `wanted` cells, and put them in ascending order.  Returns the number of cells. */
+/* Take up to `wanted` cells, and put their numbers into row in ascending order.  Returns how many
+ * cells were taken. */
 static unsigned take_row(struct paged *paged, unsigned wanted, enum budget_purpose purpose,
                          uint64_t *row)
 {
@@ -126,8 +127,8 @@ static unsigned take_row(struct paged *paged, unsigned wanted, enum budget_purpo
     return n;
 }
 
-/* Set aside nodes for all that is not lent yet, unless that was done.  Returns false if there are
- * no nodes, or if there must be no new frames now. */
+/* Set nodes aside for all of the range that is not lent yet, unless there are some already.
+ * Returns false if there is no memory for nodes, or if writers have outrun the cold store. */
 static bool set_nodes_aside(struct paged *paged, struct fill *fill)
 {
     uint64_t first = paged_page_of(paged, fill->request.offset);
@@ -138,8 +139,8 @@ static bool set_nodes_aside(struct paged *paged, struct fill *fill)
                          &fill->reserve) == 0;
 }
 
-/* Lend private cells for up to `pages` of the next pages.  Returns false if the loan ends
- * here. */
+/* Lend private cells for the next `pages` pages, or for ROW_MAX pages if that is less.  Returns
+ * false if the loan must end here. */
 static bool lend_cells(struct paged *paged, struct fill *fill, uint64_t pages,
                        enum budget_purpose purpose)
 {
@@ -156,8 +157,8 @@ static bool lend_cells(struct paged *paged, struct fill *fill, uint64_t pages,
     return lent == wanted;
 }
 
-/* Lend a private cell for the next page, which is a blob.  Returns false if the loan ends here:
- * only a whole page can be received in place of a blob. */
+/* Lend a private cell for the next page, which is a blob.  Returns false if the loan must end
+ * here.  It must if the range covers only a part of the page. */
 static bool lend_for_blob(struct paged *paged, struct fill *fill)
 {
     size_t at, n = request_part(paged, &fill->request, &at);
@@ -175,8 +176,8 @@ static uint64_t make_writable(struct paged *paged, slot_t *slot)
     return word;
 }
 
-/* Lend memory for the pages that one look at the table shows.  Returns false if the loan ends
- * here. */
+/* Lend memory for the pages that one look-up in the page table finds.  Returns false if the loan
+ * must end here. */
 static bool lend_next(struct paged *paged, struct fill *fill)
 {
     struct request *request = &fill->request;
@@ -203,8 +204,8 @@ static bool lend_next(struct paged *paged, struct fill *fill)
 
 /* The third stage: store. */
 
-/* Write the received bytes of one part.  `end` is the end of all received bytes of the range.
- * Afterwards the cell belongs to the disk or to the pool. */
+/* Write the received bytes of one part to the disk.  `end` is the end of all received bytes.
+ * Afterwards the part's cell belongs to the disk or to the pool. */
 static void store_part(struct paged *paged, struct fill *fill, const struct part *part,
                        uint64_t end)
 {

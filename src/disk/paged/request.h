@@ -2,9 +2,9 @@
 
 /* request - a range of a paged disk that is being processed, page by page
  *
- * A request is processed in read sections that copy a megabyte at most, because a section that
- * copies for long holds up every grace period.  `deferred` gathers the words that a section has
- * unlinked or frozen; they are handed to reclaim after the section.
+ * A request is processed in read sections.  A section that copies for long holds up every grace
+ * period, so a section copies about a megabyte at most.  `deferred` collects the words that a
+ * section has unlinked or frozen.  After the section, these words are handed to reclaim.
  */
 
 #ifndef NBDRAM_DISK_PAGED_REQUEST_H
@@ -13,22 +13,22 @@
 #include "disk/paged/deferred.h"
 #include "disk/paged/paged.h"
 
-#define SECTION_BYTES ((uint64_t)1 << 20) /* most bytes that a section copies, but for a page */
-#define SECTION_STEPS 4096                /* most steps of a section that copies nothing */
+#define SECTION_BYTES ((uint64_t)1 << 20) /* a section ends when it has copied this much */
+#define SECTION_STEPS 4096                /* the most steps of a section that copies nothing */
 
 struct request {
     uint64_t offset;          /* start of the range that is not processed yet */
-    uint64_t count;           /* bytes of the range that is not processed yet */
-    char *to;                 /* of a read: where the bytes not read yet go */
-    struct disk_cache *cache; /* of a read: the caller's, or NULL; undefined in other requests */
-    const char *from;         /* of a write: the bytes not written yet; NULL for zeroes */
-    bool provide;             /* DISK_NO_HOLE: store zeroes, in pinned frames */
+    uint64_t count;           /* bytes in the range that is not processed yet */
+    char *to;                 /* only in a read: buffer for the bytes that are not read yet */
+    struct disk_cache *cache; /* only in a read: the caller's cache, or NULL */
+    const char *from;         /* bytes that are not written yet; NULL to write zeroes */
+    bool provide;             /* store zeroes, in pinned frames (DISK_NO_HOLE) */
     bool must_not_wait;
 
-    /* A write of one page may bring a frame of its own, which already holds the bytes of `from`
-     * in their place.  If the page needs a frame, it gets this one instead of a copy; the frame
-     * then belongs to the disk, and `cell` becomes NO_CELL.  Otherwise the frame stays the
-     * caller's. */
+    /* A frame that belongs to the caller, or NO_CELL.  The request is then a write to one page,
+     * and the frame already holds the bytes of `from`, at their place in the page.  If the page
+     * needs a frame, it gets this frame: the frame then belongs to the disk, and `cell` becomes
+     * NO_CELL.  Otherwise the frame still belongs to the caller. */
     uint64_t cell;
     uint64_t following; /* pages that the caller is going to write right after this range */
 
@@ -37,8 +37,8 @@ struct request {
 
 #define NO_CELL UINT64_MAX
 
-/* For a request that only looks.  This is a function and not an initializer: an initializer would
- * clear all of deferred.things, for each small request. */
+/* Start a request that changes nothing.  This is a function, because an initializer would clear
+ * all of deferred.things for each small request. */
 static inline void request_init(struct request *request, uint64_t offset, uint64_t count)
 {
     request->offset = offset;
@@ -47,7 +47,7 @@ static inline void request_init(struct request *request, uint64_t offset, uint64
     request->from = NULL;
 }
 
-/* For a request that changes something. */
+/* Start a request that changes something. */
 static inline void request_init_change(struct request *request, uint64_t offset, uint64_t count)
 {
     request_init(request, offset, count);
@@ -63,7 +63,8 @@ static inline uint64_t paged_page_of(const struct paged *paged, uint64_t offset)
     return offset >> paged->page_shift;
 }
 
-/* How many bytes of the request lie in its first page, and from which offset in that page. */
+/* The number of bytes of the request that lie in its first page.  *at becomes the offset in that
+ * page where these bytes start. */
 static inline size_t request_part(const struct paged *paged, const struct request *request,
                                   size_t *at)
 {
@@ -72,7 +73,7 @@ static inline size_t request_part(const struct paged *paged, const struct reques
     return least(size - *at, request->count);
 }
 
-/* How many bytes of the request lie in its first n pages. */
+/* The number of bytes of the request that lie in its first n pages. */
 static inline size_t request_parts(const struct paged *paged, const struct request *request,
                                    uint64_t n)
 {
@@ -81,7 +82,7 @@ static inline size_t request_parts(const struct paged *paged, const struct reque
     return least(n * size - at, request->count);
 }
 
-/* How many pages the request touches.  Its count must not be 0. */
+/* The number of pages that the request touches.  request->count must not be 0. */
 static inline uint64_t request_pages(const struct paged *paged, const struct request *request)
 {
     return paged_page_of(paged, request->offset + request->count - 1) -
@@ -104,10 +105,10 @@ static inline bool request_must_leave(const struct request *request, uint64_t st
            request->deferred.count + 2 > DEFERRED_MAX;
 }
 
-/* The number of pages of slot[0..span), counted from the first, whose frames are adjacent and
- * which can therefore be copied in one piece, for reading or for writing.  slot[0] holds `word`.
- * This pays: adjacent pages often have adjacent frames, and one copy of 64 KiB takes 3/4 of the
- * time of 16 copies of 4 KiB. */
+/* The number of pages, counted from slot[0], that can be copied in one piece, because their
+ * frames are adjacent.  slot[0] holds `word`, and at most `span` pages are counted.  Adjacent
+ * pages often have adjacent frames, and one copy of 64 KiB takes 3/4 of the time of 16 copies of
+ * 4 KiB. */
 enum frame_use { FRAME_READ, FRAME_WRITE };
 static inline uint64_t paged_frames_in_a_row(slot_t *slot, uint64_t span, uint64_t word,
                                              enum frame_use use)
@@ -122,7 +123,7 @@ static inline uint64_t paged_frames_in_a_row(slot_t *slot, uint64_t span, uint64
     return n;
 }
 
-/* The number of holes at the start of slot[0..span).  slot[0] is a hole. */
+/* The number of holes, counted from slot[0] and at most `span`.  slot[0] must be a hole. */
 static inline uint64_t paged_holes_in_a_row(slot_t *slot, uint64_t span)
 {
     uint64_t n = 1;
@@ -133,32 +134,38 @@ static inline uint64_t paged_holes_in_a_row(slot_t *slot, uint64_t span)
 
 /* The functions below are in write.c. */
 
-/* Inside a section: turn the hole or blob *word in slot into a frame.  The frame holds the old
- * contents of the page, with the request's part of the page written over them.
+/* Inside a section: turn a hole or blob into a frame.  *word is the word of the hole or blob, and
+ * was found in slot.  The new frame holds the old contents of the page, with the request's part
+ * of the page written over them.
  *
  * 1         done; *word is the new word
- * 0         another thread was first; *word is the word that is in slot now
- * -ENOSPC, -ENOMEM: there was no memory, and nothing has changed
- * -EAGAIN: the machine has to be asked first (budget_refresh); or a request that must not wait
- *          would have to wait.  Nothing has changed. */
+ * 0         another thread has changed the word in slot; *word is what slot holds now
+ * -ENOSPC   the budget or the address space is used up
+ * -ENOMEM   the system has no memory
+ * -EAGAIN   the budget must ask the machine for memory first (budget_refresh); or must_not_wait
+ *           is set, and the request would have to wait
+ *
+ * After an error nothing has changed.
+ */
 int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct request *request);
 
-/* Inside a section: go on with a write, or with providing memory, until the request is done or
- * the section must end.  The request must not be done yet.  Returns 0, or an error of
- * request_replace.  The request's offset and count say how far it got. */
+/* Inside a section: continue a write, or continue to provide memory.  The request must not be
+ * done yet.  Stops when the request is done, when the section must end, or on an error.  The
+ * offset and count of the request then say which part is left.  Returns 0, or an error of
+ * request_replace. */
 int request_put_some(struct paged *paged, struct request *request);
 
-/* Inside a section: write a request of one page, which brings a cell.  This cannot fail: it takes
- * no memory but nodes from the reserve, which was made for this page. */
+/* Inside a section: write a request of one page, which has its own frame in request->cell.  The
+ * reserve must have been made for this page.  This cannot fail, because it takes no memory except
+ * nodes from the reserve. */
 void request_put_cell(struct paged *paged, struct table_reserve *reserve,
                       struct request *request);
 
 /* Outside of a section: process the whole request.  Returns 0, or -ENOSPC if there is no memory
- * and no room could be made. */
+ * and none can be freed. */
 int request_put(struct paged *paged, struct request *request);
 
-/* As request_put, but without waiting.  -EAGAIN: the part of the request that is left needs a
- * wait. */
+/* As request_put, but never wait.  If the rest of the request needs a wait, returns -EAGAIN. */
 int request_try_put(struct paged *paged, struct request *request);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* A node is 16 slots of 8 bytes, two cache lines.  The slots of level L lead to 16^L pages each;
- * those of level 0 are the pages' own.  Where a slot leads to one page only, a lone stands in for
- * the nodes on the way down:
+/* A node is 16 slots of 8 bytes, two cache lines.  A slot of level L leads to 16^L pages, and a
+ * slot of level 0 holds the word of a page.  Where a chain of nodes would lead to one page only,
+ * a lone takes the place of the chain:
  *
  *     root (level 3 here)
  *      |
@@ -10,34 +10,37 @@
  *     [ . . N . . . L . . . . . . . . . ]     L  a lone {page, slot}: the only page in this 1/16
  *           |                                    of the disk
  *           v
- *     [ N . . . . . . . . . . . . . . L ]     .  a hole, of whatever size
+ *     [ N . . . . . . . . . . . . . . L ]     .  a hole of any size
  *       |
  *       v
- *     [ P P P L P P . . . . . . . . . . ]     P  the word of a page;  L  one that is still in the
- *                                                lone in which it was stored first
+ *     [ P P P L P P . . . . . . . . . . ]     P  the word of a page
+ *                                             L  a lone at level 0: its page was stored before
+ *                                                any page near it
  *
- * So the height is fixed by the size of the disk (5 for 1 GiB of 4 KiB pages, 13 for 2^63 bytes),
- * yet the index of scattered pages grows with their number, not with the size of the disk: a
- * million pages over 2^63 bytes take some 60 bytes of index each.  Chains of nodes down to each
- * page would take 1 KiB with 16 slots to a node, and 2.9 KiB with 64.
+ * The size of the disk fixes the height of the tree: 5 for 1 GiB of 4 KiB pages, 13 for 2^63
+ * bytes.  But the memory of the table depends on the number of pages, not on the size of the
+ * disk.  For a million pages scattered over 2^63 bytes, the table takes some 60 bytes for each
+ * page.  A chain of nodes down to each page would take 1 KiB with 16 slots to a node, and 2.9 KiB
+ * with 64.
  *
- * When a second page is stored below a lone's slot, a node is put in between.  The lone itself
- * stays where it is in memory.  The word that leads to it is first stored one level down, in the
- * new node, and then the node's word replaces it in its old slot.  So a page's slot does not move
- * for as long as the page is in the table.
+ * When a second page is stored below a slot that leads to a lone, a new node takes the slot.  The
+ * lone stays where it is in memory.  First the lone's word is stored in the new node, one level
+ * down.  Then the node's word replaces the lone's word in the slot.  So a page's slot does not
+ * move as long as the page is in the table.
  *
  * Invariants:
  *
  *  1. A published node changes only by compare-and-swap of its slots.  The page of a lone never
  *     changes.
- *  2. A node or lone that was unlinked (its word is gone from the slot that led to it) is
- *     released after a grace period at the earliest.  If a late writer stores a page in it
- *     meanwhile, that page is released with it.  Nothing is lost: a trim that covers all pages of
- *     the node or lone has unlinked it, and the write is concurrent with that trim.
- *  3. A node or lone that no trim covers is unlinked only when it is empty, and only after it was
- *     frozen.  Only table_make fills an empty node or lone, and it thaws words on its way down.
+ *  2. To unlink a node or lone is to take its word out of the slot.  An unlinked node or lone is
+ *     freed after a grace period.  If a late writer stores a page in it meanwhile, that page is
+ *     freed with it.  Nothing is lost: a trim that covers all pages of the node or lone has
+ *     unlinked it, and the write is concurrent with that trim.
+ *  3. If no trim covers a node or lone, it is unlinked only when it is empty, and only after it
+ *     was frozen.  Only table_make and table_make_reserved fill empty nodes and lones.  On their
+ *     way down, both thaw all words.
  *
- * Any operation may run concurrently with any other.  The table shows what makes each pair safe:
+ * Any two operations may run concurrently.  The table shows what makes each pair safe:
  *
  *                     find     make                unlink              freeze_empty, unlink_empty
  *
@@ -50,8 +53,8 @@
  *
  *     unlink                                       one swap wins       one swap wins
  *
- *     freeze_empty,                                                    the generation of each
- *     unlink_empty                                                     freeze is another
+ *     freeze_empty,                                                    each freeze has its own
+ *     unlink_empty                                                     generation
  */
 
 #include "disk/paged/table.h"
@@ -112,7 +115,7 @@ slot_t *table_find(struct table *table, uint64_t page, uint64_t *span)
     }
 }
 
-/* reserve may be NULL, as in the functions below. */
+/* Take a node from the reserve, or from the pool if reserve is NULL or empty. */
 static int take_node(struct table *table, struct table_reserve *reserve, uint64_t *cell)
 {
     if (!reserve || reserve->count == 0)
@@ -129,8 +132,9 @@ static void give_node(struct table *table, struct table_reserve *reserve, uint64
         pool_give(&table->nodes, cell);
 }
 
-/* Put a new node in place of the hole or lone in slot.  *word becomes the word that is in slot
- * then, whether this thread or another one put it there. */
+/* Swap a new node into slot, in place of the hole or lone whose word is *word.  *word becomes the
+ * word that slot holds after the swap.  If another thread was first, this is the other thread's
+ * word. */
 static int make_node(struct table *table, struct table_reserve *reserve, slot_t *slot,
                      uint64_t *word, unsigned level)
 {
@@ -151,7 +155,8 @@ static int make_node(struct table *table, struct table_reserve *reserve, slot_t 
     return 0;
 }
 
-/* Put a new lone for `page` in place of the hole in slot.  *word is set as by make_node. */
+/* Swap a new lone for `page` into slot, in place of a hole.  *word becomes the word that slot
+ * holds after the swap.  If another thread was first, this is the other thread's word. */
 static int make_lone(struct table *table, slot_t *slot, uint64_t *word, uint64_t page)
 {
     uint64_t cell;
@@ -169,16 +174,17 @@ static int make_lone(struct table *table, slot_t *slot, uint64_t *word, uint64_t
     return 0;
 }
 
-/* Whether a hole at level 1 or above should become a lone.  It should if only one page is going
- * to be stored below it now: because the caller asked for one page, or because `page` is the last
- * page below the hole. */
+/* Whether a hole of level 1 or above should become a lone for `page`.  It should if only one page
+ * is going to be stored below the hole now.  That is so if the caller stores one page only, or if
+ * `page` is the last page below the hole. */
 static bool wants_lone(unsigned level, uint64_t page, uint64_t pages)
 {
     return pages == 1 || level_end(level, page) - page == 1;
 }
 
-/* table_make and table_make_reserved.  Inline, so that a reserve costs the former nothing.
- * With a reserve, nodes take the place of a lone for which there is no memory. */
+/* The common body of table_make and table_make_reserved.  It is inline, so that reserves do not
+ * slow table_make down.  reserve may be NULL.  With a reserve, if there is no memory for a lone,
+ * nodes take its place. */
 __attribute__((always_inline)) static inline int make(struct table *table, uint64_t page,
                                                       uint64_t pages,
                                                       struct table_reserve *reserve,
@@ -246,8 +252,8 @@ void table_unreserve(struct table *table, struct table_reserve *reserve)
         pool_give(&table->nodes, reserve->nodes[--reserve->count]);
 }
 
-/* Make a slot empty.  *word becomes the word that was in the slot.  Returns false if that was a
- * hole. */
+/* Make a slot empty, whatever it holds.  *word becomes the word that was in the slot.  Returns
+ * false if the slot was empty. */
 static bool take_out_any(slot_t *slot, uint64_t *word)
 {
     while (*word != 0)
@@ -261,7 +267,8 @@ uint64_t table_unlink(struct table *table, uint64_t first, uint64_t end, uint64_
 {
     unsigned level = table->height;
     slot_t *slot = &table->root;
-    if (end >= table->pages) /* no page lies beyond the end, so the last nodes count as covered */
+    if (end >=
+        table->pages) /* no page lies beyond the end: nodes that reach beyond it are covered */
         end = level_end(level, 0);
     *count = 0;
     while (first < end && *count < max) {
@@ -277,8 +284,8 @@ uint64_t table_unlink(struct table *table, uint64_t first, uint64_t end, uint64_
             uint64_t page = table_lone(table, word)->page;
             covered = page >= first && page < end;
         }
-        /* If a lone is not there any more, it may have become a node that the range does not
-         * cover. */
+        /* Take a lone out only if the slot still holds it.  Otherwise the slot may hold a node by
+         * now, and the range may not cover all pages of that node. */
         if (covered && word != 0 &&
             (lone ? slot_swap(slot, &word, 0) : take_out_any(slot, &word)))
             out[(*count)++] = word;
@@ -313,7 +320,7 @@ void table_release(struct table *table, uint64_t word, table_page_fn *fn, void *
     }
 }
 
-/* Relaxed order: a generation only has to differ from earlier ones. */
+/* Relaxed order is enough: a generation only has to differ from earlier ones. */
 static uint32_t next_generation(struct table *table)
 {
     return sabotage_generation(
@@ -346,8 +353,8 @@ static bool is_inner(uint64_t word)
     return entry_kind(word) == ENTRY_NODE || entry_kind(word) == ENTRY_LONE;
 }
 
-/* The slot that leads to the lowest node or lone on the way to `page`; *word becomes the word in
- * that slot.  Returns NULL if there is none.  The lone of another page does not count. */
+/* Find the lowest node or lone on the way to `page`, but not the lone of another page.  Returns
+ * the slot that leads to it, or NULL if there is none.  *word becomes the word in that slot. */
 static slot_t *lowest_inner(struct table *table, uint64_t page, uint64_t *word)
 {
     slot_t *slot = &table->root, *lowest = NULL;

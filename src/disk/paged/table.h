@@ -52,10 +52,14 @@ slot_t *table_find(struct table *table, uint64_t page, uint64_t *span);
  * `page` is the first.  Returns 0, or an error of pool_take. */
 int table_make(struct table *table, uint64_t page, uint64_t pages, slot_t **slot, uint64_t *span);
 
-/* Nodes that are set aside.  table_reserve sets aside as many as there can be above the pages
- * [first, end), which are TABLE_RESERVE_PAGES at most.  It returns 0; or an error of
- * pool_take, and then it sets none aside.  table_unreserve gives back what is left.  A reserve
- * of all zeroes is empty. */
+/* Nodes that are set aside.  A reserve of all zeroes is empty.
+ *
+ * table_reserve sets aside as many nodes as there can be above the pages [first, end).  The range
+ * must not have more than TABLE_RESERVE_PAGES pages.  Returns 0, or an error of pool_take.  After
+ * an error the reserve is empty.
+ *
+ * table_unreserve gives the nodes of the reserve that are left back to the pool.
+ */
 #define TABLE_RESERVE_PAGES 160
 #define TABLE_RESERVE_MAX 64
 struct table_reserve {

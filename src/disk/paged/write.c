@@ -15,8 +15,8 @@
 
 /* Turning a hole or a blob into a frame (request_replace). */
 
-/* Store the old contents of a page, from the blob of `word`, around the n bytes of the frame at
- * `at`. */
+/* Unpack the old contents of a page, and store them in the frame, around the n bytes at offset
+ * `at`.  These n bytes are kept.  `word` leads to the page's blob. */
 static int inflate_around(struct paged *paged, char *frame, uint64_t word, size_t at, size_t n)
 {
     char page[PAGE_SIZE_MAX];
@@ -28,9 +28,9 @@ static int inflate_around(struct paged *paged, char *frame, uint64_t word, size_
     return 0;
 }
 
-/* Store in the frame of `made` the new contents of the page: the old contents, which `word` leads
- * to, with the request's part of the page written over them.  If that part was received in this
- * frame, it is there already. */
+/* Write the new contents of a page to the frame of `made`.  The old contents, to which `word`
+ * leads, come first, and the request's part of the page is written over them.  If that part was
+ * received in this frame, it is in place already and is not copied. */
 static int prepare_frame(struct paged *paged, uint64_t made, uint64_t word,
                          const struct request *request)
 {
@@ -55,7 +55,7 @@ static int prepare_frame(struct paged *paged, uint64_t made, uint64_t word,
     return 0;
 }
 
-/* Choose the frame that a page is going to have: the request's own frame, if it has one. */
+/* Choose the frame that a page gets.  If the request has a frame of its own, that is the one. */
 static int choose_frame(struct paged *paged, uint64_t word, const struct request *request,
                         uint64_t *cell)
 {
@@ -65,8 +65,9 @@ static int choose_frame(struct paged *paged, uint64_t word, const struct request
     return paged_take_frame(paged, word ? BUDGET_INFLATE : BUDGET_GROW, cell);
 }
 
-/* Whether a request that must not wait may give a page a frame now.  It may not if writers have
- * outrun the cold store, or if there is no memory to note the blob that the frame replaces. */
+/* Whether a request that must not wait may turn a page into a frame now.  It may not if writers
+ * have outrun the cold store.  If the page is a blob, there must also be memory to note the blob
+ * for reclaim. */
 static bool may_replace_at_once(struct paged *paged, uint64_t word, struct request *request)
 {
     return !paged_is_cold_store_outrun(paged) &&
@@ -74,9 +75,9 @@ static bool may_replace_at_once(struct paged *paged, uint64_t word, struct reque
 }
 
 /* Rules 1 and 6: fill the frame of `made`, and then swap it in.  Once the frame is in the table,
- * other threads write to it, so this thread must not copy into it any more; least of all if the
- * request was received in the frame, because it would copy the frame to itself.  Returns 1, 0 or
- * an error, as request_replace. */
+ * other threads write to it, so this thread must not copy into it any more.  If the request was
+ * received in this frame, such a copy would even be from the frame to itself.  Returns 1, 0 or an
+ * error, as request_replace. */
 static int fill_and_swap(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t made,
                          const struct request *request)
 {
@@ -84,7 +85,7 @@ static int fill_and_swap(struct paged *paged, slot_t *slot, uint64_t *word, uint
     return r < 0 ? r : slot_swap(slot, word, made);
 }
 
-/* For sabotage.h: do the two steps in the wrong order. */
+/* For sabotage.h: swap the frame in before it is filled, which breaks the rules. */
 static int swap_and_fill(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t made,
                          const struct request *request)
 {
@@ -95,7 +96,7 @@ static int swap_and_fill(struct paged *paged, slot_t *slot, uint64_t *word, uint
     return 1;
 }
 
-/* This function keeps rules 1, 4 and 6. */
+/* Keeps rules 1, 4 and 6 of paged.h. */
 int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct request *request)
 {
     uint64_t cell;
@@ -125,11 +126,9 @@ int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct re
     return 1;
 }
 
-/* Writing.  Each of these functions processes the request's part of its first page, whose word is
- * in slot. */
+/* Writing.  In these functions, slot holds the word of the request's first page. */
 
-/* Inline, as it was before request_put_cell called it, too: a write of 4 KiB then takes 30
- * instructions less. */
+/* Inlined by force: a write of 4 KiB then takes 30 instructions less. */
 __attribute__((always_inline)) static inline int write_page(struct paged *paged, slot_t *slot,
                                                             struct request *request)
 {
@@ -152,8 +151,8 @@ __attribute__((always_inline)) static inline int write_page(struct paged *paged,
     }
 }
 
-/* Store zeroes, and keep the memory for them.  The page is pinned before it is zeroed: otherwise
- * another thread could find it all zero and make it a hole in between. */
+/* Store zeroes, and keep the memory for them.  The page is pinned before it is zeroed.  Otherwise
+ * another thread could find the page all zero and make it a hole in between. */
 static int provide_page(struct paged *paged, slot_t *slot, struct request *request)
 {
     size_t at, n = request_part(paged, request, &at);
@@ -174,8 +173,8 @@ static int provide_page(struct paged *paged, slot_t *slot, struct request *reque
     }
 }
 
-/* Whether the request would write nothing but zeroes to its first page, which has no slot.  Such
- * a write changes nothing, so there is no reason to make nodes for it. */
+/* Whether the first page of the request has no slot, and the request writes only zeroes to it.
+ * Such a write changes nothing, so no nodes are made for it. */
 static bool is_zero_to_hole(struct paged *paged, const struct request *request)
 {
     size_t at, n = request_part(paged, request, &at);
@@ -184,8 +183,9 @@ static bool is_zero_to_hole(struct paged *paged, const struct request *request)
            !table_find(&paged->table, paged_page_of(paged, request->offset), &span);
 }
 
-/* Write to the page of slot[0], and to as many pages of slot[1..span) as can be copied in the
- * same piece.  Advances the request. */
+/* Write to the page of slot[0].  The same copy also writes to the pages of slot[1], slot[2] and
+ * so on, as long as their frames are adjacent, at most up to slot[span - 1].  Advances the
+ * request. */
 static int put_pages(struct paged *paged, slot_t *slot, uint64_t span, struct request *request)
 {
     size_t at, n = request_part(paged, request, &at);
@@ -233,10 +233,10 @@ int request_put_some(struct paged *paged, struct request *request)
     return 0;
 }
 
-/* The reserve is enough unless some of its nodes were put into the table and taken out again.
- * Within this section only a trim does that.  It is concurrent with this write, and covers
- * every page that the missing node would lead to.  So what is written there may be gone
- * already. */
+/* The reserve is large enough, with one exception.  A trim may take nodes of the reserve out of
+ * the table again, after this section has put them in.  If a node is missing then, that trim
+ * covers all pages to which the node would lead, and is concurrent with this write.  So the
+ * written bytes may be lost. */
 void request_put_cell(struct paged *paged, struct table_reserve *reserve, struct request *request)
 {
     slot_t *slot;
@@ -248,7 +248,7 @@ void request_put_cell(struct paged *paged, struct table_reserve *reserve, struct
         0)
         return;
     int r = write_page(paged, table_resolve_thawed(&paged->table, slot), request);
-    assert(r == 0); /* reading a blob takes no memory */
+    assert(r == 0); /* cannot fail: reading a blob takes no memory */
 }
 
 int request_put(struct paged *paged, struct request *request)

@@ -11,9 +11,9 @@
 #include "disk/paged/slots.h"
 #include "os/bytes.h"
 
-/* Called when a frame has been zeroed in part.  If the frame is all zero now, freeze it, so that
- * it becomes a hole after a grace period.  The frame is examined again then.  This first look
- * only avoids freezing frames that would not become holes. */
+/* Called after a part of a frame was zeroed.  If the whole frame is zero now, freeze it.  After a
+ * grace period the frame is examined again, and becomes a hole if it is still all zero.  This
+ * first look only avoids freezing frames that would not become holes. */
 static void freeze_if_all_zero(struct paged *paged, slot_t *slot, uint64_t word,
                                struct request *request)
 {
@@ -21,13 +21,14 @@ static void freeze_if_all_zero(struct paged *paged, slot_t *slot, uint64_t word,
         !bytes_are_zero(paged_frame(paged, word), paged_page_size(paged)))
         return;
     if (request->must_not_wait && !deferred_reserve(&request->deferred, &paged->reclaim))
-        return; /* only if the rest was zeroed just now by another thread: see zero_frame */
+        return; /* another thread has just zeroed the rest of the frame: see zero_frame */
     if (table_freeze(&paged->table, slot, &word))
         deferred_add_frozen(&request->deferred, paged_page_of(paged, request->offset), word);
 }
 
-/* Zero the request's part of a frame.  Returns 1; or -EAGAIN, with nothing changed: the frame
- * would be frozen, and there is no memory to note that. */
+/* Zero the request's part of a frame.  Returns 1, or -EAGAIN if nothing was changed.  -EAGAIN
+ * means that the request must not wait, the frame would have to be frozen, and there is no memory
+ * to note that for reclaim. */
 static int zero_frame(struct paged *paged, slot_t *slot, uint64_t word, struct request *request)
 {
     size_t at, n = request_part(paged, request, &at), size = paged_page_size(paged);
@@ -41,20 +42,24 @@ static int zero_frame(struct paged *paged, slot_t *slot, uint64_t word, struct r
     return 1;
 }
 
-/* The word that a frame must have before the request's part of it is zeroed: a word that promises
- * nothing of that part any more. */
+/* The word that a frame must have before the request's part of it is zeroed.  This word makes the
+ * frame writable, and promises nothing of that part. */
 static uint64_t word_to_zero_in(const struct paged *paged, const struct request *request,
                                 uint64_t word)
 {
     size_t at, n = request_part(paged, request, &at);
-    if (request->offset + n == paged->size) /* the rest of the page is not part of the disk */
+    if (request->offset + n == paged->size) /* the rest of the page lies beyond the disk */
         n = paged_page_size(paged) - at;
     return promise_remove(entry_young(word), paged_page_size(paged), at, n);
 }
 
-/* Inside a section: zero the request's part of its first page, which is less than the whole page.
- * The promise is taken back before the bytes are zeroed.  If it were done afterwards, the word
- * could have changed by then, and the part must not be zeroed twice. */
+/* Inside a section: zero the request's part of its first page.  The part is less than the whole
+ * page.
+ *
+ * The promise is taken back before the bytes are zeroed.  In the other order, the word could
+ * change in between.  Taking the promise back would then have to be tried again, but the part
+ * must not be zeroed twice.
+ */
 static int zero_part(struct paged *paged, struct request *request)
 {
     uint64_t span;
@@ -81,7 +86,7 @@ static int zero_part(struct paged *paged, struct request *request)
     return 0;
 }
 
-/* Zero a range that is a part of one page, or is empty. */
+/* Zero a range that is empty, or is a part of one page. */
 static int zero_edge(struct paged *paged, uint64_t offset, uint64_t count)
 {
     struct request request;
@@ -99,8 +104,9 @@ static int zero_edge(struct paged *paged, uint64_t offset, uint64_t count)
     return paged_lacks_memory(r) ? -ENOSPC : r;
 }
 
-/* Inside a section, after the pages [first, end) were unlinked: begin to take away the nodes that
- * lead to either end of the range and are now empty.  Nodes in between went with their pages. */
+/* Inside a section: call this after the pages [first, end) were unlinked.  If the lowest node on
+ * the way to either end of the range is empty now, freeze it, in order to take it away.  Nodes in
+ * between were unlinked together with their pages. */
 static void freeze_empty_ends(struct paged *paged, uint64_t first, uint64_t end,
                               struct deferred *deferred)
 {
@@ -112,8 +118,9 @@ static void freeze_empty_ends(struct paged *paged, uint64_t first, uint64_t end,
     }
 }
 
-/* Rule 2: unlink the pages [first, end).  Returns the page up to which they are unlinked.
- * That is end, unless the caller must not wait. */
+/* Rule 2: unlink the pages [first, end).  Returns the page up to which all pages are unlinked.
+ * If must_not_wait is false, this is `end`.  If it is true, there may be no memory to note more
+ * unlinked words. */
 static uint64_t unlink_pages(struct paged *paged, uint64_t first, uint64_t end,
                              bool must_not_wait)
 {
@@ -136,14 +143,14 @@ static uint64_t unlink_pages(struct paged *paged, uint64_t first, uint64_t end,
     return end;
 }
 
-/* Unlink whole pages first, and then zero the parts of pages at either end.  Zeroing a part can
- * take memory, and the whole pages have given some. */
+/* Unlink whole pages first, and then zero the parts of pages at both ends of the range.  Zeroing
+ * a part can take memory, and unlinking has freed some. */
 static int zero_range(struct paged *paged, uint64_t offset, uint64_t count)
 {
     size_t size = paged_page_size(paged);
     uint64_t stop = offset + count;
     uint64_t first = paged_page_of(paged, offset + size - 1), end = paged_page_of(paged, stop);
-    if (stop == paged->size) /* perhaps in the middle of a page: cover all of that page */
+    if (stop == paged->size) /* `stop` may be inside the last page: cover all of that page */
         end = paged_page_of(paged, stop + size - 1);
     if (first < end)
         unlink_pages(paged, first, end, false);
@@ -153,7 +160,7 @@ static int zero_range(struct paged *paged, uint64_t offset, uint64_t count)
     return head < 0 ? head : tail;
 }
 
-/* Zero a range that is a part of one page, or is empty, without waiting. */
+/* Zero a range that is empty, or is a part of one page.  Never waits. */
 static int try_zero_edge(struct paged *paged, uint64_t offset, uint64_t count)
 {
     struct request request;
@@ -169,14 +176,15 @@ static int try_zero_edge(struct paged *paged, uint64_t offset, uint64_t count)
     return r == -ENOSPC || r == -ENOMEM ? -EAGAIN : r;
 }
 
-/* Zero in ascending order, unlike zero_range.  A part of the range that is done must not be
- * zeroed again: a client may have written there since, and may have read what it wrote. */
+/* Zero the range in ascending order, unlike zero_range.  On -EAGAIN *done says how much is
+ * zeroed.  That part must not be zeroed again: a client may have written there since, and may
+ * have read its bytes back. */
 static int try_zero_range(struct paged *paged, uint64_t offset, uint64_t count, uint64_t *done)
 {
     size_t size = paged_page_size(paged);
     uint64_t stop = offset + count;
     uint64_t first = paged_page_of(paged, offset + size - 1), end = paged_page_of(paged, stop);
-    if (stop == paged->size) /* perhaps in the middle of a page: cover all of that page */
+    if (stop == paged->size) /* `stop` may be inside the last page: cover all of that page */
         end = paged_page_of(paged, stop + size - 1);
     uint64_t head = least((first << paged->page_shift) - offset, count);
     int r = try_zero_edge(paged, offset, head);
@@ -214,8 +222,8 @@ int paged_zero(void *state, uint64_t offset, uint64_t count, unsigned flags)
     return zero_range(state, offset, count);
 }
 
-/* A trim is a hint.  So if a part of a page cannot be zeroed for lack of memory, it keeps its
- * bytes. */
+/* A trim is a hint.  If there is no memory for zeroing a part of a page, the part keeps its
+ * bytes, and the trim succeeds. */
 int paged_trim(void *state, uint64_t offset, uint64_t count)
 {
     int r = paged_zero(state, offset, count, 0);
