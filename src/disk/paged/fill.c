@@ -127,7 +127,7 @@ static unsigned take_row(struct paged *paged, unsigned wanted, enum budget_purpo
     return n;
 }
 
-/* Set nodes aside for all of the range that is not lent yet, unless there are some already.
+/* Set nodes aside for all of the range that is not lent yet, unless this was done before.
  * Returns false if there is no memory for nodes, or if writers have outrun the cold store. */
 static bool set_nodes_aside(struct paged *paged, struct fill *fill)
 {

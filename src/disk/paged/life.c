@@ -10,7 +10,7 @@
 #include "disk/paged/slots.h"
 #include "os/memory.h"
 
-#define OTHERS ((uint64_t)192 << 20) /* bytes of address space that the pools leave to others */
+#define OTHERS ((uint64_t)192 << 20) /* bytes of address space for the rest of the process */
 #define CALLERS 64 /* number of threads for which the RCU library takes memory at the start */
 
 /* The size of a chunk: 2 MiB.  If the limit is less than 64 chunks of 2 MiB, chunks are
@@ -30,7 +30,7 @@ struct capacities {
 };
 
 /* How many bytes of address space a pool reserves.  When every page of the disk is stored, the
- * pool's cells take `bytes` bytes.  The pool reserves twice as much, and some chunks, but never
+ * pool's cells take `bytes` bytes.  The pool reserves twice as much and `chunks` chunks, but never
  * more than there could be memory for.  The second half is for cells that wait for a grace period
  * while new cells have taken their places. */
 static uint64_t address_space(const struct paged *paged, uint64_t bytes, unsigned chunks)
@@ -40,7 +40,7 @@ static uint64_t address_space(const struct paged *paged, uint64_t bytes, unsigne
     return least(most, 2 * limited + chunks * (uint64_t)paged->pool_options.chunk);
 }
 
-/* What the pools get if address space is not limited.  A full disk has one node for every 15
+/* The capacities of the pools if address space is not limited.  A full disk has one node for 15
  * pages, and a few nodes for its ends.  A page has at most one lone, of 16 bytes, and takes at
  * least 64 bytes itself.  A page in the cold store takes less memory than its frame did. */
 static struct capacities wanted_capacities(const struct paged *paged, unsigned chunks, bool packs)

@@ -87,7 +87,7 @@ struct paged {
     struct cold cold;
 
     /* Shared by all pools.  Each pool sets its own cell size.  `capacity` is for the pool of the
-     * cold store; the other pools set their own. */
+     * cold store; the other pools set their own capacities. */
     struct pool_options pool_options;
 
     struct pool frames; /* each frame holds one page */

@@ -13,7 +13,7 @@
 #include "disk/paged/deferred.h"
 #include "disk/paged/paged.h"
 
-#define SECTION_BYTES ((uint64_t)1 << 20) /* a section ends when it has copied this much */
+#define SECTION_BYTES ((uint64_t)1 << 20) /* a section ends after it has copied so many bytes */
 #define SECTION_STEPS 4096                /* the most steps of a section that copies nothing */
 
 struct request {

@@ -110,9 +110,9 @@ static struct contexts *contexts_here(struct codec *codec)
     return &codec->contexts[os_cpu_now() % codec->count];
 }
 
-/* A thread takes a context by an atomic exchange, and puts it back by another.  The exchanges are
- * sequentially consistent, so the next user of a context sees everything that the last user did
- * to the context. */
+/* A thread takes a context by an atomic exchange, and puts the context back by another exchange.
+ * The exchanges are sequentially consistent, so the next user of a context sees everything that
+ * the last user did to the context. */
 
 static ZSTD_CCtx *take_pack_context(struct codec *codec)
 {

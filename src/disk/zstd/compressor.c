@@ -82,9 +82,9 @@ static int compressor_peek(void *state, struct disk_cache *cache, uint64_t word,
     return r;
 }
 
-/* The broadcast is sent under the lock.  A thread looks for work under the lock before it
- * sleeps.  Without the lock here, the broadcast could come between the look and the sleep, and
- * the thread would miss it. */
+/* The broadcast is sent under the lock.  A thread checks for work under the lock before it
+ * sleeps.  Without the lock here, the broadcast could come between the check and the sleep, and
+ * the thread would miss the broadcast. */
 static void compressor_wake(void *state)
 {
     struct compressor *compressor = state;
@@ -156,7 +156,7 @@ static void wait_ten_milliseconds_locked(struct compressor *compressor)
 
 /* Pack a few pages once.  One call after each write is enough, because a write makes no more
  * frames hot than one call packs.  If no page is ripe, wait ten milliseconds for the threads
- * instead.  They are waiting for a grace period, which seldom takes longer. */
+ * instead.  The threads need a grace period, which seldom takes longer. */
 static void compressor_help(void *state)
 {
     struct compressor *compressor = state;
