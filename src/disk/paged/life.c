@@ -30,9 +30,9 @@ struct capacities {
 };
 
 /* How many bytes of address space a pool reserves.  When every page of the disk is stored, the
- * pool's cells take `bytes` bytes.  The pool reserves twice as much and `chunks` chunks, but never
- * more than there could be memory for.  The second half is for cells that wait for a grace period
- * while new cells have taken their places. */
+ * pool's cells take `bytes` bytes.  The pool reserves twice as much and `chunks` chunks, but
+ * never more than there could be memory for.  The second half is for cells that wait for a grace
+ * period while new cells have taken their places. */
 static uint64_t address_space(const struct paged *paged, uint64_t bytes, unsigned chunks)
 {
     uint64_t most = least(budget_ceiling(paged->budget), (uint64_t)1 << 52);

@@ -167,9 +167,9 @@ bool blob_log_drop(struct blob_log *blobs, uint64_t number)
 }
 
 /* Whether storing blobs again can free a segment.  It can if the dead bytes of the log and the
- * unfilled bytes of the open segment add up to more than one segment.  Another 1/128 of the log is
- * required, for two reasons: some bytes are lost at the ends of segments, and at most 128 bytes
- * should be stored again for each dead byte. */
+ * unfilled bytes of the open segment add up to more than one segment.  Another 1/128 of the log
+ * is required, for two reasons: some bytes are lost at the ends of segments, and at most 128
+ * bytes should be stored again for each dead byte. */
 static bool has_segment_to_gain_locked(const struct blob_log *blobs)
 {
     uint64_t total = blobs->segment_count * blobs->segment_size;

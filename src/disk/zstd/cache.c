@@ -17,8 +17,8 @@
  *     and then reads the counter reads a greater value than the entry has.
  *
  * There is one counter for the whole log.  So when any segment is given back, all entries become
- * useless.  This seldom happens while a client reads: before a segment is given back, clients must
- * write about as much as fills a segment.
+ * useless.  This seldom happens while a client reads: before a segment is given back, clients
+ * must write about as much as fills a segment.
  */
 
 #include "disk/zstd/cache.h"

@@ -53,7 +53,7 @@ struct compressor {
 
     pthread_mutex_t lock;    /* guards the fields below, except `frozen` */
     pthread_cond_t wake;     /* wakes the threads when there may be work */
-    pthread_cond_t progress; /* wakes all other waiters when work has been done */
+    pthread_cond_t progress; /* wakes waiting callers when work has been done */
     struct reclaim_item ripe[COMPRESSOR_RIPE_MAX];
     unsigned ripe_count; /* number of entries in `ripe`; a sweep starts only if there are none */
     unsigned packing;    /* number of pages from `ripe` that threads are packing now */
