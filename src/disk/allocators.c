@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The registry of allocators, and the code that reads it: the grammar of allocator=, the help
+/* The list of all allocators, and the code that reads it: the grammar of allocator=, the help
  * texts of both fronts, and the messages about a disk that cannot be made.
  *
- * The grammar compares whole words.  It does not guess what a misspelt name means: an error
- * message lists the accepted names. */
+ * The grammar compares whole words.  It does not guess which name was meant by a misspelt one:
+ * the error message lists the accepted names. */
 
 #include "disk/allocator.h"
 #include "disk/disk.h"
@@ -26,7 +26,7 @@ const struct allocator *const allocators[] = {
     NULL,
 };
 
-/* Parameters of allocators. */
+/* The parameters of allocators. */
 
 #define DIGITS_(number) #number
 #define DIGITS(number) DIGITS_(number)
@@ -66,8 +66,8 @@ static const struct parameter {
     const char *name;
     const char *synopsis; /* the accepted form, for help texts and messages */
     bool (*is_taken_by)(const struct allocator *allocator);
-    /* value is the text after the equals sign, or NULL if there was no equals sign.  Returns 0 or
-     * -EINVAL. */
+    /* Parse the text after the equals sign.  value is NULL if there was no equals sign.  Returns
+     * 0 or -EINVAL. */
     int (*parse)(const char *value, struct disk_options *options);
 } parameters[] = {
     {"mlock", "mlock=true|false", takes_mlock, parse_mlock},
@@ -79,7 +79,7 @@ static const struct parameter {
 
 /* Lists of accepted words, for help texts and messages. */
 
-/* A line of text that grows.  Text that does not fit is cut off. */
+/* A line of text to which text can be appended.  Text that does not fit is cut off. */
 struct list {
     char text[256];
     size_t length;
@@ -94,7 +94,8 @@ static void append(struct list *list, const char *text)
     list->text[list->length] = '\0';
 }
 
-/* Append an allocator and its parameters, such as "zstd[,level=1..19]". */
+/* Append the name of an allocator and its parameters to the list, such as
+ * "zstd[,level=1..19]". */
 static void append_synopsis(struct list *list, const struct allocator *allocator)
 {
     append(list, allocator->name);
@@ -155,7 +156,7 @@ void disk_print_features(FILE *to)
 
 #define refuse(reason, ...) reason_set(reason, -EINVAL, __VA_ARGS__)
 
-#define WORD_MAX 64 /* bytes; longer than any word that is accepted */
+#define WORD_MAX 64 /* size of a buffer in bytes; no accepted word is as long as that */
 
 /* Copy the next word of *text to word.  The word ends at the separator or at the end of the
  * string.  Then set *text to the text after the separator, or to NULL if this was the last word.

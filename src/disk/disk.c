@@ -176,7 +176,7 @@ int disk_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned flags
     if (is_outside(disk, offset, count))
         return -ENOSPC;
     if ((flags & DISK_NO_HOLE) && !disk_could_provide(disk, count))
-        return -ENOSPC; /* fail now, not when memory is full */
+        return -ENOSPC; /* without this check, the request would fail only when memory is full */
     return count ? disk->allocator->zero(disk->state, offset, count, flags) : 0;
 }
 
@@ -233,8 +233,8 @@ void disk_stats(struct disk *disk, struct disk_stats *stats)
     disk->allocator->stats(disk->state, stats);
 }
 
-/* If the engine is broken on purpose (sabotage.h), the check always succeeds.  So the tests that
- * must notice the defect have to notice it by other means. */
+/* If the engine is broken on purpose (sabotage.h), this function always reports success.  So a
+ * test that must notice the defect has to notice it without this function. */
 int disk_check(struct disk *disk, struct reason *reason)
 {
     if (sabotage_is_on())

@@ -2,12 +2,13 @@
 
 /* flat - the malloc allocator: a disk that is one array
  *
- * All memory is taken from the budget when the disk is made, and faulted in when the disk is
- * started.  So no request can fail for lack of memory, and none waits for the kernel.  There is
- * no index and no lock: a request is one memcpy.
+ * All memory is taken from the budget when the disk is made.  When the disk is started, each page
+ * is touched, so that the kernel provides its memory then.  So no request can fail for lack of
+ * memory, and no request waits for the kernel.  There is no index and no lock: a request is one
+ * memcpy.
  *
- * Memory locks do not survive a fork, and nbdkit forks between create and start.  So create only
- * finds out whether locking will be allowed; start locks the memory.
+ * A fork ends memory locks, and nbdkit forks between create and start.  So create only finds out
+ * whether locking will be allowed; start locks the memory.
  */
 
 #include <errno.h>
@@ -21,13 +22,13 @@
 #include "text/reason.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
-#define FLAT_PAGE 4096u /* bytes; stats counts pages of this size */
+#define FLAT_PAGE 4096u /* bytes; stats counts in pages of this size */
 
 struct flat {
     char *base;
     uint64_t size;
-    size_t length; /* bytes of the array: the disk's size, rounded up to pages of the system */
-    bool locked;   /* lock the memory when the disk is started */
+    size_t length; /* bytes in the array: the disk's size, rounded up to pages of the system */
+    bool locked;   /* whether to lock the memory when the disk is started */
     struct budget *budget;
 };
 
@@ -125,7 +126,8 @@ static int flat_try_write(void *state, uint64_t offset, size_t count, const void
     return flat_write(state, offset, count, buf);
 }
 
-/* A loan needs no section, because memory is freed only together with the disk. */
+/* The malloc allocator lends memory without a read section, because it frees memory only when the
+ * disk is destroyed. */
 static void flat_lend_begin_or_end(void *state)
 {
     (void)state;
@@ -141,7 +143,8 @@ static ssize_t flat_fill(void *state, uint64_t offset, size_t count, size_t *len
                          disk_fill_fn *fn, void *opaque)
 {
     struct flat *flat = state;
-    struct iovec iov[2] = {{flat->base + offset, count}}; /* fn may fill in the second entry */
+    /* disk_fill's contract: fn can fill in one entry more than the one that is passed to it. */
+    struct iovec iov[2] = {{flat->base + offset, count}};
     *lent = count;
     return fn(opaque, iov, 1);
 }
@@ -155,7 +158,7 @@ static int flat_trim(void *state, uint64_t offset, uint64_t count)
 
 static int flat_zero(void *state, uint64_t offset, uint64_t count, unsigned flags)
 {
-    (void)flags; /* with and without DISK_NO_HOLE, the disk keeps its memory */
+    (void)flags; /* the malloc allocator keeps its memory, with or without DISK_NO_HOLE */
     return flat_trim(state, offset, count);
 }
 
