@@ -6,7 +6,7 @@
 
 #include "nbd/wire.h"
 
-/* The PROPERTIES of NBD_COMMAND_LIST. */
+/* The values for the column PROPERTIES of NBD_COMMAND_LIST (command.h). */
 enum { PAYLOAD = 1 << 0, CHANGES = 1 << 1, RANGED = 1 << 2 };
 
 struct command {
@@ -40,23 +40,24 @@ int nbd_request_parse(enum nbd_style style, const uint8_t *header, struct nbd_re
     memcpy(&request->cookie, wire_get(&reader, sizeof request->cookie), sizeof request->cookie);
     request->offset = wire_get64(&reader);
     request->length = extended ? wire_get64(&reader) : wire_get32(&reader);
-    /* A write with an extended header MUST announce its payload by a flag.  qemu's client (10.0)
-     * sends the payload without the flag.  So a write has a payload even without the flag:
-     * otherwise we would take the data for requests. */
+    /* The specification says that a write with an extended header has to announce its payload by
+     * the flag PAYLOAD_LEN.  The client of qemu 10.0 sends the payload, but does not set the
+     * flag.  So we assume that every write has a payload.  Otherwise we would parse the payload
+     * as if it were requests. */
     bool carries =
         request->type == NBD_CMD_WRITE || (extended && request->flags & NBD_CMD_FLAG_PAYLOAD_LEN);
     if (request->type == NBD_CMD_DISC)
-        carries = false; /* nothing after a DISC is looked at, not even a payload */
+        carries = false; /* a DISC ends the stream, so we ignore what follows */
     request->payload = carries ? request->length : 0;
     return magic == (extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC) ? 0 : -EPROTO;
 }
 
-/* The flags that this client may set on this command. */
+/* Returns the flags that this client may set in a command of this type. */
 static uint16_t legal_flags(const struct nbd_session *session, uint16_t type)
 {
     uint16_t flags = commands[type].flags | NBD_CMD_FLAG_FUA;
     if (session->style == NBD_SIMPLE)
-        flags &= (uint16_t)~NBD_CMD_FLAG_DF; /* DF is offered only with structured replies */
+        flags &= (uint16_t)~NBD_CMD_FLAG_DF; /* clients with simple replies are not offered DF */
     if (session->style == NBD_EXTENDED && has_property(type, PAYLOAD))
         flags |= NBD_CMD_FLAG_PAYLOAD_LEN;
     return flags;
@@ -73,7 +74,8 @@ static bool is_well_formed(const struct nbd_session *session, const struct nbd_r
     return request->type != NBD_CMD_BLOCK_STATUS || session->has_context;
 }
 
-/* The sum of offset and length is not computed, because it can wrap around. */
+/* Whether a part of the request's range is outside the export.  The function does not add offset
+ * and length, because the sum could overflow. */
 static bool is_outside_export(const struct nbd_export *export, const struct nbd_request *request)
 {
     return request->offset > export->size || request->length > export->size - request->offset;
@@ -83,15 +85,15 @@ int nbd_request_check(const struct nbd_export *export, const struct nbd_session 
                       const struct nbd_request *request)
 {
     if (request->type == NBD_CMD_DISC)
-        return 0; /* a DISC has no answer, not even if it is malformed */
+        return 0; /* nothing is answered, even if the DISC is malformed */
     if (session->shutting_down)
         return -ESHUTDOWN;
     if (!is_well_formed(session, request))
         return -EINVAL;
     if (has_property(request->type, CHANGES) && export->read_only)
         return -EPERM;
-    /* A block status may have a payload that holds the length of its range.  Such a payload has
-     * not been parsed yet, so the range cannot be checked here. */
+    /* A block status with a payload has the length of its range in the payload.  The payload has
+     * not been parsed yet, so the range is checked later. */
     if (has_property(request->type, RANGED) &&
         !(request->type == NBD_CMD_BLOCK_STATUS && request->payload) &&
         is_outside_export(export, request))

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Each option has a row in a table.  The row says when the option is legal, and names the
- * function that answers the option.  An option is answered once all of it has arrived.  All of
- * its bytes are then consumed, even if the option is refused.  An option that is too long is
- * answered as soon as its header has arrived, and its data are skipped as they arrive. */
+/* Each option has a row in a table.  The row says when the option is legal, and which function
+ * answers it.  An option is answered when all of its bytes have arrived.  Then all of its bytes
+ * are consumed, even if the option is refused.  An option with too many bytes is an exception: it
+ * is answered as soon as its header has arrived, and its data are thrown away as they arrive. */
 
 #include "nbd/handshake.h"
 
@@ -11,7 +11,7 @@
 
 #include "nbd/wire.h"
 
-/* An option that is being answered. */
+/* The option that is being answered now. */
 struct option {
     struct nbd_handshake *handshake;
     uint32_t type;
@@ -21,7 +21,7 @@ struct option {
 
 static const char context_name[] = "base:allocation";
 
-/* Putting the replies to an option. */
+/* The functions in this section put the replies to options into the writer. */
 
 static void put_reply(struct option *option, uint32_t reply, size_t length)
 {
@@ -50,7 +50,7 @@ static enum nbd_progress acknowledge(struct option *option)
     return NBD_AGAIN;
 }
 
-/* Options that describe the export or choose it. */
+/* The functions in this section answer the options that describe or choose an export. */
 
 static uint16_t transmission_flags(const struct nbd_handshake *handshake)
 {
@@ -88,13 +88,13 @@ static void reply_info_block_size(struct option *option)
     const struct nbd_export *export = option->handshake->export;
     put_reply(option, NBD_REP_INFO, 14);
     wire_put16(option->out, NBD_INFO_BLOCK_SIZE);
-    wire_put32(option->out, 1); /* the minimum block size */
+    wire_put32(option->out, 1); /* the minimum block size is 1 byte */
     wire_put32(option->out, export->preferred);
     wire_put32(option->out, export->payload_max);
 }
 
-/* Take a string.  Returns false if the string has more than NBD_STRING_MAX bytes, is cut short,
- * or contains a NUL. */
+/* Take a string of `length` bytes from `data`.  Returns false if `length` is more than
+ * NBD_STRING_MAX, if `data` has fewer bytes, or if the string contains a NUL. */
 static bool get_string(struct wire_reader *data, uint32_t length, const char **string)
 {
     if (length > NBD_STRING_MAX)
@@ -103,8 +103,8 @@ static bool get_string(struct wire_reader *data, uint32_t length, const char **s
     return *string && !memchr(*string, 0, length);
 }
 
-/* The client chose its context for one export.  If it now enters an export with another name,
- * forget the context. */
+/* Called when the client enters an export.  A client chooses a metadata context for one export by
+ * name.  If the client now enters an export with a different name, its choice is forgotten. */
 static void drop_foreign_context(struct nbd_handshake *handshake, const char *name, uint32_t size)
 {
     if (handshake->name_size != size || memcmp(handshake->name, name, size) != 0)
@@ -147,7 +147,8 @@ static enum nbd_progress info_or_go(struct option *option)
     return NBD_TRANSMISSION;
 }
 
-/* EXPORT_NAME has no reply that could report an error, so every error ends the connection. */
+/* Answers EXPORT_NAME.  This option has no error reply, so the connection is closed after an
+ * error. */
 static enum nbd_progress export_name(struct option *option)
 {
     static const uint8_t zeroes[124];
@@ -176,9 +177,10 @@ static enum nbd_progress list_exports(struct option *option)
     return acknowledge(option);
 }
 
-/* Options about metadata contexts. */
+/* The functions in this section answer the options about metadata contexts. */
 
-/* In LIST_META_CONTEXT, "base:" asks for all contexts whose names begin with "base:". */
+/* Whether a query asks for base:allocation.  In LIST_META_CONTEXT the query "base:" asks for all
+ * contexts whose names begin with "base:". */
 static bool is_our_context(uint32_t option, const char *query, uint32_t size)
 {
     if (option == NBD_OPT_LIST_META_CONTEXT && size == 5)
@@ -211,7 +213,8 @@ static enum nbd_progress meta_context(struct option *option)
     struct nbd_handshake *handshake = option->handshake;
     bool set = option->type == NBD_OPT_SET_META_CONTEXT, found = false;
     const char *name;
-    /* SET_META_CONTEXT drops the client's earlier choice even if the option is then refused. */
+    /* SET_META_CONTEXT cancels the context that the client chose before, even if the new choice
+     * is then refused. */
     if (set)
         handshake->session->has_context = false;
     if (handshake->session->style == NBD_SIMPLE)
@@ -234,7 +237,8 @@ static enum nbd_progress meta_context(struct option *option)
     return acknowledge(option);
 }
 
-/* Options that choose the style of replies, start TLS, or end the handshake. */
+/* The functions in this section answer the options that choose the style of replies, start TLS,
+ * or end the handshake. */
 
 static enum nbd_progress structured_reply(struct option *option)
 {
@@ -274,12 +278,13 @@ static enum nbd_progress abort_session(struct option *option)
     return NBD_CLOSE;
 }
 
-/* The table of options. */
+/* This section has the table of options, and the functions that use it. */
 
 enum option_property {
-    HAS_DATA = 1 << 0, /* the option may carry data; without this property, data are an error */
-    WITHOUT_TLS = 1 << 1,  /* the option is legal before TLS even if the policy requires TLS */
-    WHEN_CLOSING = 1 << 2, /* the option is answered even while the server shuts down */
+    /* the option may carry data; without HAS_DATA, data are an error */
+    HAS_DATA = 1 << 0,
+    WITHOUT_TLS = 1 << 1,  /* the option may come before TLS even if the policy requires TLS */
+    WHEN_CLOSING = 1 << 2, /* the option is answered even after the server began to stop */
 };
 
 static const struct rule {
@@ -298,15 +303,16 @@ static const struct rule {
     [NBD_OPT_EXTENDED_HEADERS] = {extended_headers, 0},
 };
 
-/* The row of an option, or NULL if the option is unknown. */
+/* Returns the row of an option in the table, or NULL if the option is unknown. */
 static const struct rule *rule_of(uint32_t type)
 {
     bool known = type < sizeof rules / sizeof rules[0] && rules[type].answer;
     return known ? &rules[type] : NULL;
 }
 
-/* Whether the policy requires TLS before this option.  If so, sets wanted_tls, and the end of the
- * connection is logged as an error: an attacker may have removed the client's STARTTLS. */
+/* Whether this option is illegal now, because the policy requires TLS first.  If it is illegal,
+ * wanted_tls is set.  The end of such a connection is logged as an error, because an attacker may
+ * have removed the client's STARTTLS. */
 static bool comes_before_tls(const struct option *option)
 {
     struct nbd_handshake *handshake = option->handshake;
@@ -320,8 +326,9 @@ static bool comes_before_tls(const struct option *option)
 
 static const char tls_message[] = "this server requires TLS";
 
-/* Returns NULL if the table allows the option here.  Otherwise returns a message for people, and
- * stores the type of the error reply (NBD_REP_ERR_...) in *error. */
+/* Check whether the option is legal in the present state.  Returns NULL if it is legal.
+ * Otherwise returns the message for the client, and stores the type of the error reply
+ * (NBD_REP_ERR_...) in *error. */
 static const char *reason_to_refuse(const struct option *option, uint32_t *error)
 {
     struct nbd_handshake *handshake = option->handshake;
@@ -354,7 +361,7 @@ static enum nbd_progress answer_option(struct option *option)
     return option->type == NBD_OPT_EXPORT_NAME ? NBD_CLOSE : refuse_option(option, error, reason);
 }
 
-/* Answer an option that is longer than NBD_OPTION_MAX. */
+/* Answer an option whose data have more than NBD_OPTION_MAX bytes. */
 static enum nbd_progress answer_too_big(struct option *option, uint32_t length)
 {
     struct nbd_handshake *handshake = option->handshake;
@@ -394,8 +401,9 @@ static enum nbd_progress take_option(struct nbd_handshake *handshake, struct wir
     return answer_option(&option);
 }
 
-/* A client that sends flags that were not offered is disconnected.  A client that does not know
- * fixed newstyle negotiation is accepted, and sends only EXPORT_NAME. */
+/* Take the client's flags.  If the client sets a flag that was not offered, the connection is
+ * closed.  A client that does not set FIXED_NEWSTYLE is accepted.  Such a client sends only
+ * EXPORT_NAME. */
 static enum nbd_progress take_flags(struct nbd_handshake *handshake, struct wire_reader *in)
 {
     if (in->left < sizeof(uint32_t))

@@ -51,7 +51,7 @@ enum nbd_option {
 
 #define NBD_STRING_MAX 4096u
 
-/* Transmission flags. */
+/* The transmission flags, which tell a client what the export can do. */
 #define NBD_FLAG_HAS_FLAGS (1u << 0)
 #define NBD_FLAG_READ_ONLY (1u << 1)
 #define NBD_FLAG_SEND_FLUSH (1u << 2)

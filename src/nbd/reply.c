@@ -33,7 +33,7 @@ uint32_t nbd_error_of(int error)
     }
 }
 
-/* The client gets its cookie back unchanged. */
+/* Copy the request's cookie into the reply, unchanged. */
 static uint8_t *set_cookie(uint8_t *at, const struct nbd_request *request)
 {
     return wire_set(at, &request->cookie, sizeof request->cookie);
@@ -53,14 +53,14 @@ static inline void put_simple(struct wire_writer *writer, const struct nbd_reque
 struct chunk_header {
     uint32_t type;
     bool done;       /* this is the last chunk of the reply */
-    uint32_t length; /* bytes of payload that follow the header */
+    uint32_t length; /* the number of bytes of payload, which follow the header */
 };
 
-/* Put the header of a chunk, and claim the first `more` bytes of its payload.  Returns a pointer
- * to the claimed bytes, or NULL if there is no room.
+/* Put the header of a chunk, and claim the first `more` bytes of the chunk's payload.  Returns a
+ * pointer to the claimed bytes.  Returns NULL if the writer has too little space.
  *
- * The compiler would not inline this function by itself, and a small structured read would take
- * 1 % more instructions. */
+ * The function has to be marked always_inline, because the compiler does not inline it otherwise.
+ * Without inlining, a small structured read takes 1 % more instructions. */
 __attribute__((always_inline)) static inline uint8_t *
 put_chunk(struct wire_writer *writer, enum nbd_style style, const struct nbd_request *request,
           struct chunk_header header, size_t more)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* reply - the answers to requests, as they are on the wire
+/* reply - write the replies to requests in the format of NBD
  *
  * Each function puts one header or descriptor, of at most NBD_REPLY_SIZE_MAX bytes, into a writer
- * (wire.h).  If the writer has too little room, nothing is put, and the writer fails.  If data
- * follow a header, the caller puts the data.
+ * (wire.h).  If the writer has too little space, nothing is put, and the writer fails.  If data
+ * belong to a header, the caller has to add them.
  *
  * Source: NBD specification, "Simple reply message", "Structured reply chunk message", "Extended
  * reply chunk message", "Structured reply types", "Error values".
@@ -19,44 +19,45 @@
 
 #define NBD_REPLY_SIZE_MAX 64u /* bytes */
 
-/* Put a whole reply without data.  error is 0 for a success, or -errno.  The reply is a chunk if
- * the style is NBD_EXTENDED, or if the style is NBD_STRUCTURED and the request is a read or a
- * block status.  All other replies are simple. */
+/* Put a complete reply without data.  `error` is 0 or -errno.  If the style is NBD_EXTENDED, the
+ * reply is a chunk.  If the style is NBD_STRUCTURED, the replies to reads and block status are
+ * chunks.  All other replies are simple. */
 void nbd_put_answer(struct wire_writer *writer, enum nbd_style style,
                     const struct nbd_request *request, int error);
 
-/* Put the header of a simple reply to a read.  The data, request->length bytes, follow. */
+/* Put the header of a simple reply to a read.  The caller then has to add the data, which are
+ * request->length bytes. */
 void nbd_put_read(struct wire_writer *writer, const struct nbd_request *request);
 
-/* One chunk of the reply to a read: a range of data, or a hole. */
+/* One chunk of the reply to a read.  It describes a range of data, or a hole. */
 struct nbd_chunk {
     uint64_t offset;
-    uint32_t count; /* the length of the range, bytes */
-    bool done;      /* this is the last chunk of the reply */
+    uint32_t count; /* the length of the range, in bytes */
+    bool done;      /* this chunk is the last one of the reply */
 };
 
-/* Put the header of a chunk of data.  The header has nbd_data_header_size bytes.  The data,
- * chunk->count bytes, follow. */
+/* Put the header of a chunk of data.  The header has nbd_data_header_size bytes.  The caller then
+ * has to add the data, which are chunk->count bytes. */
 void nbd_put_data(struct wire_writer *writer, enum nbd_style style,
                   const struct nbd_request *request, const struct nbd_chunk *chunk);
 
-/* Put a whole chunk that reports a hole. */
+/* Put a complete chunk that reports a hole. */
 void nbd_put_hole(struct wire_writer *writer, enum nbd_style style,
                   const struct nbd_request *request, const struct nbd_chunk *chunk);
 
-/* Put the header of the reply to a block status, which is a single chunk.  The header has
- * nbd_status_header_size bytes.  `count` descriptors follow. */
+/* Put the header of the reply to a block status.  The reply is a single chunk.  The header has
+ * nbd_status_header_size bytes.  The caller then has to put `count` descriptors. */
 void nbd_put_status(struct wire_writer *writer, enum nbd_style style,
                     const struct nbd_request *request, uint32_t count);
 
-/* Put the descriptor of one extent.  Unless the style is NBD_EXTENDED, length has to fit into 32
- * bits. */
+/* Put the descriptor of one extent.  Only in the style NBD_EXTENDED may the length have more than
+ * 32 bits. */
 void nbd_put_descriptor(struct wire_writer *writer, enum nbd_style style, uint64_t length,
                         bool hole);
 
-/* Sizes of headers and descriptors, in bytes.  If the length of the data is not known yet, a
- * caller can claim the bytes of the header (wire_claim), add the data, and then put the
- * header. */
+/* The next three functions return the sizes of headers and descriptors, in bytes.  They are
+ * useful if the length of the data is not known yet.  The caller can then claim the bytes of the
+ * header (wire_claim), add the data, and fill in the header last. */
 static inline size_t nbd_data_header_size(enum nbd_style style)
 {
     return (style == NBD_EXTENDED ? 32 : 20) + 8;
@@ -72,7 +73,7 @@ static inline size_t nbd_descriptor_size(enum nbd_style style)
     return style == NBD_EXTENDED ? 16 : 8;
 }
 
-/* Convert 0 or -errno to an error number of NBD. */
+/* Convert 0 or a -errno to the error number that NBD uses. */
 uint32_t nbd_error_of(int error);
 
 #endif

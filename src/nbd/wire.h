@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* wire - bytes as they travel: numbers in network order, strings with a length
+/* wire - read and write the bytes of network messages: numbers in network order, strings with a
+ * length
  *
- * No struct is ever laid over a buffer.  A reader takes bytes from a buffer that was received.  A
- * writer puts bytes into a buffer that will be sent.  Neither goes beyond the end of its buffer.
- * Errors are sticky:
+ * No struct is ever cast onto a buffer.  A reader takes bytes from a buffer that was received.  A
+ * writer puts bytes into a buffer that will be sent.  Neither of them goes beyond the end of its
+ * buffer.  After an error the reader or writer stays in the failed state:
  *
- *     a get beyond the end, and every get after it, returns zero or NULL
- *     a put beyond the end, and every put after it, puts nothing
+ *     get  returns zero or NULL if it would go beyond the end; so do all later gets of the reader
+ *     put  puts nothing if it would go beyond the end; so do all later puts of the writer
  *
- * So `failed` need not be looked at before the end of a sequence of gets or puts.  A writer that
- * has failed still holds the earlier puts, each of them whole.
+ * So a caller may make several gets or puts, and check `failed` once at the end.  The puts before
+ * the error are complete.
  *
- * The headers of replies are on the hot path, so the room for a header is checked only once:
- * wire_claim claims all of its bytes, and wire_set, wire_set16, ... fill them in without a check.
+ * Replies have to be fast, so the functions in reply.c check only once whether a header fits:
+ * wire_claim claims all bytes of the header.  Then wire_set, wire_set16, ... fill in the bytes
+ * without a check.
  *
  * Threads: a reader or writer belongs to one thread.
  */
@@ -30,16 +32,18 @@
 struct wire_reader {
     const uint8_t *at; /* the next byte */
     size_t left;       /* the number of bytes not taken yet */
-    bool failed;       /* a get went beyond the end */
+    bool failed;       /* an earlier get would have gone beyond the end */
 };
 
-/* Make a reader of n bytes.  The bytes have to stay in place while the reader is used. */
+/* Make a reader for n bytes.  The caller must not move or free the bytes while the reader is in
+ * use. */
 static inline struct wire_reader wire_read(const void *bytes, size_t n)
 {
     return (struct wire_reader){.at = bytes, .left = n};
 }
 
-/* Take n bytes.  Returns a pointer to the first of them, or NULL if fewer than n are left. */
+/* Take the next n bytes.  Returns a pointer to the first of them.  If fewer than n bytes are
+ * left, returns NULL. */
 static inline const uint8_t *wire_get(struct wire_reader *reader, size_t n)
 {
     const uint8_t *at = reader->at;
@@ -79,8 +83,8 @@ static inline uint64_t wire_get64(struct wire_reader *reader)
     return be64toh(n);
 }
 
-/* wire_set, wire_set16, ... fill in bytes that have been claimed.  Each function returns a
- * pointer to the next byte to fill in. */
+/* The functions wire_set, wire_set16, ... fill in bytes that were claimed with wire_claim.  Each
+ * function returns a pointer to the byte after those that it filled in. */
 
 static inline uint8_t *wire_set(uint8_t *at, const void *bytes, size_t n)
 {
@@ -109,24 +113,25 @@ static inline uint8_t *wire_set64(uint8_t *at, uint64_t n)
 
 struct wire_writer {
     uint8_t *at;  /* where the next byte will be put */
-    uint8_t *end; /* the end of the buffer; equal to `at` after a failure */
-    bool failed;  /* a put went beyond the end */
+    uint8_t *end; /* the end of the buffer, or `at` after a failure */
+    bool failed;  /* an earlier put would have gone beyond the end */
 };
 
-/* Make a writer that puts up to n bytes. */
+/* Make a writer that puts at most n bytes into the buffer `bytes`. */
 static inline struct wire_writer wire_write(void *bytes, size_t n)
 {
     return (struct wire_writer){.at = bytes, .end = (uint8_t *)bytes + n};
 }
 
-/* The number of bytes that can still be put. */
+/* Returns the number of bytes that can still be put. */
 static inline size_t wire_room(const struct wire_writer *writer)
 {
     return (size_t)(writer->end - writer->at);
 }
 
-/* Claim n bytes (at least one).  Returns a pointer to the first of them, or NULL if there is no
- * room for n bytes.  The caller has to fill in all claimed bytes. */
+/* Claim the next n bytes of the buffer.  The caller has to claim at least one byte, and to fill
+ * in all claimed bytes.  Returns a pointer to the first claimed byte.  If fewer than n bytes are
+ * free, returns NULL. */
 static inline uint8_t *wire_claim(struct wire_writer *writer, size_t n)
 {
     uint8_t *at = writer->at;
