@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* This file turns the machine's answer into two sums.  budget_take compares and changes the sums
- * without a lock:
+/* Without a limit, the budget asks the machine how much memory it can give (os_memory_room).  The
+ * budget keeps two numbers that follow from the machine's last answer.  budget_take compares and
+ * changes them without a lock:
  *
- *     total     the bytes that were taken when the machine was asked, plus the room that the
- *               machine had beyond the reserve.  total acts as a limit: budget_take never raises
- *               `used` above it.
- *     credit    the bytes that may be taken before the machine is asked again: 1/16 of the room.
- *               Other processes may take memory meanwhile; the reserve is there for that.  With
- *               less room the credit is smaller, and the machine is asked more often.
+ *     total     the highest value that `used` may reach.  It is the bytes that the disk had taken
+ *               when the machine was asked, plus the bytes that the machine could give then, less
+ *               the reserve.
+ *     credit    the bytes that the disk may take before the machine is asked again.  It is 1/16
+ *               of the bytes that `used` may still grow, because other processes take memory,
+ *               too.  Until the next answer, they can use up the reserve.  If the machine has little
+ *               memory left, the credit is small, and the machine is asked often.
  *
  *     THE THREAD ASKS                              BECAUSE
  *     when half of the credit is used              a steady writer must not run out of credit
@@ -20,9 +22,9 @@
  * overwrite the credit.  It notes the credit before it asks, computes the credit that the answer
  * allows, and adds the difference of the two.
  *
- * Asking the machine needs a descriptor, and the clients of a server can use up all descriptors.
- * If no descriptor is left, the machine's last answer is used again: total stays as it is, and
- * the room is total less the bytes that are taken now.
+ * To ask the machine, the budget must open files, but the clients of a server can use up all
+ * descriptors of the process.  If no descriptor is left, total stays as it is, and a new credit
+ * is computed from total and from the bytes that are taken now.
  */
 
 #include "disk/memory/budget.h"
@@ -48,17 +50,18 @@ static uint64_t least(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* Asking the machine. */
+/* Asking the machine how much memory it can give. */
 
-/* Bytes that are available and not part of the reserve. */
+/* The bytes that the machine can give while the reserve stays free. */
 static uint64_t beyond_reserve(const struct budget *budget, const struct os_memory_room *room)
 {
     return room->available > budget->reserve ? room->available - budget->reserve : 0;
 }
 
-/* Ask the machine, and store its answer in total and ceiling.  If there is no answer, total and
- * ceiling stay as they are.  Returns 0, or an error of os_memory_room.  A machine that has no
- * files to ask (-ENOENT) is not an error. */
+/* Ask the machine how much memory it can give, and store the answer in total and ceiling.  If
+ * there is no answer, total and ceiling stay as they are.  Returns 0, or an error of
+ * os_memory_room.  The error -ENOENT counts as success: a machine without /proc/meminfo cannot be
+ * asked. */
 static int note_answer(struct budget *budget)
 {
     struct os_memory_room room;
@@ -75,7 +78,8 @@ static int note_answer(struct budget *budget)
     return 0;
 }
 
-/* The credit that the last answer allows. */
+/* The credit that follows from the machine's last answer and from the bytes that are taken
+ * now. */
 static int64_t credit_due(const struct budget *budget)
 {
     uint64_t used = atomic_load_explicit(&budget->used, memory_order_relaxed);
@@ -97,7 +101,7 @@ static void ask(struct budget *budget)
 
 /* The thread that asks the machine. */
 
-/* This function must be quick: a caller of budget_take may hold locks of its own. */
+/* This function must be quick, because callers of budget_take can hold locks. */
 static void wake_thread(struct budget *budget)
 {
     if (atomic_exchange_explicit(&budget->woken, true, memory_order_relaxed))
@@ -107,9 +111,10 @@ static void wake_thread(struct budget *budget)
     pthread_mutex_unlock(&budget->lock);
 }
 
-/* Wait until the thread is woken, or until the last answer is old and some of its credit was
- * used.  If none of the credit was used, it does not matter that the answer is old.  In that
- * case, set `low` so that the next budget_take wakes the thread, and go on waiting. */
+/* Wait until the machine has to be asked again: until a request wakes the thread, or until the
+ * machine's last answer is old and some of the credit was used since.  If none of the credit was
+ * used, the age of the answer does not matter.  Then set `low` so that the next budget_take wakes
+ * the thread, and wait for that. */
 static void wait_for_reason_locked(struct budget *budget)
 {
     struct timespec until;
@@ -180,8 +185,8 @@ static void init_locks(struct budget *budget)
     pthread_condattr_destroy(&monotonic);
 }
 
-/* The reserve depends on the size of the machine, and the amount that may be taken depends on the
- * reserve.  So the machine is asked first. */
+/* Ask the machine, and set the reserve, total and ceiling.  The reserve depends on the size of
+ * the machine's memory, and total depends on the reserve. */
 static int init_from_machine(struct budget *budget)
 {
     struct os_memory_room room;
@@ -196,8 +201,7 @@ static int init_from_machine(struct budget *budget)
     return 0;
 }
 
-/* A limit may be higher than the memory of the machine, so the ceiling is the lower of the
- * two. */
+/* The ceiling is the limit or the machine's memory and swap, whichever is lower. */
 static void init_with_limit(struct budget *budget)
 {
     struct os_memory_room room;
@@ -221,9 +225,8 @@ int budget_init(struct budget *budget, uint64_t limit, bool keepback, const char
     if (r < 0)
         return r;
     atomic_init(&budget->credit, credit_due(budget));
-    atomic_init(
-        &budget->low,
-        INT64_MAX); /* the first take wakes the thread, because the answer may be old then */
+    /* The first budget_take wakes the thread, because the answer can be old by then. */
+    atomic_init(&budget->low, INT64_MAX);
     budget->keepback = !keepback ? 0 : limit ? limit / 8 : budget->reserve / 4;
     init_locks(budget);
     return 0;
@@ -255,7 +258,7 @@ void budget_destroy(struct budget *budget)
 
 /* Taking and giving back. */
 
-/* The bytes of the keepback that may not be taken for this purpose. */
+/* How many bytes of the keepback must stay free when memory is taken for this purpose. */
 static uint64_t keepback_from(const struct budget *budget, enum budget_purpose purpose)
 {
     static const unsigned quarters[] = {

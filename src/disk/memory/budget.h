@@ -8,11 +8,11 @@
  * while a reserve stays free.  The reserve is 1/16 of the memory, at least 32 MiB and at most 1
  * GiB.
  *
- * Asking the machine takes long (os/machine.h), so no request does it.  Instead the budget has a
- * thread that asks.  Each answer grants a credit: memory that the disk may take before the
- * machine has to be asked again.  budget_take uses only this credit.  A request that finds too
- * little credit leaves its section, releases its locks, and calls budget_refresh, which waits for
- * the next answer.
+ * To ask the machine how much it can give takes long (os/machine.h), so requests do not ask it.
+ * Instead the budget has a thread that asks.  Each answer grants a credit: memory that the disk
+ * may take before the machine has to be asked again.  budget_take uses only this credit.  A
+ * request that finds too little credit leaves its section, releases its locks, and calls
+ * budget_refresh, which waits for the next answer.
  *
  *     request                        budget                         the budget's thread
  *     budget_take  ----------------> enough credit: returns 0
@@ -22,9 +22,10 @@
  *     budget_refresh  --------------------------------------------> asks, and grants more credit
  *     tries again
  *
- * If the disk compresses pages, a part of the room is kept back from new pages: the keepback.
- * Half of the keepback may be used to inflate stored pages that are about to be written.  All of
- * the keepback may be used for packing, which takes memory in order to free more.
+ * If the disk compresses pages, new pages may not use all of the memory.  The part that they must
+ * leave is the keepback.  Half of the keepback may be used to inflate stored pages that are about
+ * to be written.  All of the keepback may be used to compress pages, which takes memory in order
+ * to free more.
  *
  *     0                                                limit, or what the machine can give
  *     |---------------------------------|---- keepback ----|
@@ -35,9 +36,10 @@
  * UNITS.  Everything is in bytes.
  *
  * THREADS.  While budget_init, budget_start or budget_destroy runs, no other function may run on
- * the same budget.  Otherwise any thread may call any function at any time.  Only budget_init,
- * budget_take_at_once and budget_refresh may ask the machine or wait.  The other functions may be
- * called inside a read section and under a lock.
+ * the same budget.  Otherwise any thread may call any function at any time.  budget_init,
+ * budget_take_at_once and budget_refresh can wait, because they ask the machine.  The other
+ * functions do not wait, and may be called inside a read section or by a thread that holds a
+ * lock.
  */
 
 #ifndef NBDRAM_DISK_MEMORY_BUDGET_H
@@ -50,48 +52,50 @@
 
 struct reason; /* text/reason.h */
 
-/* The purpose for which memory is taken. */
+/* What memory is taken for. */
 enum budget_purpose {
     BUDGET_GROW,    /* new pages: may use none of the keepback */
     BUDGET_INFLATE, /* inflating a page that will be written: may use half of the keepback */
     BUDGET_PACK,    /* compressing, which frees more than it takes: may use all of the keepback */
 };
 
-/* The most bytes that one budget_take may ask for, if there is no limit.  Each answer of the
- * machine grants at least this much credit.  (If there is less room, it grants all of the room.)
- * So if the machine has the memory, repeating budget_refresh and budget_take succeeds in the
- * end. */
+/* Without a limit, the most bytes that one budget_take may ask for.  Each answer of the machine
+ * grants at least this much credit, or all that the machine can give if that is less.  So if the
+ * machine can give the memory, a thread that calls budget_refresh and budget_take in turn
+ * succeeds in the end. */
 #define BUDGET_PIECE_MAX ((uint64_t)4 << 20)
 
 struct budget {
-    /* Set by budget_init, and constant. */
-    uint64_t limit;    /* bytes; 0: there is no limit, and the machine is asked */
+    /* budget_init sets the fields from limit to root.  They do not change afterwards. */
+    uint64_t limit;    /* bytes; 0 means that there is no limit, and the machine is asked */
     uint64_t keepback; /* bytes that new pages may not use */
     uint64_t reserve;  /* bytes of the machine's memory that stay free; 0 if there is a limit */
-    const char *root;  /* see os_memory_room */
+    const char *root;  /* os_memory_room puts this text before the path of each file */
 
-    /* All accesses are relaxed: no other data depends on these sums. */
+    /* The fields from used to woken are accessed with relaxed order, because no other data
+     * depends on them. */
     _Atomic uint64_t used;    /* bytes taken from the budget and not given back */
-    _Atomic uint64_t total;   /* bytes: the result of budget_total */
-    _Atomic uint64_t ceiling; /* bytes: the result of budget_ceiling */
+    _Atomic uint64_t total;   /* the most bytes that may be taken; see budget_total */
+    _Atomic uint64_t ceiling; /* the most bytes that could ever be taken; see budget_ceiling */
     _Atomic int64_t credit;   /* bytes that may be taken before the machine is asked again */
-    _Atomic int64_t low;      /* bytes: if less credit than this is left, the thread is woken */
-    atomic_bool woken;        /* the thread was woken, and has not begun to ask since */
+    _Atomic int64_t low;      /* bytes; when credit falls below this, the thread is woken */
+    atomic_bool woken;        /* set when the thread is woken, cleared when it begins to ask */
 
     pthread_mutex_t asking; /* held while a thread asks the machine; never taken under `lock` */
 
-    pthread_mutex_t lock;    /* guards the fields below; held only briefly */
-    pthread_cond_t wake;     /* wakes the thread: signalled when woken or stop is set */
-    pthread_cond_t answered; /* wakes callers of budget_refresh: signalled when `ended` grows */
-    uint64_t begun, ended;   /* how often the thread has begun, and has finished, asking */
+    pthread_mutex_t lock;    /* guards the fields below; held only for a short time */
+    pthread_cond_t wake;     /* signals to the thread that `woken` or `stop` is set */
+    pthread_cond_t answered; /* signals to callers of budget_refresh that `ended` has grown */
+    uint64_t begun, ended;   /* how often the thread began to ask the machine, and finished */
     bool started;            /* the thread exists */
     bool stop;               /* the thread must end */
     pthread_t thread;
 };
 
-/* Set up a budget.  limit is in bytes; 0 means that there is no limit.  keepback says whether the
- * disk compresses pages.  root is passed to os_memory_room, and must outlive the budget.  Returns
- * 0.  If there is no limit and the machine cannot be asked now, returns -EMFILE, -ENFILE or
+/* Set up a budget.  limit is in bytes; 0 means that there is no limit.  keepback says whether
+ * there is a keepback: memory that new pages may not use, so that a disk can still compress pages
+ * when it is full.  root is passed to os_memory_room, and must outlive the budget.  Returns 0.
+ * If there is no limit and the machine cannot be asked now, returns -EMFILE, -ENFILE or
  * -ENOMEM. */
 int budget_init(struct budget *budget, uint64_t limit, bool keepback, const char *root);
 
@@ -103,7 +107,7 @@ int budget_start(struct budget *budget);
 /* Stop the thread that asks the machine.  No other thread may use the budget any more. */
 void budget_destroy(struct budget *budget);
 
-/* Take n bytes.  Without a limit, n is at most BUDGET_PIECE_MAX.
+/* Take n bytes from the budget.  Without a limit, n is at most BUDGET_PIECE_MAX.
  *
  * 0         the bytes are taken
  * -ENOSPC   the limit does not allow it; or the machine could not give that much when it was last
@@ -111,33 +115,35 @@ void budget_destroy(struct budget *budget);
  * -EAGAIN   the machine could give that much when it was last asked, but so much was taken since
  *           then that the answer is no longer reliable.  Never returned if there is a limit.
  *
- * After an error nothing is taken.  If there is no limit, another try may succeed after
- * budget_refresh, whichever error it was. */
+ * After an error nothing is taken.  If there is no limit, then after either error the caller can
+ * call budget_refresh, and another try may succeed. */
 int budget_take(struct budget *budget, uint64_t n, enum budget_purpose purpose);
 
-/* As budget_take, but for a disk that takes all of its memory when it is made.  Without a limit,
- * this asks the machine first, and n may be any amount that the machine can give now.  The caller
- * must hold no lock.  Returns 0 or -ENOSPC. */
+/* Like budget_take, but for a disk that takes all of its memory when it is made.  Without a
+ * limit, this asks the machine first, and n can be any amount that the machine can give now.  The
+ * caller must hold no lock.  Returns 0 or -ENOSPC. */
 int budget_take_at_once(struct budget *budget, uint64_t n, enum budget_purpose purpose);
 
-/* Ask the machine anew, and wait for the answer, which takes some 100 microseconds.  With a
- * limit, this does nothing.  The caller must hold no lock and be in no read section, because
- * other threads would have to wait for the machine, too.  Other threads may use up the new credit
- * first.  So a caller that gets -EAGAIN from budget_take must be ready to refresh and try several
- * times. */
+/* Ask the machine how much memory it can give, and wait for the answer, which takes some 100
+ * microseconds.  With a limit, this does nothing.  The caller must hold no lock and be in no read
+ * section, because other threads would have to wait for the machine, too.  Other threads can use
+ * up the new credit before the caller does.  So if budget_take returns -EAGAIN, the caller must
+ * be ready to call budget_refresh and budget_take several times. */
 void budget_refresh(struct budget *budget);
 
-/* Give back n bytes, for whichever purpose they were taken. */
+/* Give back n bytes that were taken from the budget, for any purpose. */
 void budget_give(struct budget *budget, uint64_t n);
 
 /* Whether memory that is free, but already charged to the budget, may be used for this purpose.
- * Ask this before each such use.  Otherwise new pages would get the memory that packing frees,
- * while packing would take its memory from the keepback until the keepback is used up. */
+ * Ask this before each such use.  Otherwise new pages would get the memory that compression
+ * frees, while compression would take its own memory from the keepback until the keepback is used
+ * up. */
 bool budget_allows(const struct budget *budget, enum budget_purpose purpose);
 
 /* The most bytes that may be taken in all, including the bytes that are taken already.  With a
  * limit, this is the limit.  Without a limit, it is what the machine could give when it was last
- * asked.  If the machine has no files to ask, it is INT64_MAX, which is in effect no bound. */
+ * asked.  If the machine cannot be asked, because it has no /proc/meminfo, it is INT64_MAX, and
+ * in effect there is no limit. */
 uint64_t budget_total(const struct budget *budget);
 
 /* The most bytes that could ever be taken in all.  This is the limit, or the memory and swap of
@@ -145,8 +151,8 @@ uint64_t budget_total(const struct budget *budget);
 uint64_t budget_ceiling(const struct budget *budget);
 
 /* Verify that exactly `charged` bytes are taken, and that the limit is not exceeded.  No other
- * thread may take or give during this call.  Returns 0 or -EUCLEAN.  If it returns -EUCLEAN,
- * reason says what is wrong. */
+ * thread may take or give bytes during this call.  Returns 0 or -EUCLEAN.  If it returns
+ * -EUCLEAN, reason says what is wrong. */
 int budget_check(const struct budget *budget, uint64_t charged, struct reason *reason);
 
 #endif
