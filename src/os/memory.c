@@ -87,6 +87,28 @@ int os_memory_discard(void *base, size_t length)
     return madvise(base, length, MADV_DONTNEED_LOCKED) == -1 ? -errno : 0;
 }
 
+/* Linux counts a mapping as committed until it is unmapped.  So map the range anew.  No other
+ * mapping can take the range in between, because mmap does both in one step. */
+int os_memory_uncommit(void *base, size_t length)
+{
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+    if (mmap(base, length, PROT_NONE, flags, -1, 0) == MAP_FAILED)
+        return -errno;
+    os_memory_huge(base, length, false);
+    return 0;
+}
+
+bool os_memory_commit_is_limited(void)
+{
+    int setting = 0;
+    FILE *file = fopen("/proc/sys/vm/overcommit_memory", "re");
+    if (!file)
+        return false;
+    int n = fscanf(file, "%d", &setting);
+    fclose(file);
+    return n == 1 && setting == 2;
+}
+
 /* Errors are ignored.  A kernel without huge pages returns an error, but small pages serve as
  * well. */
 void os_memory_huge(void *base, size_t length, bool allowed)

@@ -4,12 +4,15 @@
  *
  * Address space is reserved once, in one piece, and costs nothing.  A part of the reserved range
  * is committed before it is used.  When the part is discarded, its memory goes back to the
- * system.
+ * system, but the part stays committed: the kernel still counts it as memory that the process may
+ * use.  That matters only if the kernel limits how much is committed
+ * (os_memory_commit_is_limited).
  *
  *     AFTER                  AN ACCESS        THE RANGE TAKES MEMORY
  *     os_memory_reserve      faults           no
  *     os_memory_commit       finds zeroes     where it is touched
  *     os_memory_discard      finds zeroes     where it is touched again
+ *     os_memory_uncommit     faults           no
  *     os_memory_unreserve    is a mistake     no
  *
  * UNITS.  Lengths are in bytes.  Lengths and bases are multiples of os_page_size().
@@ -49,13 +52,26 @@ void os_memory_unreserve(void *base, size_t length);
 
 /* Make a reserved range accessible.  The range reads as zeroes, and takes memory where it is
  * touched.
- * -ENOMEM: the kernel cannot split its mappings further. */
+ * -ENOMEM: the kernel cannot split its mappings further, or the limit on committed memory is
+ * reached. */
 int os_memory_commit(void *base, size_t length);
 
 /* Give the memory of a committed range back to the system.  The range stays committed and reads
  * as zeroes.  -EINVAL: the range is locked, and the kernel (Linux before 5.18) cannot discard
  * locked memory. */
 int os_memory_discard(void *base, size_t length);
+
+/* Undo os_memory_commit: give the memory of a range back to the system, and the commitment, too.
+ * Locks on the range end, and huge pages are forbidden afterwards.  If the process locks all of
+ * its future memory (mlockall), the next os_memory_commit brings the whole range into memory.
+ * After an error the range is as before.  The call takes some microseconds longer than
+ * os_memory_discard, and splits the kernel's mapping. */
+int os_memory_uncommit(void *base, size_t length);
+
+/* Whether the kernel limits how much memory all processes may commit, touched or not
+ * (vm.overcommit_memory is 2).  Call this before os_memory_reserve: what counts is the setting at
+ * the time when a range is reserved.  It opens a file. */
+bool os_memory_commit_is_limited(void);
 
 /* Advise the kernel to back a range with huge pages, or forbid it to do so.  If single pages of a
  * range will be discarded, forbid huge pages there.  Otherwise khugepaged would fill the gaps,

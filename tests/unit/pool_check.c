@@ -303,6 +303,13 @@ static void more_cells_than_numbers(struct sample *sample)
     sample->in->chunk_count = POOL_CELLS_MAX / CELLS_PER_CHUNK + 1;
 }
 
+/* Invariant 11: commitment. */
+
+static void full_chunk_is_not_committed(struct sample *sample)
+{
+    sample->in->chunks[1].committed = false;
+}
+
 #define FAULT(number, function)                                                                  \
     {                                                                                            \
         .name = #function, .test_func = fault_is_found, .initial_state = &(struct fault)         \
@@ -340,6 +347,7 @@ int main(void)
         FAULT(8, magazine_is_overfull),
         FAULT(9, more_discards_than_granules),
         FAULT(10, more_cells_than_numbers),
+        FAULT(11, full_chunk_is_not_committed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -145,6 +145,7 @@ static int reserve_address_space(struct pool *pool)
 {
     struct pool_inside *in = pool->inside;
     size_t chunk = in->options.chunk;
+    in->uncommits = os_memory_commit_is_limited();
     for (uint64_t count = chunk_count_wanted(&in->options); count > 0; count /= 2) {
         void *base;
         if (os_memory_reserve((size_t)count * chunk, chunk, in->options.huge, &base) == 0) {

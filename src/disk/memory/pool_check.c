@@ -30,7 +30,7 @@ static int check_states(const struct pool_inside *in, uint64_t number, struct re
     return 0;
 }
 
-/* Invariants 2 and 6.  The bitmaps are counted by whole words.  So a bit that is set after the
+/* Invariants 2, 6 and 11.  The bitmaps are counted by whole words.  So a bit that is set after the
  * chunk's last cell or granule is found, too. */
 static int check_counts(const struct pool_inside *in, uint64_t number, struct reason *reason)
 {
@@ -46,10 +46,12 @@ static int check_counts(const struct pool_inside *in, uint64_t number, struct re
                       chunk->absent, absent);
     if (absent > 0 && absent < in->granules_per_chunk && !chunk->split)
         return BROKEN(reason, 6, "chunk %" PRIu64 " is absent in part and not split", number);
+    if (absent < in->granules_per_chunk && !chunk->committed)
+        return BROKEN(reason, 11, "chunk %" PRIu64 " is neither vacant nor committed", number);
     return 0;
 }
 
-/* Invariants 1 to 4 and 6: the counts of each chunk, and their sums over all chunks. */
+/* Invariants 1 to 4, 6 and 11: the counts of each chunk, and their sums over all chunks. */
 static int check_chunks(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t free = 0, resident = 0;

@@ -130,18 +130,28 @@ static int grow_chunk_locked(struct pool *pool, struct chunk *chunk, enum budget
 }
 
 /* Turn the first fresh chunk into a vacant one. */
-static int commit_fresh_locked(struct pool *pool)
+static int touch_fresh_locked(struct pool_inside *in)
 {
-    struct pool_inside *in = pool->inside;
     if (in->fresh == in->chunk_count)
         return -ENOSPC;
-    struct chunk *chunk = &in->chunks[in->fresh];
-    if (os_memory_commit(chunk_base(pool, chunk), in->options.chunk) < 0)
-        return -ENOMEM;
-    in->fresh++;
+    struct chunk *chunk = &in->chunks[in->fresh++];
     chunk->absent = in->granules_per_chunk;
     bitmap_set(chunk_absent_bits(in, chunk), 0, in->granules_per_chunk, true);
     list_put(in, chunk, CHUNK_VACANT);
+    return 0;
+}
+
+/* Make sure that there is a vacant chunk, and that the first one is committed. */
+static int ready_vacant_locked(struct pool *pool)
+{
+    struct pool_inside *in = pool->inside;
+    int r = in->lists[CHUNK_VACANT] ? 0 : touch_fresh_locked(in);
+    if (r < 0)
+        return r;
+    struct chunk *chunk = in->lists[CHUNK_VACANT];
+    if (!chunk->committed && os_memory_commit(chunk_base(pool, chunk), in->options.chunk) < 0)
+        return -ENOMEM;
+    chunk->committed = true;
     return 0;
 }
 
@@ -149,14 +159,13 @@ static int commit_fresh_locked(struct pool *pool)
 static int grow_locked(struct pool *pool, enum budget_purpose purpose)
 {
     struct pool_inside *in = pool->inside;
-    int r = 0;
     if (in->lists[CHUNK_HOLLOW])
         return grow_granule_locked(pool, in->lists[CHUNK_HOLLOW], purpose);
-    if (!in->lists[CHUNK_VACANT])
-        r = commit_fresh_locked(pool);
-    if (r == 0)
-        r = grow_chunk_locked(pool, in->lists[CHUNK_VACANT], purpose);
-    if (r == -ENOSPC && in->lists[CHUNK_VACANT])
+    int r = ready_vacant_locked(pool);
+    if (r < 0)
+        return r;
+    r = grow_chunk_locked(pool, in->lists[CHUNK_VACANT], purpose);
+    if (r == -ENOSPC)
         r = grow_granule_locked(pool, in->lists[CHUNK_VACANT], purpose);
     return r;
 }
@@ -210,6 +219,17 @@ static void granules_set_free_locked(struct pool_inside *in, struct chunk *chunk
     chunk_relist_locked(in, chunk);
 }
 
+/* Uncommit a vacant chunk if the kernel limits commitments.  Nothing of the chunk is in memory, so
+ * the system call is short.  If it fails, the chunk stays committed. */
+static void uncommit_locked(struct pool *pool, struct chunk *chunk)
+{
+    struct pool_inside *in = pool->inside;
+    if (!in->uncommits || os_memory_uncommit(chunk_base(pool, chunk), in->options.chunk) < 0)
+        return;
+    chunk->committed = false;
+    chunk->split = true; /* os_memory_uncommit forbids huge pages */
+}
+
 /* Give n granules back to the system; all of their cells are free.  The system call may take
  * long, so this releases the lock during the call, and marks the cells as in use meanwhile.  If
  * the system refuses, the cells become free again. */
@@ -235,6 +255,8 @@ static void discard_locked(struct pool *pool, struct chunk *chunk, uint32_t firs
     in->resident -= (uint64_t)n * in->cells_per_granule;
     budget_give(in->options.budget, (uint64_t)n * in->granule);
     chunk_relist_locked(in, chunk);
+    if (chunk->list == CHUNK_VACANT)
+        uncommit_locked(pool, chunk);
 }
 
 static bool granule_is_free(const struct pool_inside *in, const struct chunk *chunk, uint32_t at)

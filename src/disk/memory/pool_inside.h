@@ -48,6 +48,7 @@
  *  8. A magazine holds at most magazine_cells cells.
  *  9. Each of the `discards` that are under way covers at least one granule.
  * 10. There are at most POOL_CELLS_MAX cells.
+ * 11. Each chunk before `fresh` is committed (os/memory.h), unless it is vacant.
  *
  * EXCLUSION.  Each magazine has a lock, and the pool has one.  A thread that needs both takes the
  * magazine's lock first.  Neither lock is held while the system takes memory back.  The sweep has
@@ -98,6 +99,7 @@ struct chunk {
     uint32_t absent; /* number of absent granules */
     uint8_t list;    /* enum chunk_list */
     bool split;      /* the kernel must not back the chunk with a huge page */
+    bool committed;  /* the chunk may be accessed */
 };
 
 /* Cells set aside for the threads of one processor, so that these threads seldom wait for the
@@ -111,6 +113,7 @@ struct magazine {
 struct pool_inside {
     /* Set by pool_create, and constant. */
     struct pool_options options;
+    bool uncommits; /* vacant chunks are uncommitted, because the kernel limits commitments */
     size_t granule; /* bytes */
     uint32_t cells_per_granule, cells_per_chunk, granules_per_chunk;
     size_t free_words, absent_words; /* lengths of a chunk's two bitmaps, in words */
