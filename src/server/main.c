@@ -17,11 +17,12 @@
 #include "server/set_up.h"
 #include "text/reason.h"
 
-#define COMMAND_MILLISECONDS 1000 /* time for the command of --run to end before it is killed */
+#define COMMAND_MILLISECONDS 1000 /* the command of --run is killed if it takes longer to end */
 
 static void take_down(struct program *program)
 {
-    /* The command of --run has until the deadline to end.  The server stops meanwhile. */
+    /* The command of --run has until the deadline to end.  The server is stopped while the
+     * command ends. */
     int64_t deadline = os_clock_ms() + COMMAND_MILLISECONDS;
     captive_terminate(&program->captive);
     if (program->server.loop_count) {
@@ -53,7 +54,7 @@ static int run(struct program *program)
 
 int main(int argc, char **argv)
 {
-    static struct program program = {.status = EXIT_SUCCESS}; /* too large for the stack */
+    static struct program program = {.status = EXIT_SUCCESS}; /* static: too large for a stack */
     struct reason reason;
     log_init(&program.log);
     program.stats.folder = -1;

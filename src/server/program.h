@@ -2,9 +2,9 @@
 
 /* program - everything that the main thread owns
  *
- * main.c makes the only struct program, and only the main thread uses it.  set_up.c fills it in,
- * step by step, and main.c takes it down at the end.  If set_up fails, the fields of the
- * remaining steps still have the values that main.c gave them.
+ * main.c makes the only struct program, and only the main thread uses it.  set_up.c fills in
+ * the fields, and main.c takes the program down at the end.  If set_up fails, the fields that it
+ * has not filled in still have the values that main.c gave them.
  */
 
 #ifndef NBDRAM_SERVER_PROGRAM_H
@@ -46,7 +46,7 @@ struct program {
     int status;        /* the exit status of the program */
 };
 
-/* Log an error that ends the program.  Returns -1. */
+/* Log `text`, which describes an error that ends the program.  Returns -1. */
 int program_report(struct program *program, const char *text);
 
 /* Write the file of --stats, if there is one, and set stats_due.  If several writes in a row have

@@ -15,7 +15,7 @@
 #include "server/program.h"
 #include "text/string_builder.h"
 
-#define RETRY_MILLISECONDS 100 /* how long ACCEPTING_FAILED lasts */
+#define RETRY_MILLISECONDS 100 /* in the state ACCEPTING_FAILED, accept again after this time */
 
 static void print_stats(struct program *program)
 {
@@ -69,8 +69,8 @@ static enum accepting accepting_after(int r)
     return r < 0 ? ACCEPTING_FAILED : ACCEPTING_NOW;
 }
 
-/* Accept the connections that wait.  If the system refuses again and again, only the first
- * refusal is logged. */
+/* Accept all connections that wait.  If accepting fails several times in a row, only the first
+ * failure is logged. */
 static void accept_connections(struct program *program)
 {
     enum accepting before = program->accepting;
@@ -99,8 +99,8 @@ static void drain_events(int fd)
         ;
 }
 
-/* The loop waits for signals and for the ends of connections.  While program->accepting allows
- * it, the loop also waits for new connections. */
+/* The main thread waits in this function for signals and for the ends of connections.  While
+ * program->accepting is ACCEPTING_NOW, the main thread also waits for new connections. */
 void serve(struct program *program)
 {
     struct pollfd polled[2 + LISTENERS_MAX] = {

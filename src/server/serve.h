@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* serve - the main thread while the server is up: connections, signals and statistics
+/* serve - the work of the main thread while the server runs: connections, signals, statistics
  *
  * The main thread does not handle requests: the loops do (server/session/loop.h).
  */

@@ -24,7 +24,7 @@
 #include "server/program.h"
 #include "text/reason.h"
 
-#define PAYLOAD_MAX (64u << 20) /* bytes: twice the size that NBD asks every server to accept */
+#define PAYLOAD_MAX (64u << 20) /* bytes; NBD asks every server to accept half of this payload */
 
 static int report_disk(struct program *program, int error)
 {
@@ -232,7 +232,7 @@ static int leave_terminal(struct program *program)
 {
     const struct options *options = &program->options;
     announce(options, program->listeners.uri);
-    log_drain(&program->log); /* before standard error becomes the null device */
+    log_drain(&program->log); /* before background_ready makes standard error the null device */
     background_ready(&program->background);
     log_set(&program->log, options->log, options->verbose, !options->foreground);
     return 0;
@@ -262,9 +262,11 @@ int set_up(struct program *program)
         /* This is the first step, so that the command of --run inherits the rights, limits,
          * signals and descriptors with which we were started. */
         fork_command,
-        /* From here on, a signal does not end the program at once: take_down always runs. */
+        /* After this step, a signal does not end the program at once, so take_down always
+         * runs. */
         open_signals,
-        /* Steps that may fail come early, while a person may still be at the terminal. */
+        /* Steps that can fail come early, while a person at the terminal can still read the
+         * error. */
         raise_limits,
         load_credentials,
         create_disk,
@@ -282,12 +284,13 @@ int set_up(struct program *program)
         start_log,
         start_disk,
         start_server,
-        /* Memory that root has locked stays locked, even if the process becomes a user who may
-         * not lock so much.  All threads become that user at once, before there is a client. */
+        /* Memory that root has locked stays locked, even if the process becomes a user that is
+         * not permitted to lock so much.  All threads become that user at once, before there is a
+         * client. */
         become_user,
         check_swap,
         adopt_streams,
-        /* From here on clients can connect, and the process id is final. */
+        /* From here on clients can connect, and the process id does not change any more. */
         program_write_stats,
         write_pidfile,
         leave_terminal,

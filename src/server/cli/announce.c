@@ -9,9 +9,9 @@
 
 void announce(const struct options *options, const char *uri)
 {
-    /* A program that passed us the sockets knows how to connect.  It may also have passed us its
-     * own standard output.  nbdcopy does so: a text that we print there would become a part of
-     * its copy. */
+    /* The program that passed us the sockets, or the command of --run, knows how to connect.
+     * Such a program may share its standard output with us.  nbdcopy does so, and a text that we
+     * print would corrupt the data that nbdcopy writes there. */
     bool is_known = options->listen.kind->is_passed || options->run != NULL;
     if (!uri || (is_known && !options->print_uri))
         return;

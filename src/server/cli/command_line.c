@@ -35,7 +35,7 @@ struct parse {
     bool given[ROWS_MAX]; /* given[i]: the option of option_table[i] was given */
     unsigned parameters;  /* how many parameters have been parsed so far */
     bool has_size;
-    const struct option_row *print; /* the option given that prints a text; NULL: none */
+    const struct option_row *print; /* the last option given of kind OPTION_PRINT; NULL: none */
     struct reason *reason;
 };
 
@@ -99,8 +99,9 @@ static int store_log_target(struct parse *parse, const struct option_row *row,
     return 0;
 }
 
-/* Return the field of struct options that belongs to a row.  The macros of option_table.c have
- * checked at compile time that the type of the field fits the kind of the row. */
+/* Return a pointer to the field of struct options in which the option of this row is stored.  The
+ * macros of option_table.c have checked at compile time that the field has the type for
+ * row->kind. */
 static void *field_of(struct options *options, const struct option_row *row)
 {
     return (char *)options + row->field;
@@ -150,7 +151,7 @@ static int store(struct parse *parse, const struct option_row *row, const char *
     case OPTION_PRINT:
         parse->print = row;
         return 0;
-    case OPTION_SOCKET: /* choose_socket handles this kind, after the last word */
+    case OPTION_SOCKET: /* choose_socket handles this option after all words are parsed */
     case OPTION_IGNORED:
         return 0;
     case OPTION_REFUSED:
@@ -161,8 +162,8 @@ static int store(struct parse *parse, const struct option_row *row, const char *
 
 /* Parameters. */
 
-/* Is this word the name of nbdkit's memory plugin, or of its file?  Users of nbdkit type such a
- * word before the parameters. */
+/* Is this word "memory", the name of nbdkit's memory plugin, or the name of that plugin's file?
+ * Users of nbdkit type such a word before the parameters. */
 static bool is_plugin(const char *word)
 {
     const char *slash = strrchr(word, '/');
@@ -187,8 +188,8 @@ static int set_limit(struct parse *parse, const char *value)
     return 0;
 }
 
-/* Return the length of KEY if word is KEY=VALUE, or 0 if word is a size.  By the rule of nbdkit,
- * a key begins with a letter. */
+/* Return the length of KEY if word is KEY=VALUE, or 0 if word is a size.  A key begins with a
+ * letter, as in nbdkit. */
 static size_t key_length(const char *word)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -218,7 +219,8 @@ static int set_parameter(struct parse *parse, const char *word)
 
 /* Splitting the command line, by getopt_long. */
 
-#define FIRST_LONG (UCHAR_MAX + 1) /* getopt_long returns FIRST_LONG + i for names of row i */
+/* getopt_long returns FIRST_LONG + i for a long name of the option in option_table[i]. */
+#define FIRST_LONG (UCHAR_MAX + 1)
 #define NAMES_MAX (ROWS_MAX * OPTION_NAMES_MAX)
 
 struct tables {
@@ -231,8 +233,8 @@ static void make_tables(struct tables *tables)
     struct option *next = tables->longs;
     char *letter = tables->letters;
     assert(option_count <= ROWS_MAX);
-    *letter++ = '-'; /* makes getopt_long return all words in order, parameters too */
-    *letter++ = ':'; /* makes getopt_long print no messages */
+    *letter++ = '-'; /* '-' makes getopt_long return all words in order, including parameters */
+    *letter++ = ':'; /* ':' makes getopt_long print no messages */
     for (size_t i = 0; i < option_count; i++) {
         const struct option_row *row = &option_table[i];
         const int has_argument = row->argument ? required_argument : no_argument;
@@ -248,8 +250,8 @@ static void make_tables(struct tables *tables)
     *letter = '\0';
 }
 
-/* Find the row that belongs to a code of getopt_long.  Returns the index of the row, or
- * option_count if there is none. */
+/* Find the option for which getopt_long uses `code`.  Returns the index of the option's row, or
+ * option_count if there is no such option. */
 static size_t find_row(int code)
 {
     if (code >= FIRST_LONG)
@@ -260,8 +262,8 @@ static size_t find_row(int code)
     return option_count;
 }
 
-/* To be called after getopt_long has returned '?' or ':' for word.  If getopt_long knows the
- * option, it has set optopt. */
+/* Refuse an option after getopt_long has returned '?' or ':' for word.  If the option is in the
+ * table, getopt_long has stored the code of that option in optopt. */
 static int refuse_option(struct parse *parse, int code, const char *word)
 {
     size_t i = find_row(optopt);
@@ -281,7 +283,7 @@ static int parse_words(struct parse *parse, int argc, char **argv)
 {
     struct tables tables;
     make_tables(&tables);
-    optind = 0; /* makes getopt_long start again, even if an earlier call stopped halfway */
+    optind = 0; /* 0 makes getopt_long start anew, even if an earlier parse was not finished */
     int r = 0, code;
     while (r == 0 && (code = getopt_long(argc, argv, tables.letters, tables.longs, NULL)) != -1) {
         size_t i = find_row(code);
@@ -324,8 +326,8 @@ static int check_contradictions(struct parse *parse)
     return 0;
 }
 
-/* Find the first option from row i that was given and that chooses a kind of socket.  Returns
- * its row, or NULL if there is none. */
+/* Find the first option, starting at row i, that was given and that chooses a kind of socket.
+ * Returns the row of that option, or NULL if there is none. */
 static const struct option_row *find_socket_row(const struct parse *parse, size_t i)
 {
     for (; i < option_count; i++)
@@ -358,8 +360,8 @@ static int choose_socket(struct parse *parse)
     return 0;
 }
 
-/* Were sockets passed to us?  By sd_listen_fds(3), the variables count only if LISTEN_PID is the
- * id of this process. */
+/* Did a service manager pass us sockets?  By sd_listen_fds(3), LISTEN_FDS counts only if
+ * LISTEN_PID is the id of this process. */
 static bool is_activated(void)
 {
     const char *pid = getenv("LISTEN_PID");
@@ -411,7 +413,7 @@ static int check_port(struct parse *parse)
     return 0;
 }
 
-/* NBD limits strings to NBD_STRING_MAX, so no client could ask for a longer name. */
+/* An NBD string has at most NBD_STRING_MAX bytes, so no client could ask for a longer name. */
 static int check_export_name(struct parse *parse)
 {
     const char *name = parse->options->listen.export_name;

@@ -9,8 +9,8 @@
 #include "server/cli/options.h"
 #include "server/net/socket_kind.h"
 
-/* Get the offset of a member of struct options.  Compiles only if the member has the given type.
- * _Generic does not accept `type` in parentheses. */
+/* Return the offset of a member of struct options.  The macro compiles only if the member has the
+ * given type.  `type` has no parentheses, because _Generic does not accept them. */
 #define OFFSET(type, member)                                                                     \
     /* NOLINTNEXTLINE(bugprone-macro-parentheses) */                                             \
     _Generic(((struct options *)0)->member, type : offsetof(struct options, member))
@@ -43,14 +43,16 @@
 #define OPT_IGNORED(letter, name, help) ROW(IGNORED, letter, NULL, help, name)
 #define OPT_REFUSED(letter, name, argument, help) ROW(REFUSED, letter, argument, help, name)
 
-/* A macro of a row takes the names of the option in one argument.  NAMES joins several names. */
+/* Each OPT_... macro takes all names of an option as one argument.  If an option has several
+ * names, NAMES joins them into that argument. */
 #define NAMES(...) __VA_ARGS__
 
-/* The help text of an option that shares a line of --help with the option in the next row. */
+/* An option with AS_NEXT as its help text shares a line of --help with the option in the next
+ * row. */
 #define AS_NEXT NULL
 
-/* The rows are in the order of --help.  A help text has at most 44 characters, so that the lines
- * of --help have at most 80. */
+/* The rows are in the order in which --help prints them.  A help text has at most 44 characters,
+ * so that no line of --help has more than 80 characters. */
 const struct option_row option_table[] = {
     {OPT_NAME('U', "unix", listen.unix_path, "PATH", "listen on a Unix socket; -: on a new one"),
      .socket = &socket_unix},

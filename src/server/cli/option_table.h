@@ -16,10 +16,10 @@
 
 #define OPTION_NAMES_MAX 3
 
-/* What the option does with its value.  In brackets is the type of the option's field in struct
- * options. */
+/* What an option does with its value.  The brackets contain the type of the option's field in
+ * struct options. */
 enum option_kind {
-    OPTION_FLAG,    /* takes no value; becomes true [bool] */
+    OPTION_FLAG,    /* takes no value; sets the field to true [bool] */
     OPTION_TEXT,    /* any text, kept unchanged [const char *] */
     OPTION_NAME,    /* a text that is not empty, kept unchanged [const char *] */
     OPTION_NUMBER,  /* a number from 0 to max [unsigned] */
@@ -27,8 +27,8 @@ enum option_kind {
     OPTION_MASK,    /* a number; its low 16 bits are kept [uint16_t] */
     OPTION_TLS,     /* the name of a TLS mode [enum tls_mode] */
     OPTION_LOG,     /* the name of a log target [enum log_target] */
-    OPTION_FAMILY,  /* takes no value; becomes the row's address family [int] */
-    OPTION_PRINT,   /* takes no value; prints something instead of serving */
+    OPTION_FAMILY,  /* takes no value; stores the row's address family [int] */
+    OPTION_PRINT,   /* takes no value; prints a text instead of serving */
     OPTION_SOCKET,  /* takes no value; listens on the row's kind of socket */
     OPTION_IGNORED, /* takes no value; does nothing, and is accepted because nbdkit has it */
     OPTION_REFUSED, /* an option of nbdkit that is refused; `help` says why */
@@ -51,7 +51,7 @@ struct option_row {
     char letter;                         /* the option's letter; '\0': none */
     const char *names[OPTION_NAMES_MAX]; /* the name that messages use, followed by aliases */
     const char *argument;                /* name of the value in --help; NULL: no value */
-    const char *help;                    /* NULL: the option shares a line with the next option */
+    const char *help;                    /* help text; NULL: the next row's text is for both */
     size_t field;                        /* offset of the option's field in struct options */
     unsigned max; /* the largest value of an OPTION_NUMBER or OPTION_SECONDS */
     int family;   /* the address family that an OPTION_FAMILY chooses */

@@ -2,7 +2,8 @@
 
 /* options - what the command line asks for
  *
- * command_line.c fills this in, from the rows of option_table.c.  set_up.c and serve.c read it.
+ * command_line.c fills in struct options from the rows of option_table.c.  set_up.c and serve.c
+ * read the struct.
  * Strings point into argv, and live as long as argv does.
  */
 
@@ -20,14 +21,14 @@
 
 #define OPTIONS_THREADS_MAX 256
 #define OPTIONS_CONNECTIONS_MAX 1000000
-#define OPTIONS_TIMEOUT_MAX 1000000 /* seconds; fits into an int even in milliseconds */
+#define OPTIONS_TIMEOUT_MAX 1000000 /* seconds; the same time in milliseconds fits into an int */
 #define OPTIONS_TIMEOUT_DEFAULT 30
 
 struct options {
-    /* These options belong to other parts of the program, which define the structs. */
+    /* The parts of the program that use these options define the structs for them. */
     struct disk_options disk;     /* size=, limit=, allocator= */
     struct listen_options listen; /* -U, -p, -i, -4, -6, --vsock, -s, -e */
-    struct tls_options tls;       /* --tls...; credentials without --tls mean TLS_ON */
+    struct tls_options tls;       /* --tls, --tls-...; credentials without --tls mean TLS_ON */
     struct user_names run_as;     /* -u, -g */
 
     /* The process. */
@@ -44,11 +45,16 @@ struct options {
 
     /* The server. */
     bool read_only;
-    unsigned threads;         /* -t, up to OPTIONS_THREADS_MAX; 0: one per processor */
-    unsigned max_connections; /* up to OPTIONS_CONNECTIONS_MAX; 0: as many as descriptors allow */
-    unsigned max_per_peer;    /* up to OPTIONS_CONNECTIONS_MAX; 0: no limit */
-    unsigned timeout_seconds; /* limit of a handshake, up to OPTIONS_TIMEOUT_MAX; 0: no limit */
-    unsigned idle_seconds;    /* up to OPTIONS_TIMEOUT_MAX; 0: no limit */
+    unsigned threads; /* -t, up to OPTIONS_THREADS_MAX; 0: one per processor */
+
+    /* Limits of open connections.  Each limit is at most OPTIONS_CONNECTIONS_MAX. */
+    unsigned max_connections; /* limit for all clients; 0: as many as descriptors allow */
+    unsigned max_per_peer;    /* limit for each peer; 0: no limit */
+
+    /* Limits of time, in seconds.  Each limit is at most OPTIONS_TIMEOUT_MAX. */
+    unsigned timeout_seconds; /* how long a handshake may take; 0: no limit */
+    unsigned idle_seconds;    /* how long a client may be silent; 0: no limit */
+
     bool keepalive;
     bool no_structured;      /* --no-sr */
     uint16_t handshake_mask; /* --mask-handshake: the server offers no flags outside this mask */

@@ -31,8 +31,8 @@ static void await_child(pid_t child, int pipe)
     char byte;
     ssize_t got;
     sigset_t none;
-    /* The server may have blocked the signals that it handles.  In the parent they must not be
-     * blocked, because they have to end it. */
+    /* The server may have blocked signals that it handles itself.  The parent unblocks all
+     * signals, because a signal has to end the parent. */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     do {
@@ -43,7 +43,7 @@ static void await_child(pid_t child, int pipe)
     int status = 0;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         continue;
-    /* A child that has exited has printed the reason itself. */
+    /* If the child has exited, it has printed the reason itself. */
     if (WIFSIGNALED(status))
         fprintf(stderr, "nbdram: ended by signal %d (%s) before it was ready\n", WTERMSIG(status),
                 strsignal(WTERMSIG(status)));
@@ -71,8 +71,8 @@ int background_enter(struct background *background, struct reason *reason)
     int pipe[2];
     if (pipe2(pipe, O_CLOEXEC) < 0)
         return reason_set(reason, -errno, "cannot make a pipe: ");
-    /* The fork copies the buffers of standard output.  Both processes would write the bytes in
-     * them. */
+    /* If the bytes in the buffers of standard output were not written before the fork, both
+     * processes would write them. */
     fflush(NULL);
     pid_t parent = getpid(), child = fork();
     if (child < 0) {
@@ -103,7 +103,8 @@ void background_ready(struct background *background)
         if (null > STDERR_FILENO)
             close(null);
     }
-    /* If the parent has been killed, the write fails.  No process waits for the byte then. */
+    /* The write fails if the parent has been killed.  The failure does not matter, because no
+     * other process waits for the byte. */
     ssize_t written = write(background->pipe, "", 1);
     (void)written;
     close(background->pipe);

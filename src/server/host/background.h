@@ -12,9 +12,9 @@
 
 struct reason; /* text/reason.h */
 
-/* All zero at the start. */
+/* The caller initializes all fields to zero. */
 struct background {
-    bool is_awaited; /* the parent waits for a byte on `pipe` */
+    bool is_awaited; /* whether the parent waits for a byte on `pipe` */
     int pipe;        /* the child's end of the pipe to the parent */
 };
 

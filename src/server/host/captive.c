@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The command starts last, but runs with the rights, limits and descriptors with which we were
- * started.  So its process is forked first, and then waits for its script.
+/* The command of --run starts last, but runs with the rights, limits and descriptors with which
+ * the server was started.  So the process of the command is forked first.  The process then waits
+ * for a shell script, which the server sends when the command has to start.
  *
  *     server ---- fork ----------------------------------> child     waits at a pipe
  *       | \------ fork, if rights are to be given up -----> killer    waits at a pipe
@@ -10,13 +11,16 @@
  *       |  the number of a signal --------> killer ------> child
  *       |  ends: the pipe is closed ------> killer --SIGTERM--> child
  *
- * Only root, and the user of the command, may send signals to the command.  If the server becomes
- * another user, the killer sends the signals instead.  The kernel then also refuses to send its
- * own signal about the end of the server, so the killer sends SIGTERM at that moment.
+ * Only root and the user of the command are permitted to send signals to the command.  If the
+ * server becomes another user, the killer sends the signals instead.
  *
- * The script assigns to each variable, even to an empty one, so that no variable has a value from
- * the environment.  Then comes the command as it was given.  As in nbdkit, the variables are not
- * exported. */
+ * The child has asked the kernel for a SIGTERM when the server ends.  If the server has become
+ * another user, the kernel does not send this signal, so the killer sends SIGTERM when the server
+ * ends.
+ *
+ * The script first assigns a value to every variable, even if the value is empty.  So no variable
+ * has a value from the environment.  The command follows as it was given.  As in nbdkit, the
+ * variables are not exported. */
 
 #include "server/host/captive.h"
 
@@ -46,7 +50,8 @@
  * killer, which sends the signal, may be stopped or gone. */
 #define KILL_MILLISECONDS 200
 
-/* Assign a value in single quotes.  Between them, only a single quote is special. */
+/* Write the shell assignment NAME='VALUE'.  Inside single quotes, only a single quote has a
+ * special meaning. */
 static void put_variable(FILE *script, const char *name, const char *value)
 {
     fprintf(script, "%s='", name);
@@ -58,8 +63,8 @@ static void put_variable(FILE *script, const char *name, const char *value)
     fputs("'\n", script);
 }
 
-/* Make the whole script.  Returns the script, which the caller frees, or NULL if there is no
- * memory. */
+/* Make the script: the assignments of the variables, and then the command.  Returns the script,
+ * which the caller frees, or NULL if there is no memory. */
 static char *make_script(const struct captive_options *options)
 {
     struct string_builder text;
@@ -81,8 +86,8 @@ static char *make_script(const struct captive_options *options)
 
 /* In the child. */
 
-/* Receive the script.  Returns true if all of it has arrived.  A part of the script must not run,
- * because half of a command is another command. */
+/* Receive the script.  Returns true if the whole script has arrived.  A part of a script must not
+ * run, because the beginning of a command can do something else than the whole command. */
 static bool receive_script(int from, char script[SCRIPT_MAX])
 {
     char piece[4096];
@@ -103,8 +108,8 @@ static void __attribute__((noreturn)) run_child(int from, pid_t parent)
     static char script[SCRIPT_MAX];
     struct sigaction ordinary = {.sa_handler = SIG_DFL};
     sigset_t none;
-    /* This call fails for SIGKILL, SIGSTOP and the C library's own signals, which need no
-     * change. */
+    /* sigaction fails for SIGKILL, for SIGSTOP and for the C library's own signals.  The actions
+     * of these signals need no change. */
     for (int signal_number = 1; signal_number < NSIG; signal_number++)
         sigaction(signal_number, &ordinary, NULL);
     if (parent_death_signal(SIGTERM, parent) < 0)
@@ -122,15 +127,15 @@ static void __attribute__((noreturn)) run_child(int from, pid_t parent)
 
 /* In the killer. */
 
-/* Open a process.  pidfd_open is called by its number, because C libraries older than that of
- * Debian 12 lack the function. */
+/* Open a pidfd: a descriptor that refers to a process.  The system call is made by its number,
+ * because C libraries older than that of Debian 12 lack the function pidfd_open. */
 static int open_process(pid_t process)
 {
     return (int)syscall(SYS_pidfd_open, process, 0);
 }
 
-/* The killer uses a descriptor of the child instead of its process id, which another process may
- * get after the child has ended. */
+/* The killer uses a pidfd of the child instead of the child's process id, because another process
+ * can get the same id after the child has ended. */
 static void __attribute__((noreturn)) run_killer(int from, int child)
 {
     unsigned char number = 0;
@@ -148,7 +153,8 @@ static int fork_killer(struct captive *captive)
     int r = pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0;
     if (r == 0) {
         sigset_t all, before;
-        /* Signals that a terminal sends to all our processes must not end the killer. */
+        /* Block all signals in the killer.  A signal that a terminal sends to all our processes
+         * must not end the killer. */
         sigfillset(&all);
         sigprocmask(SIG_SETMASK, &all, &before);
         pid_t pid = fork();
@@ -228,7 +234,7 @@ static void send_signal(struct captive *captive, int number)
     if (!captive->has_killer)
         kill(captive->child, number);
     else if (write(captive->killer, &byte, 1) < 0)
-        return; /* somebody has killed the killer */
+        return; /* the killer has been killed, so no signal can be sent */
 }
 
 bool captive_has_ended(struct captive *captive, int *status)
@@ -249,7 +255,7 @@ void captive_terminate(struct captive *captive)
         send_signal(captive, SIGTERM);
         return;
     }
-    close(captive->script); /* the child ends, because its script is incomplete */
+    close(captive->script); /* the child ends, because it has not received the whole script */
     captive->is_started = true;
 }
 

@@ -24,33 +24,34 @@ struct captive_options {
     const char *tls; /* "1": TLS is offered; "2": TLS is required */
 };
 
-/* All zero at the start. */
+/* The caller initializes all fields to zero. */
 struct captive {
-    pid_t child;     /* the process of the command; 0: none */
+    pid_t child;     /* process id of the command; 0: none */
     int script;      /* descriptor to which we write the script; closed when is_started is set */
     bool is_started; /* the child has received its script */
     bool has_killer; /* the killer exists */
-    int killer;      /* descriptor to which we write the numbers of signals for the killer */
+    int killer; /* descriptor to which we write the number of a signal for the killer to send */
 };
 
 /* Fork the process that will run the command.  The process inherits the rights, limits and
- * descriptors that we have at this moment, so this must be the first step.  It must also come
- * before other threads start.  The process resets the signals that are ignored or blocked.
+ * descriptors that we have when this function is called.  So the function has to be called first,
+ * and before other threads start.  In the new process, signals that were ignored or blocked are
+ * reset.
  *
- * has_killer must be true if the server will give up rights, because the server may then no
- * longer send signals to the command.  In this case a second process is forked: the killer, which
- * keeps the right to send signals.
+ * If the server will give up rights, has_killer must be true, because the server may then no
+ * longer have the right to send signals to the command.  If has_killer is true, a second process
+ * is forked: the killer, which keeps the right to send signals.
  *
  * Returns 0, or -errno with a reason. */
 int captive_fork(struct captive *captive, bool has_killer, struct reason *reason);
 
 /* Start the command with /bin/sh.  The variables are set in the shell, and not exported.  In the
- * command, all signals have their default actions.  If we end first, the command is sent SIGTERM.
- * Returns 0, or -errno with a reason. */
+ * command, all signals have their default actions.  If the server ends before the command, the
+ * command receives SIGTERM.  Returns 0, or -errno with a reason. */
 int captive_start(struct captive *captive, const struct captive_options *options,
                   struct reason *reason);
 
-/* Has the command ended?  If so, stores in *status the exit status for our own process.  Does not
+/* Has the command ended?  If so, *status becomes the exit status for our own process.  Does not
  * wait. */
 bool captive_has_ended(struct captive *captive, int *status);
 

@@ -41,8 +41,8 @@ static int write_and_close(int fd, const char *bytes, size_t size)
     return r;
 }
 
-/* Make the path of the new file, which is in the same folder as path.  Returns the path, which
- * the caller frees, or NULL if there is no memory. */
+/* Make the path of the new file: .NAME.PID, in the same folder as path.  Returns the new path,
+ * which the caller frees, or NULL if there is no memory. */
 static char *name_draft(const char *path)
 {
     const char *slash = strrchr(path, '/');

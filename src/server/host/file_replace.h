@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* file_replace - write a small file whole
+/* file_replace - write small files
  *
  * Paths are relative to the folder whose descriptor is passed.  AT_FDCWD means the current
- * folder.  If a caller keeps the descriptor, it finds the same folder again after the process has
+ * folder.  A caller that keeps the descriptor can find the same folder after the process has
  * changed its current folder.  Any thread may call these functions.
  */
 

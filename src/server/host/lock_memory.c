@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The kernel writes pages to our disk to get free memory.  So storing these pages must not need
- * new memory from the kernel, and none of our own pages may be among them.
+/* The kernel writes pages to our disk to get free memory.  Storing these pages must not need new
+ * memory from the kernel.  And none of the pages that are written out must be our own.
  *
  *     WHAT                                LOCKED BY                    IN MEMORY
  *     program, libraries, their data,     mlock, one by one            at once
@@ -15,8 +15,8 @@
  * machine has no memory.
  *
  * The kernel compares the limit of locked memory with all pages that are mapped (VmLck), and not
- * only with those that are in memory.  So the address space of the disk counts, too.  It can be
- * three times the memory of the machine. */
+ * only with those that are in memory.  So the address space of the disk counts, too, and
+ * it can be three times as large as the memory of the machine. */
 
 #include "server/host/lock_memory.h"
 
@@ -41,19 +41,19 @@
 #endif
 
 /* If a mapping without a name directly follows a mapping of a file, and is not larger than this,
- * it holds the zeroed variables of that file.  A larger mapping may be a part of the disk that
- * happens to lie there. */
+ * it holds the zeroed variables of that file.  A larger mapping could be a part of the disk. */
 #define VARIABLES_MAX (1UL << 20) /* bytes */
 
-/* The size of the stacks of threads.  A stack is brought into memory whole, so this is smaller
- * than the default of 8 MiB.  Threads use a tenth of it. */
+/* The size of each thread's stack.  A stack is brought into memory whole, so this is smaller than
+ * the default of 8 MiB.  A thread uses a tenth of its stack. */
 #define STACK_BYTES ((size_t)512 << 10)
 
-/* malloc must keep the memory that it has, because the system may not be able to give it a second
- * time.  Only pieces larger than this are mapped and unmapped one by one. */
+/* malloc must not give memory back to the system, because the system may not be able to provide
+ * it again.  Only allocations larger than this are mapped and unmapped one by one. */
 #define HEAP_PIECE_MAX (4 << 20) /* bytes */
 
-/* How much more memory the limit must allow: a heap that malloc maps for another thread. */
+/* malloc can map a heap of this size for another thread.  The limit of locked memory must allow
+ * one more such heap. */
 #define HEAP_BYTES ((size_t)128 << 20)
 
 #define OOM_SCORE_MIN (-1000)
@@ -71,7 +71,7 @@ void lock_memory_raise_limit(void)
 
 void lock_memory_become_flusher(void)
 {
-    /* This call fails without CAP_SYS_RESOURCE, and on older kernels. */
+    /* prctl fails without CAP_SYS_RESOURCE, and on kernels older than Linux 5.6. */
     prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 }
 
@@ -84,8 +84,9 @@ static bool set_oom_score(int fd, int score)
     return write(fd, text, (size_t)length) == length;
 }
 
-/* Find the lowest score that the process may have, and set it.  The kernel does not show this
- * score, so we halve the interval between a refused and an accepted score.  Returns the score. */
+/* Find the lowest OOM score that the kernel lets the process have, and set it.  The kernel does
+ * not show this score, so we search between a score that it has refused and a score that it has
+ * accepted.  Returns the score. */
 static int lower_oom_score(int fd, int refused, int accepted)
 {
     while (accepted - refused > 1) {
@@ -192,8 +193,8 @@ int lock_memory_of_process(struct reason *reason)
                  : 0;
 }
 
-/* Map address space for a heap.  It takes no memory, because it cannot be accessed, but it counts
- * against the limit. */
+/* Test the limit of locked memory by mapping address space for a heap.  The mapping takes no
+ * memory, because it cannot be accessed, but it counts against the limit. */
 int lock_memory_check_limit(struct reason *reason)
 {
     void *heap =

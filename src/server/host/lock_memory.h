@@ -17,8 +17,8 @@ struct reason; /* text/reason.h */
 void lock_memory_raise_limit(void);
 
 /* Declare to the kernel that this process helps to write pages out (PR_SET_IO_FLUSHER).  The
- * kernel then does not make the process wait until pages are written out.  If the kernel refuses,
- * that is no error.
+ * kernel then does not make the process wait until pages are written out.  A refusal of the
+ * kernel is ignored.
  *
  * To be called before privileges are dropped, and before other threads start, because they
  * inherit the setting. */

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* There are two buffers.  While the writer, which is a thread, empties one buffer, lines go into
- * the other.
+/* There are two buffers.  A thread, the writer, empties one buffer while new lines go into the
+ * other.
  *
  *     log_error ---> | filling | ---> they change places ---> | writing | ---> write(), syslog()
  *     under the lock, without a system call                   without the lock; may wait for ever
  *
- * The writer is a thread, because every call that writes a log may wait:
+ * The writer is a separate thread, because every call that writes a log may wait:
  *
  *   - syslog(3) waits for the daemon.  When /dev/log had no reader, 11 clients without
  *     credentials once blocked both loops for ever.
- *   - write() to a terminal may wait in the middle of a line, even after poll() has reported
- *     room.
+ *   - write() to a terminal may wait in the middle of a line, even after poll() has returned
+ *     POLLOUT.
  *   - write() to a file waits for the disk of the file.
  *
  * O_NONBLOCK does not help, because it would be set for every process that shares standard error.
@@ -33,10 +33,11 @@
 #include "os/thread.h"
 #include "text/reason.h"
 
-#define LINE_MAX_BYTES 2048 /* below PIPE_BUF, so that a pipe keeps each line in one piece */
+#define LINE_MAX_BYTES 2048 /* lines are shorter than PIPE_BUF, so that a pipe splits no line */
 
-/* How long log_drain and log_close wait for a reader of the log, and how long they wait for the
- * machine to run the writer.  When both times were 300 ms, a busy machine lost messages. */
+/* log_drain and log_close wait up to WRITER_MILLISECONDS until the writer begins to write, and
+ * then up to READER_MILLISECONDS for the reader of the log.  When both times were 300 ms,
+ * messages were lost on a busy machine. */
 #define READER_MILLISECONDS 500
 #define WRITER_MILLISECONDS 10000
 
@@ -76,7 +77,7 @@ static bool is_too_many_locked(struct logger *log, enum log_level level)
     if (rate->lines < LOG_LINES_MAX)
         return false;
     rate->left_out++;
-    /* Wake the writer: at the end of the interval, it has to report the lines left out. */
+    /* Wake the writer, so that it logs the number of lines left out when the interval ends. */
     if (rate->left_out == 1)
         pthread_cond_broadcast(&log->changed);
     return true;
@@ -107,7 +108,7 @@ void log_write(struct logger *log, const char *text, size_t length)
 }
 
 /* Put prefix, line and newline into text.  Returns the length.  Control characters are replaced,
- * so that one message cannot look like two, or control a terminal. */
+ * so that one message cannot look like two, and cannot control a terminal. */
 static size_t __attribute__((format(printf, 2, 0)))
 make_line(char text[LINE_MAX_BYTES], const char *format, va_list arguments)
 {
@@ -183,8 +184,8 @@ static void write_buffer(struct log_buffer *buffer)
     buffer->used = 0;
 }
 
-/* Write a line that the writer itself adds.  The line takes no room in a buffer, and does not
- * count towards the limit of lines. */
+/* Write a line of the writer's own.  Such a line needs no space in a buffer, and does not count
+ * towards the limit of lines. */
 static void __attribute__((format(printf, 3, 4)))
 write_notice(struct logger *log, enum log_level level, const char *format, ...)
 {
@@ -351,8 +352,8 @@ void log_drain(struct logger *log)
 
 void log_close(struct logger *log)
 {
-    /* If log_start was not called, there are no clients.  Then it harms nobody if this thread
-     * itself waits for standard error. */
+    /* If log_start was not called, there are no clients.  This thread can then write to standard
+     * error itself: if it has to wait, no client is delayed. */
     bool may_wait = atomic_load_explicit(&log->target, memory_order_relaxed) != LOG_TO_SYSLOG;
     if (!log->has_writer && (may_wait || log_start(log) < 0)) {
         log->is_closing = true;
@@ -377,7 +378,8 @@ void log_set(struct logger *log, enum log_target target, bool is_verbose, bool i
     if (target == LOG_TO_DEFAULT)
         target = is_in_background ? LOG_TO_SYSLOG : LOG_TO_STDERR;
     int before = atomic_load_explicit(&log->target, memory_order_relaxed);
-    /* If the writer already uses syslog, openlog would wait for the writer. */
+    /* openlog waits while the writer uses syslog, so it is called only if syslog was not the
+     * target before. */
     if (target == LOG_TO_SYSLOG && before != LOG_TO_SYSLOG)
         openlog("nbdram", LOG_PID, LOG_DAEMON);
     atomic_store_explicit(&log->target, (int)target, memory_order_relaxed);

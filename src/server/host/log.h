@@ -10,7 +10,7 @@
  *
  *   - LOG_LINES_MAX lines of the same level have been logged in the current interval of
  *     LOG_INTERVAL_MILLISECONDS already
- *   - the buffer has no room, because earlier lines have not been written yet
+ *   - the buffer is full, because earlier lines have not been written yet
  *
  * In both cases a later line says how many lines are missing.
  *
@@ -36,7 +36,7 @@ enum log_target {
     LOG_TO_NULL,    /* nowhere */
 };
 
-/* Each level may log at most LOG_LINES_MAX lines in LOG_INTERVAL_MILLISECONDS. */
+/* In LOG_INTERVAL_MILLISECONDS, at most LOG_LINES_MAX lines of each level are logged. */
 #define LOG_LINES_MAX 1000u
 #define LOG_INTERVAL_MILLISECONDS 5000
 
@@ -53,7 +53,7 @@ struct log_rate {
     uint64_t untold;   /* lines left out in earlier intervals, and not reported yet */
 };
 
-#define LOG_BUFFER_SIZE (128u << 10) /* bytes: room for LOG_LINES_MAX lines of usual length */
+#define LOG_BUFFER_SIZE (128u << 10) /* bytes: enough for LOG_LINES_MAX lines of usual length */
 
 struct log_buffer {
     size_t used;
@@ -68,11 +68,11 @@ struct logger {
     pthread_mutex_t lock; /* guards all fields below, except the buffer that is being written */
     pthread_cond_t changed;
     struct log_rate rates[LOG_LEVELS];
-    uint64_t lost;    /* lines that found no room in the buffer, and are not reported yet */
+    uint64_t lost;    /* lines lost because the buffer was full, and not reported yet */
     unsigned filling; /* the index of the buffer that takes lines; the other is being written */
     bool is_writing, is_closing, has_ended;
 
-    bool has_writer; /* the thread `writer` was started; only the main thread uses this */
+    bool has_writer; /* the thread `writer` was started; only the main thread uses has_writer */
     pthread_t writer;
 
     struct log_buffer buffers[2];
@@ -109,8 +109,7 @@ __attribute__((format(printf, 2, 3))) void log_debug(struct logger *log, const c
 void log_write(struct logger *log, const char *text, size_t length);
 
 /* Would log_debug log a line now?  To be called before a caller does expensive work for a line.
- * If the answer is no because the limit of lines has been reached, one more line counts as left
- * out. */
+ * If the limit of lines has been reached, returns false, and counts one more line as left out. */
 bool log_wants_debug(struct logger *log);
 
 #endif

@@ -2,8 +2,8 @@
 
 /* parent_death - a signal that the kernel sends when the parent process ends
  *
- * The main thread calls these functions, and so does a child between fork and exec.  So they make
- * only async-signal-safe calls.
+ * The main thread calls these functions, and a child calls them between fork and exec.  So these
+ * functions make only async-signal-safe calls.
  */
 
 #ifndef NBDRAM_SERVER_HOST_PARENT_DEATH_H

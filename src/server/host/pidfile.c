@@ -17,7 +17,7 @@ struct pid_line {
     size_t length;
 };
 
-/* Make the line of the file.  It is made again for each use, because the process id changes when
+/* Make the line of the file.  Each use makes the line anew, because the process id changes when
  * the process goes to the background. */
 static struct pid_line make_line(void)
 {
@@ -52,7 +52,7 @@ static int write_line(int folder, const char *path)
     if (exists && !S_ISREG(status.st_mode) && !file_is_link(folder, path))
         return file_write_in_place(folder, path, line.text, line.length);
     int r = file_replace(folder, path, line.text, line.length);
-    /* Somebody may have prepared the file for us, in a folder in which we may not create
+    /* The file may have been prepared for us in a folder in which we are not permitted to create
      * files. */
     if (exists && (r == -EACCES || r == -EPERM))
         r = file_write_in_place(folder, path, line.text, line.length);
@@ -73,8 +73,8 @@ static bool holds_our_number(const struct pidfile *pidfile)
     const struct pid_line line = make_line();
     char found[sizeof line.text];
     struct stat status;
-    /* A FIFO or a link is not our file.  So this call does not wait for the writer of a FIFO, and
-     * does not follow a link. */
+    /* If a FIFO or a link is at the path, it is not our file.  So this call neither waits for the
+     * writer of a FIFO nor follows a link. */
     int fd = openat(pidfile->folder, pidfile->path,
                     O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)

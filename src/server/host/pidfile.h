@@ -13,7 +13,7 @@
 struct reason; /* text/reason.h */
 
 struct pidfile {
-    const char *path; /* owned by the caller; NULL: there is no file */
+    const char *path; /* path of the file, owned by the caller; NULL: there is no file */
     int folder;       /* descriptor of the folder to which `path` is relative */
     bool is_written;
 };
@@ -25,8 +25,8 @@ int pidfile_open(struct pidfile *pidfile, const char *path, struct reason *reaso
 
 /* Write the process id and a newline.  A plain file is replaced whole, so that a reader never
  * finds a part of a number.  In two cases the line is written into the existing file instead: if
- * the file is a FIFO or a device, or if we may not create files in its folder.  Returns 0, or
- * -errno with a reason. */
+ * the file is a FIFO or a device, or if we are not permitted to create files in its folder.
+ * Returns 0, or -errno with a reason. */
 int pidfile_write(struct pidfile *pidfile, struct reason *reason);
 
 /* If we have written the file, and it is still a plain file with our process id, remove it.  Then

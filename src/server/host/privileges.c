@@ -74,7 +74,7 @@ static bool is_now(const struct user_ids *ids)
     for (int i = 0; i < 3; i++)
         if (uid[i] != ids->uid || gid[i] != ids->gid)
             return false;
-    /* A process that stays root cannot lose root's rights. */
+    /* A process that stays root keeps root's rights, so only other users are tested. */
     return ids->uid == 0 || (setresuid((uid_t)-1, 0, (uid_t)-1) < 0 &&
                              (ids->gid == 0 || setresgid((gid_t)-1, 0, (gid_t)-1) < 0));
 }
@@ -101,7 +101,8 @@ int privileges_become(const struct user_names *names, struct reason *reason)
         return reason_set(reason, -errno, "cannot become user %u: ", ids.uid);
     if (!is_now(&ids))
         return reason_set(reason, -EPERM, "became user %u, but not for good", ids.uid);
-    /* When the user changes, the kernel forgets the signal of --exit-with-parent. */
+    /* When the user changes, the kernel forgets the signal of --exit-with-parent, so we request
+     * the signal again. */
     if (death_signal != 0 && parent_death_signal(death_signal, parent) == -ESRCH)
         raise(death_signal);
     return 0;

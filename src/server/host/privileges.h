@@ -32,12 +32,12 @@ struct user_ids {
  * Returns 0, or -errno with a reason. */
 int privileges_find(const struct user_names *names, struct user_ids *ids, struct reason *reason);
 
-/* Become this user and group for good, in all threads, and verify that the process cannot go
- * back.  The supplementary groups change, too.  If only a user is given, the user's own group is
- * taken.  If only a group is given, the user does not change.
+/* Become this user and group permanently, in all threads, and verify that the process cannot
+ * change back.  The supplementary groups change, too.  If only a user is given, the user's own
+ * group is used.  If only a group is given, the user does not change.
  *
- * Returns 0, or -errno with a reason.  After an error the process may have changed in part, and
- * should end. */
+ * Returns 0, or -errno with a reason.  After an error, some of the changes may have been made, so
+ * the caller should end the process. */
 int privileges_become(const struct user_names *names, struct reason *reason);
 
 /* From this call on, no program that this process runs can gain privileges in the way that sudo

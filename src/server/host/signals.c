@@ -16,7 +16,8 @@ int signals_open(struct reason *reason)
     struct sigaction hangup;
     static const int handled[] = {SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGCHLD};
     signal(SIGPIPE, SIG_IGN);
-    /* An ignored signal never arrives, and we may have been started with SIGCHLD ignored. */
+    /* The kernel does not deliver an ignored signal, and SIGCHLD may have been ignored when we
+     * were started. */
     signal(SIGCHLD, SIG_DFL);
     sigemptyset(&set);
     for (size_t i = 0; i < sizeof handled / sizeof handled[0]; i++)

@@ -17,10 +17,11 @@ enum signal_event {
     SIGNAL_STOP,  /* any other signal: the server has to stop */
 };
 
-/* Block the signals, in this thread and in all threads that it will start.  Open a descriptor
- * that is readable while one of the signals is pending.  SIGPIPE is ignored.  If SIGHUP was
- * ignored before, as it is under nohup(1), it stays ignored.  Returns the descriptor, or -errno
- * with a reason. */
+/* Block the signals of enum signal_event, in this thread and in all threads that it will start.
+ * Open a descriptor that is readable while one of these signals is pending.
+ *
+ * SIGPIPE is ignored.  If SIGHUP was ignored before, as it is under nohup(1), it stays ignored.
+ * Returns the descriptor, or -errno with a reason. */
 int signals_open(struct reason *reason);
 
 /* Take one pending signal, or return SIGNAL_NONE.  Does not wait. */

@@ -22,9 +22,10 @@ struct user_names; /* server/host/privileges.h */
  *   Unix socket, vsock   one socket
  *   TCP                  one socket for each address of the host, IPv4 or IPv6; all of them have
  *                        the same port
- *   socket activation    the LISTEN_FDS descriptors from number 3; the variables LISTEN_... are
- *                        then removed from the environment
- *   -s                   no socket; standard input and output are only checked
+ *   socket activation    the descriptors that were passed: number 3 and the next ones, as many as
+ *                        LISTEN_FDS says; the variables LISTEN_... are then removed from the
+ *                        environment
+ *   -s                   no socket is opened, but standard input and output are checked
  *
  * If the file of a Unix socket exists already, but no server listens on it any more, the file is
  * replaced.  If a server still listens on it, or if the file is not a socket, that is an error.

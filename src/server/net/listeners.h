@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* listeners - where to listen, and the sockets that listen
+/* listeners - the options for listening, and the sockets that listen_open opens
  *
  * The functions for these structs are in listen.h.  The main thread owns both structs.
  */
@@ -20,7 +20,7 @@ struct socket_kind; /* server/net/socket_kind.h */
 struct listen_options {
     const struct socket_kind *kind;
     const char *unix_path;   /* path of the Unix socket; "-": a path in a new private folder */
-    const char *port;        /* port number, or a service name if the kind has such names;
+    const char *port;        /* port number, or a service name if kind->has_service_names;
                               * "0": any free port; NULL: LISTEN_PORT_DEFAULT */
     const char *address;     /* for TCP: host name or address; NULL: both loopback addresses */
     int family;              /* for TCP: AF_UNSPEC, AF_INET or AF_INET6 */
@@ -30,13 +30,13 @@ struct listen_options {
 
 /* What listen_open has opened. */
 struct listeners {
-    const struct socket_kind *kind; /* NULL: listen_open has not been called */
+    const struct socket_kind *kind; /* kind of the sockets; NULL: listen_open was not called */
     int fds[LISTENERS_MAX];
     unsigned count;
     unsigned port;   /* port of the TCP or vsock socket; 0: there is no such socket */
     char *unix_path; /* path of the Unix socket's file; NULL: there is no file */
     dev_t unix_device;
-    ino_t unix_inode; /* identifies the file at unix_path, together with unix_device */
+    ino_t unix_inode; /* inode number of the file at unix_path, on unix_device */
     char *unix_dir;   /* the folder that was made for unix_path "-"; NULL: none */
     char *uri;        /* URI of the first socket (uri.h); NULL: there is no socket */
 };

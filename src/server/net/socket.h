@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* socket - small functions that the kinds of socket share */
+/* socket - small functions for sockets of all kinds */
 
 #ifndef NBDRAM_SERVER_NET_SOCKET_H
 #define NBDRAM_SERVER_NET_SOCKET_H
@@ -8,7 +8,8 @@
 #include <limits.h>
 #include <sys/socket.h>
 
-/* The backlog to ask for.  The system reduces it to the maximum that it allows. */
+/* The backlog that we request for listening sockets.  The system reduces it to the maximum that
+ * it allows. */
 #define SOCKET_BACKLOG INT_MAX
 
 struct socket_address {

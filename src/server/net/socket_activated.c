@@ -88,8 +88,8 @@ static int open_activated(const struct listen_options *options, struct listeners
     return r;
 }
 
-/* A connection to a passed socket is a TCP, Unix or vsock connection, and uses the row of that
- * kind.  So this row has no address families. */
+/* This row has no address families.  A connection to a socket that was passed to us is a TCP,
+ * Unix or vsock connection, so socket_kind_of_family returns the row of that kind. */
 const struct socket_kind socket_activated = {
     .name = "activated",
     .is_passed = true,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* socket_kind - the ways in which a client can reach the server, one row each
+/* socket_kind - a table with one row for each way in which a client can reach the server
  *
  * A row holds everything that the server knows about a kind of socket.  socket_tcp.c,
  * socket_unix.c and so on define one row each.  Other code reads the fields of a row, and never
@@ -57,7 +57,8 @@ struct socket_kind {
     /* Remove the files that `open` has made.  Called while the descriptors are still open. */
     void (*before_close)(struct listeners *listeners);
 
-    /* The URI of a listening socket (uri.h).  `address` is the address of that socket. */
+    /* The following fields make the URI of a listening socket (uri.h).  `address` is the address
+     * of that socket. */
 
     const char *scheme; /* what follows nbd or nbds in the scheme of the URI, e.g. "+unix" */
 

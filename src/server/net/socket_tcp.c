@@ -21,7 +21,8 @@
 #define TEXT_(number) #number
 #define TEXT(number) TEXT_(number)
 
-/* If any free port will do, at most this many are tried until one is free on all addresses. */
+/* If --port is 0, any free port is accepted: at most this many ports are tried, until one is
+ * free on all addresses. */
 #define PORT_TRIES 100
 
 static in_port_t *port_of(struct sockaddr *address)
@@ -57,7 +58,7 @@ static int listen_on_address(const struct addrinfo *info)
     if (fd < 0)
         return fd;
     int failed = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    /* An IPv6 socket could serve IPv4 as well, but IPv4 has its own socket. */
+    /* An IPv6 socket could also serve IPv4.  It must not, because IPv4 has its own socket. */
     if (!failed && info->ai_family == AF_INET6)
         failed = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes);
     if (!failed)
@@ -71,7 +72,7 @@ static int listen_on_address(const struct addrinfo *info)
     return r;
 }
 
-/* Listen on one more address.  The first address determines the port of all. */
+/* Listen on one more address.  The port of the first address is used for all other addresses. */
 static int add_address(struct listeners *listeners, struct addrinfo *info)
 {
     if (listeners->count == LISTENERS_MAX)
@@ -92,8 +93,8 @@ static int add_address(struct listeners *listeners, struct addrinfo *info)
 }
 
 /* Listen on all addresses.  Addresses that this machine does not have (such as ::1 without IPv6)
- * are skipped.  If no address is left, that is an error.  On an error, *which is the address that
- * caused it. */
+ * are skipped.  If no address is left, that is an error.  On an error, *which becomes the address
+ * that caused the error. */
 static int add_addresses(struct listeners *listeners, struct addrinfo *all,
                          const struct addrinfo **which)
 {
@@ -120,7 +121,7 @@ static int look_up(const struct listen_options *options, struct addrinfo **found
     const struct addrinfo hints = {.ai_family = options->family, .ai_socktype = SOCK_STREAM};
     const char *port = options->port ? options->port : TEXT(LISTEN_PORT_DEFAULT);
     unsigned number;
-    /* getaddrinfo takes a number modulo 65536, so the number is checked before. */
+    /* getaddrinfo would take a larger number modulo 65536, so a larger number is refused here. */
     if (port[strspn(port, "0123456789")] == '\0' &&
         parse_number(port, PARSE_DECIMAL, 0, PORT_MAX, &number) < 0)
         return reason_set(reason, -EINVAL, "port %s: must be at most %d", port, PORT_MAX);
@@ -145,13 +146,14 @@ static int open_tcp(const struct listen_options *options, struct listeners *list
 {
     struct addrinfo *found = NULL;
     int r = look_up(options, &found, reason);
-    if (r < 0 || !found) /* `found` is never NULL after a success, but analyzers cannot know it */
+    if (r < 0 || !found) /* `found` is never NULL after success, but analyzers do not know that */
         return r;
     bool is_any_port = *port_of(found->ai_addr) == 0;
     const struct addrinfo *which = found;
     for (int i = 0; i < PORT_TRIES; i++) {
         r = add_addresses(listeners, found, &which);
-        /* A port that is free on the first address need not be free on the others. */
+        /* A port that is free on the first address need not be free on the others.  Then another
+         * port is tried. */
         if (r != -EADDRINUSE || !is_any_port)
             break;
         close_sockets(listeners);
@@ -162,8 +164,8 @@ static int open_tcp(const struct listen_options *options, struct listeners *list
     return r;
 }
 
-/* Write an address or a host name.  By RFC 6874, the percent sign of a zone ("fe80::1%eth0") is
- * encoded. */
+/* Write an address or a host name for a URI.  By RFC 6874, the percent sign before a zone
+ * ("fe80::1%eth0") is encoded. */
 static void put_host(FILE *out, const char *host)
 {
     bool has_brackets = strchr(host, ':') != NULL;
@@ -207,7 +209,8 @@ static int put_tcp_authority(FILE *out, const struct listen_options *options,
         return -EADDRNOTAVAIL;
     bool is_passed = options->kind->is_passed;
     if (is_any_address(address) || (!is_passed && !options->address))
-        /* On some machines localhost has no IPv6 address, so ::1 is used for IPv6. */
+        /* On some machines the name localhost has no IPv6 address, so the URI has ::1 if there
+         * is no IPv4 socket. */
         put_host(out, has_family(listeners, AF_INET) ? "localhost" : "::1");
     else
         put_host(out, is_passed ? host : options->address);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The file of a Unix socket outlives its server.  So the next server connects to it, to find out
- * whether somebody still listens:
+/* The file of a Unix socket remains when its server ends.  So the next server tries to connect to
+ * the file, to find out whether a server still listens:
  *
  *   no file          bind
  *   refused          the file is a leftover: unlink, bind
- *   anything else    somebody listens: report an error, and leave the file alone
+ *   anything else    a server listens: report an error, and leave the file alone
  *
  * There are two races.  A connection is also refused while another server is between its bind and
  * its listen.  And another server may bind after we have connected and before we unlink.  So we
@@ -13,11 +13,12 @@
  * remove the file.  Then servers of this program that start at the same time do not take each
  * other's file.
  *
- * Any process that may read the folder can hold the lock.  So we wait for the lock for at most a
- * second, and then go on without it.
+ * Any process that is permitted to read the folder can hold the lock.  So we wait for the lock
+ * for at most a second, and then go on without the lock.
  *
  * At the end we recognize our file by its inode number, which no other file can have while our
- * socket is open.  Connecting again would need a descriptor, and none may be free. */
+ * socket is open.  We do not connect again, because that would need a descriptor, and all
+ * descriptors may be in use. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,10 +44,11 @@
 #define LOCK_TRIES 100
 #define LOCK_PAUSE_MS 10
 
-/* The size of the send buffer, which the kernel doubles.  Replies of 256 KiB are a fifth to a
- * third faster than with the usual buffer of 208 KiB, which takes two rounds for each.  A buffer
- * of 2 MiB was no faster, and would let each client that does not read pin that much memory.  The
- * receive buffer of a Unix socket has no effect. */
+/* The size of the send buffer that we request, and that the kernel doubles.  With this buffer,
+ * replies of 256 KiB are a fifth to a third faster than with the default buffer of 208 KiB,
+ * because each reply is sent at once instead of in two parts.  A buffer of 2 MiB was no faster,
+ * and each client that does not read would occupy that much memory.  The receive buffer of a Unix
+ * socket has no effect. */
 #define SEND_BUFFER (512 << 10)
 
 static const char folder_pattern[] = "nbdram-XXXXXX";
@@ -85,8 +87,8 @@ static int probe_file(const struct sockaddr_un *address)
     close(fd);
     if (error == ECONNREFUSED)
         return 0;
-    /* EAGAIN: the backlog of a listener is full.  EPROTOTYPE: the socket is not a stream
-     * socket. */
+    /* A server also listens after these errors.  EAGAIN: its backlog is full.  EPROTOTYPE: its
+     * socket is not a stream socket. */
     return error == 0 || error == EAGAIN || error == EPROTOTYPE ? -EADDRINUSE : -error;
 }
 
@@ -109,8 +111,8 @@ static int lock_folder_of(const char *path)
     return -1;
 }
 
-/* Remove a leftover.  Returns 0 if there is no file at the address afterwards, or -errno with a
- * reason. */
+/* If an earlier server has left its socket at the address, remove the socket.  Returns 0 if there
+ * is no file at the address afterwards, or -errno with a reason. */
 static int remove_leftover(const struct sockaddr_un *address, struct reason *reason)
 {
     int r = probe_file(address);
@@ -255,8 +257,8 @@ static bool is_our_file(const struct listeners *listeners)
 
 static void remove_file(struct listeners *listeners)
 {
-    /* A child that has not called exec yet has copies of the descriptors.  Shutting a socket down
-     * ends the listening through all copies. */
+    /* A child that has not called exec yet has copies of the descriptors.  shutdown ends the
+     * listening through all copies. */
     for (unsigned i = 0; i < listeners->count; i++)
         shutdown(listeners->fds[i], SHUT_RDWR);
     if (listeners->unix_path) {
@@ -274,7 +276,8 @@ static void put_unix_query(FILE *out, const struct socket_address *address)
 {
     const struct sockaddr_un *unix_address = (const void *)&address->storage;
     size_t length = address->length - offsetof(struct sockaddr_un, sun_path);
-    /* An abstract name starts with a zero byte.  Other zero bytes in it do not end it. */
+    /* An abstract name starts with a zero byte, and can contain more zero bytes.  Any other name
+     * ends at its first zero byte. */
     if (unix_address->sun_path[0] != '\0')
         length = strnlen(unix_address->sun_path, length);
     fputs("?socket=", out);

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Sending.  If GnuTLS cannot write a whole record, it expects the caller to repeat the send with
- * the same bytes.  But it does not say how many bytes these are: a client may have asked for
- * shorter records.  And the repeated send fails if a change of keys comes in between.
+/* If GnuTLS cannot write a whole record, it expects the caller to repeat the send with the same
+ * bytes.  But GnuTLS does not say how many bytes these are, because a client may have asked for
+ * shorter records.  And if the keys change in between, the repeated send fails.
  *
- * So GnuTLS never sees a full descriptor.  If the descriptor does not take all encrypted bytes,
- * we keep the rest in session->unsent, and report to GnuTLS that all bytes were written.  While
- * bytes are kept, no new record is made.  So at most one record, and the messages that go with
- * it, are kept.
+ * So we hide from GnuTLS that a descriptor is full.  If the descriptor does not take all
+ * encrypted bytes, we keep the rest in session->unsent, and return to GnuTLS as if all bytes had
+ * been written.  While session->unsent has bytes, no new record is made.  So it holds at most one
+ * record, and the messages that GnuTLS sends with that record.
  *
  * Records are made from a copy of the data, for two reasons:
  *
  *   - Several small vectors have to become one record.
  *   - Other clients may write to the pages that the disk has lent us.  Some ciphers (CCM) read
  *     the data twice while they encrypt it.  If the data changed in between, the client would
- *     take the record for a forged one.
+ *     reject the record as forged.
  *
- * Functions of this file read and write the descriptors.  GnuTLS's own functions expect sockets,
- * but with -s the descriptors can be pipes. */
+ * The functions of this file read and write the descriptors for GnuTLS.  GnuTLS's own functions
+ * expect sockets, but with -s the descriptors can be pipes. */
 
 #include "server/net/tls.h"
 
@@ -35,33 +35,33 @@
 
 #define RECORD_SIZE 16384 /* bytes in the largest record: RFC 8446, section 5.1 */
 
-/* One step of the handshake calls GnuTLS at most this many times.  GnuTLS can ask to be called
- * again although there is more to read.  Without the limit, a client that causes this could
- * occupy the thread. */
+/* continue_handshake calls GnuTLS at most this many times.  GnuTLS can ask to be called again
+ * although there is more to read.  Without the limit, a client that causes this could keep the
+ * thread from serving other clients. */
 #define TURNS_MAX 8
 
 /* One receive takes at most this many records.  A record costs a microsecond or more, even if it
- * holds a single byte.  Without the limit, one receive took 160,000 such records into an inbox,
- * and other clients waited for 6 s. */
+ * holds a single byte.  Without the limit, one receive filled its buffer with 160,000 such
+ * records, and other clients waited for 6 s. */
 #define RECORDS_MAX 16
 
 struct tls_session {
     gnutls_session_t gnutls;
     int in, out;
-    int system_error;    /* errno of the descriptor's last failure */
+    int system_error;    /* errno of the last failure to read, write or keep bytes */
     int failed;          /* 0, or the -errno that ended the session; later calls return it */
     bool is_established; /* the handshake is complete */
-    bool has_ended;      /* the client has said goodbye */
+    bool has_ended;      /* the client has sent close_notify */
     bool is_drained;     /* the last read from the descriptor found nothing */
-    bool is_at_end;    /* the last read found the end of the stream, with or without a goodbye */
+    bool is_at_end; /* the last read found the end of the stream, with or without close_notify */
     bool is_half_done; /* the last receive stopped although the descriptor may have more bytes */
     struct tls_peer peer;
 
-    uint8_t *unsent;               /* encrypted bytes that still wait to be written; or NULL */
-    size_t unsent_at, unsent_size; /* bytes of `unsent`: written so far, and in all */
+    uint8_t *unsent;               /* encrypted bytes that wait to be written; NULL: none */
+    size_t unsent_at, unsent_size; /* number of bytes written so far; size of `unsent` */
 };
 
-/* The -errno of the descriptor's last failure.  ECONNRESET becomes -EPIPE, because
+/* Return session->system_error as an -errno.  ECONNRESET becomes -EPIPE, because
  * both mean that the client is gone. */
 static int system_failure(const struct tls_session *session)
 {
@@ -108,7 +108,8 @@ static int keep_unsent(struct tls_session *session, const struct iovec *iov, int
     return 0;
 }
 
-/* Called by GnuTLS to write encrypted bytes.  Takes all bytes, unless there is an error. */
+/* Called by GnuTLS to write encrypted bytes.  Accepts all bytes, unless there is an error.  Bytes
+ * that cannot be written at once are kept in session->unsent. */
 static ssize_t push_encrypted(gnutls_transport_ptr_t opaque, const giovec_t *iov, int count)
 {
     struct tls_session *session = opaque;
@@ -118,7 +119,7 @@ static ssize_t push_encrypted(gnutls_transport_ptr_t opaque, const giovec_t *iov
     ssize_t written = session->unsent ? 0 : write_some(session, iov, count);
     if (written < 0 ||
         ((size_t)written < total && keep_unsent(session, iov, count, (size_t)written) < 0)) {
-        errno = EIO; /* GnuTLS would repeat the call after EAGAIN or EINTR */
+        errno = EIO; /* after EAGAIN or EINTR, GnuTLS would repeat the call */
         return -1;
     }
     return (ssize_t)total;
@@ -198,11 +199,11 @@ void tls_session_free(struct tls_session *session)
     free(session);
 }
 
-/* End the session because of an error of GnuTLS.  The client is sent an alert if it is still
- * there.  Returns the -errno, which is also in session->failed. */
+/* End the session because of an error of GnuTLS.  If the client is still connected, it is sent an
+ * alert.  Returns the -errno, which is also in session->failed. */
 static int end_session(struct tls_session *session, int error)
 {
-    /* If the stream ends inside a record, GnuTLS can take that record for a forged one. */
+    /* If the stream ends inside a record, GnuTLS may say that this record is forged. */
     if (session->is_at_end && error != GNUTLS_E_MEMORY_ERROR)
         error = GNUTLS_E_PREMATURE_TERMINATION;
     switch (error) {
@@ -210,7 +211,7 @@ static int end_session(struct tls_session *session, int error)
     case GNUTLS_E_PUSH_ERROR:
         session->failed = system_failure(session);
         break;
-    case GNUTLS_E_PREMATURE_TERMINATION: /* GnuTLS reports ECONNRESET like this, too */
+    case GNUTLS_E_PREMATURE_TERMINATION: /* GnuTLS also returns this for ECONNRESET */
         session->failed = -EPIPE;
         break;
     case GNUTLS_E_FATAL_ALERT_RECEIVED:
@@ -240,7 +241,8 @@ static int end_handshake(struct tls_session *session, int error, struct reason *
     return tls_peer_explain(&session->peer, error, r, reason);
 }
 
-/* Make one step of the handshake.  Returns 0 or an error of GnuTLS. */
+/* Continue the handshake until GnuTLS has to wait, but at most for TURNS_MAX calls.  Returns 0 or
+ * an error of GnuTLS. */
 static int continue_handshake(struct tls_session *session)
 {
     int error, turns = TURNS_MAX;
@@ -273,8 +275,8 @@ bool tls_session_wants_write(const struct tls_session *session)
     return session->unsent;
 }
 
-/* Called when GnuTLS has returned no bytes.  `result` is what it returned instead: 0 or an error.
- * Returns 0 at the end of the stream, or -errno. */
+/* Called when gnutls_record_recv has returned no bytes.  `result` is the value that it has
+ * returned: 0 or an error.  Returns 0 at the end of the stream, or -errno. */
 static int stop_receiving(struct tls_session *session, ssize_t result)
 {
     if (result == 0) {
@@ -314,11 +316,11 @@ ssize_t tls_session_receive(struct tls_session *session, const struct iovec *iov
     return total;
 }
 
-/* The position of a send in its vectors. */
+/* The position of the next byte to send in an array of vectors. */
 struct cursor {
     const struct iovec *iov;
     int count;
-    size_t done; /* bytes of the first vector that lie before the position */
+    size_t done; /* how many bytes of the first vector lie before the position */
 };
 
 static void move_cursor(struct cursor *at, size_t size)

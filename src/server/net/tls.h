@@ -51,10 +51,10 @@ bool tls_session_wants_write(const struct tls_session *session);
  *   - if no more bytes have arrived
  *   - if the stream has ended
  *   - if 16 records have been received; tls_session_has_pending is then true, and the limit
- *     keeps a client that sends tiny records from occupying the thread
+ *     keeps the thread free for other clients, even if a client sends tiny records
  *
- * Returns 0 if the client has said goodbye, or -EPIPE if the stream has ended without a
- * goodbye. */
+ * Returns 0 if the client has ended the stream with close_notify, or -EPIPE if the stream has
+ * ended without close_notify. */
 ssize_t tls_session_receive(struct tls_session *session, const struct iovec *iov, int count);
 
 /* Send the bytes of the vectors, until a record cannot be written at once.  Each record has up to
@@ -72,8 +72,8 @@ bool tls_session_wants_flush(const struct tls_session *session);
 /* Does the session hold bytes from the descriptor that no receive has returned yet? */
 bool tls_session_has_pending(const struct tls_session *session);
 
-/* Send the client a goodbye, if that is possible without waiting.  After this call, no more bytes
- * may be sent. */
+/* Send close_notify to the client, if that is possible without waiting.  After this call, the
+ * caller must not send any more bytes. */
 void tls_session_bye(struct tls_session *session);
 
 #endif

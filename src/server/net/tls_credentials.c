@@ -94,7 +94,7 @@ static int load_keys(struct tls_credentials *credentials, const char *path, stru
     FILE *file = fopen(path, "re");
     if (!file)
         return reason_set(reason, -errno, "%s: ", path);
-    setvbuf(file, NULL, _IONBF, 0); /* no buffer, because fclose would not erase the keys in it */
+    setvbuf(file, NULL, _IONBF, 0); /* unbuffered: fclose would not erase the keys in a buffer */
     long wrong = read_keys(file, &credentials->keys);
     bool is_unread = ferror(file) != 0;
     fclose(file);
@@ -186,8 +186,9 @@ static int load_files(struct tls_credentials *credentials, const struct certific
                       gnutls_strerror(error));
 }
 
-/* Load the certificates of a folder.  If a usual folder lacks a file, nothing is loaded from it,
- * and that is no error. */
+/* Load the certificates of a folder.  If is_usual is true, the folder is one that nbdkit searches
+ * by default.  If such a folder lacks a required file, nothing is loaded from it, and the result
+ * is 0. */
 static int load_folder(struct tls_credentials *credentials, const char *folder, bool is_usual,
                        struct reason *reason)
 {
@@ -225,7 +226,8 @@ static int load_keys_or_certificates(struct tls_credentials *credentials,
 {
     const char *priority = options->psk_file ? PRIORITY_KEYS : PRIORITY_CERTIFICATES;
     int error = gnutls_priority_init(&credentials->priority, priority, NULL);
-    /* The system's configuration of GnuTLS can forbid what the priority asks for. */
+    /* gnutls_priority_init fails if the system's configuration of GnuTLS forbids what `priority`
+     * asks for. */
     if (error < 0)
         return reason_set(reason, error == GNUTLS_E_MEMORY_ERROR ? -ENOMEM : -EINVAL,
                           "TLS: %s: %s", priority, gnutls_strerror(error));

@@ -19,8 +19,8 @@ int tls_copy_datum(gnutls_datum_t *to, const void *data, size_t size)
     return 0;
 }
 
-/* Note the name that the client gave itself.  A name can consist of any bytes.  Zero bytes, and
- * bytes that are not text, become '?'. */
+/* Keep the user name that the client has sent.  Such a name can consist of any bytes.  Zero
+ * bytes, and bytes that are not text, become '?'. */
 static void note_user(struct tls_peer *peer, const gnutls_datum_t *user)
 {
     size_t length = user->size < sizeof peer->user ? user->size : sizeof peer->user - 1;

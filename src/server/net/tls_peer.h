@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* tls_peer - apply credentials to a handshake, and note what it reveals about the client
+/* tls_peer - apply credentials to a handshake, and keep what it shows about the client
  *
  * Only tls.c and tls_credentials.c include this file.  Credentials are read-only here.  A struct
  * tls_peer belongs to one session, and to the thread that uses the session.
@@ -30,7 +30,7 @@ struct tls_credentials {
     bool verify_peer;
 };
 
-/* What a handshake reveals about the client. */
+/* What a handshake has shown about the client. */
 struct tls_peer {
     const struct tls_credentials *credentials;
     bool is_unknown_user; /* the credentials have no key for the user that the client named */

@@ -11,7 +11,7 @@
  *   -EAGAIN   nothing can be done now: wait until the descriptor is readable (receive) or
  *             writable (send)
  *   -EPIPE    the client is gone: it has reset the connection, or has closed the end to which we
- *             send, or (TLS) has ended its stream without a goodbye
+ *             send, or (TLS) has ended its stream without close_notify
  *   -EPROTO   TLS: the client has sent something unacceptable, which is a forged record, a
  *             renegotiation, or an alert during the handshake
  *   other     another -errno
@@ -44,13 +44,13 @@ struct transport {
  * descriptors. */
 int transport_init(struct transport *transport, int in, int out, bool keepalive);
 
-/* Close the descriptors.  Under TLS, this function first tries to send the bytes that wait to be
- * flushed, and a goodbye.  Bytes that cannot be written at once are lost. */
+/* Close the descriptors.  Under TLS, this function first tries to send close_notify and all bytes
+ * that still wait inside the transport.  Bytes that cannot be written at once are lost. */
 void transport_close(struct transport *transport);
 
-/* End the stream that we send.  Under TLS, first sends a goodbye.  Returns true if we can still
- * receive from the client.  Returns false if shutting fails, or if the descriptor is a pipe,
- * which has no separate end to shut.  In both cases the caller has to close the transport. */
+/* End the stream that we send.  Under TLS, first sends close_notify.  Returns true if we can
+ * still receive from the client.  Returns false if shutdown(2) fails, which it always does for a
+ * pipe.  The caller then has to close the transport. */
 bool transport_shut(struct transport *transport);
 
 /* Start TLS.  From this call on, all bytes go through TLS, and the handshake comes first.  Before
@@ -74,7 +74,7 @@ int transport_handshake(struct transport *transport, struct reason *reason);
  * transport->in, or EPOLLOUT on transport->out. */
 uint32_t transport_events(const struct transport *transport);
 
-/* Receive into at most IOV_MAX vectors, which must have room for at least one byte altogether. */
+/* Receive into at most IOV_MAX vectors, which must hold at least one byte altogether. */
 ssize_t transport_receive(struct transport *transport, const struct iovec *iov, int count);
 
 /* Send at most IOV_MAX vectors.  Under TLS, the last record that was sent (at most 16 KiB) may

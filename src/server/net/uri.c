@@ -29,7 +29,7 @@ static int put_uri(FILE *out, const struct listen_options *options,
     int r = socket_own_address(listeners->fds[0], &address);
     if (r < 0)
         return r;
-    /* A socket that was passed to us has the kind of its address family. */
+    /* If a socket was passed to us, its address family determines the row of its kind. */
     const struct socket_kind *kind = socket_kind_of_family(address.any.sa_family);
     if (!kind || !kind->scheme)
         return -EAFNOSUPPORT;
