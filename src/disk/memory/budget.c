@@ -9,8 +9,8 @@
  *               the reserve.
  *     credit    the bytes that the disk may take before the machine is asked again.  It is 1/16
  *               of the bytes that `used` may still grow, because other processes take memory,
- *               too.  Until the next answer, they can use up the reserve.  If the machine has little
- *               memory left, the credit is small, and the machine is asked often.
+ *               too.  Until the next answer, they can use up the reserve.  If the machine has
+ *               little memory left, the credit is small, and the machine is asked often.
  *
  *     THE THREAD ASKS                              BECAUSE
  *     when half of the credit is used              a steady writer must not run out of credit

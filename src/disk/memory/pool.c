@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The magazines of a pool, and how a pool is made and unmade.  pool_inside.h has the states of a
- * cell, the invariants and the locks.
+/* The magazines of a pool, and how a pool is made and destroyed.  pool_inside.h has the states of
+ * a cell, the invariants and the locks.
  *
- * A thread uses the magazine of the processor that it runs on.  An empty magazine is half filled
- * from the chunks, and a full magazine returns half of its cells to the chunks.  So in whatever
- * order a thread takes and gives cells, it needs the pool's lock at most once in magazine_cells /
- * 2 calls.
+ * A thread uses the magazine of the processor that it runs on.  If the magazine is empty, it is
+ * filled to one half with cells from the chunks.  If the magazine is full, half of its cells go
+ * back to the chunks.  Only these two steps need the pool's lock, and each leaves the magazine
+ * half full.  So a thread needs the pool's lock at most once in magazine_cells / 2 calls, in
+ * whatever order it takes and gives cells.
  */
 
 #include "disk/memory/pool_inside.h"
@@ -21,8 +22,8 @@
 #include "os/thread.h"
 #include "text/reason.h"
 
-#define MAGAZINE_BYTES                                                                           \
-    ((size_t)256 << 10) /* bytes: the most that a magazine may keep from other threads */
+/* The most bytes that the cells of a magazine may take, because other threads cannot use them. */
+#define MAGAZINE_BYTES ((size_t)256 << 10)
 
 /* Taking cells and giving them back. */
 
@@ -31,8 +32,8 @@ static struct magazine *magazine_here(const struct pool_inside *in)
     return &in->magazines[os_cpu_now() % in->magazine_count];
 }
 
-/* Called when the chunks have no cell left.  The magazines of other processors may still hold
- * cells. */
+/* Take a cell from a magazine of any processor.  This is called when the chunks have no cell
+ * left, and this processor's magazine has none. */
 static int take_from_any_magazine(struct pool *pool, uint64_t *cell)
 {
     struct pool_inside *in = pool->inside;
@@ -127,7 +128,7 @@ uint64_t pool_cells_used(struct pool *pool)
     pthread_mutex_lock(&in->lock);
     uint64_t used = in->resident - in->free;
     pthread_mutex_unlock(&in->lock);
-    return used > held ? used - held : 0; /* used and held were counted at different times */
+    return used > held ? used - held : 0; /* `used` and `held` are counts of different moments */
 }
 
 uint64_t pool_bytes_charged(struct pool *pool)
@@ -149,7 +150,8 @@ static int reserve_address_space(struct pool *pool)
     for (uint64_t count = chunk_count_wanted(&in->options); count > 0; count /= 2) {
         void *base;
         if (os_memory_reserve((size_t)count * chunk, chunk, in->options.huge, &base) == 0) {
-            os_memory_huge(base, chunk, false); /* no huge page: small disks need less memory */
+            /* The first chunk is not a huge page, so that a small disk needs little memory. */
+            os_memory_huge(base, chunk, false);
             pool->base = base;
             in->chunk_count = count;
             return 0;
@@ -159,8 +161,8 @@ static int reserve_address_space(struct pool *pool)
 }
 
 /* The number of magazines: one for each processor, but at most 32 in builds with the thread
- * sanitizer.  The sanitizer fails if a thread holds more than 64 locks, and pool_check holds the
- * locks of all magazines. */
+ * sanitizer.  (pool_check holds the locks of all magazines, and the sanitizer fails if a thread
+ * holds more than 64 locks.) */
 static unsigned magazines_wanted(void)
 {
     unsigned count = os_cpu_count();
@@ -207,7 +209,7 @@ static void set_sizes(struct pool_inside *in, const struct pool_options *options
     in->absent_words = (in->granules_per_chunk + 63) / 64;
 }
 
-/* Free a pool, which may have been made only in part. */
+/* Free a pool, even if pool_create failed before the pool was complete. */
 static void pool_free(struct pool *pool)
 {
     struct pool_inside *in = pool->inside;

@@ -39,50 +39,53 @@
 
 struct reason; /* text/reason.h */
 
-/* A word has 40 bits for the number of a cell (disk/paged/entry.h).  pool_create makes a pool
- * smaller than its caller asked for, if necessary. */
+/* The most cells that a pool can have.  The reason is the word of the page table, which has 40
+ * bits for the number of a cell (disk/paged/entry.h).  If the caller of pool_create asks for more
+ * cells, it gets a smaller pool. */
 #define POOL_CELLS_MAX ((uint64_t)1 << 40)
 
 struct pool_options {
-    size_t cell;       /* bytes, a power of two */
+    size_t cell;       /* size of a cell in bytes, a power of two */
     size_t chunk;      /* bytes, a power of two; no smaller than `cell` or a page of the system */
     uint64_t capacity; /* the most bytes that all cells may take; see pool_create */
     bool huge;         /* use huge pages: good for cells that are accessed at random */
     bool locked;       /* lock all memory, so that it is never swapped out */
-    struct budget *budget; /* must outlive the pool */
+    struct budget *budget; /* pays for the pool's memory; must outlive the pool */
 };
 
 struct pool {
     char *base;                 /* the address of cell 0 */
     unsigned cell_shift;        /* the size of a cell is 1 << cell_shift */
-    struct pool_inside *inside; /* pool_inside.h */
+    struct pool_inside *inside; /* the other fields of the pool */
 };
 
-/* Make a pool without cells.  It reserves address space for options->capacity bytes, but for no
- * more than POOL_CELLS_MAX cells.  If there is not enough address space, it reserves half as much,
- * or a quarter, and so on down to one chunk.  Returns 0 or -ENOMEM.  After -ENOMEM *pool is all
- * zeroes. */
+/* Make a pool without cells.  pool_create reserves address space for options->capacity bytes, but
+ * for no more than POOL_CELLS_MAX cells.  If there is not enough address space, it reserves half
+ * as much, or a quarter, and so on down to one chunk.  Returns 0 or -ENOMEM.  After -ENOMEM *pool
+ * is all zeroes. */
 int pool_create(const struct pool_options *options, struct pool *pool);
 
 /* Free a pool with all of its cells, even cells that are in use.  The budget stays charged for
- * them, so it must not be used any more.  A pool of all zeroes is accepted. */
+ * the pool's memory.  So after pool_destroy the budget must not be used any more.  A pool of all
+ * zeroes is accepted. */
 void pool_destroy(struct pool *pool);
 
-/* Whether the process is allowed to lock that many bytes of the pool.  Returns 0 if it is, and
- * -EPERM if not. */
+/* Whether the process is allowed to lock `bytes` bytes of the pool's memory.  Returns 0 if it is,
+ * and -EPERM if not. */
 int pool_may_lock(const struct pool *pool, uint64_t bytes);
 
 /* Take a cell.  Its bytes are undefined: zeroes, or what an earlier owner left.
  *
  * 0         *cell is the cell's number
  * -ENOSPC   the budget or the address space is used up
- * -EAGAIN   the machine has to be asked first: call budget_refresh, and try again
+ * -EAGAIN   the budget has to ask the machine for its free memory first: call budget_refresh, and
+ *           try again
  * -ENOMEM   the system refuses to provide or to lock memory */
 int pool_take(struct pool *pool, enum budget_purpose purpose, uint64_t *cell);
 
-/* Give a cell back.  No thread may use the cell any more.  It is an error to give a cell back
- * twice.  An assert finds most such errors, but possibly much later.  pool_check finds such an
- * error unless a thread has taken the cell again in between. */
+/* Give a cell back.  No thread may use the cell any more.  To give a cell back twice is an error.
+ * An assert finds most such errors, but not always at once.  pool_check finds such an error
+ * unless another thread has taken the cell after it was given back. */
 void pool_give(struct pool *pool, uint64_t cell);
 
 /* The address of a cell that is in use.  It is aligned to the cell's size. */
@@ -95,13 +98,14 @@ static inline void *pool_at(const struct pool *pool, uint64_t cell)
  * back to the system at the same time, wait until they are done. */
 void pool_shrink(struct pool *pool);
 
-/* The bytes for which the pool has address space: all that it could ever hold. */
+/* The bytes for which the pool has reserved address space.  The cells can never take more. */
 uint64_t pool_capacity(const struct pool *pool);
 
-/* The number of cells in use.  It is exact while no other thread takes or gives. */
+/* The number of cells in use.  It is exact if no other thread takes or gives cells at the same
+ * time. */
 uint64_t pool_cells_used(struct pool *pool);
 
-/* The bytes that the budget is charged for this pool: for cells in use, for free cells, and for
+/* The number of bytes for which this pool has charged the budget: cells in use, free cells, and
  * cells that the system is taking back. */
 uint64_t pool_bytes_charged(struct pool *pool);
 

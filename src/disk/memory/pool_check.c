@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* This file verifies the invariants of pool_inside.h.  Comments refer to the invariants by
- * number. */
+/* Functions that verify the invariants of a pool.  pool_inside.h lists and numbers the
+ * invariants. */
 
 #include "disk/memory/pool_inside.h"
 
@@ -11,11 +11,11 @@
 #include "disk/memory/bitmap.h"
 #include "text/reason.h"
 
-/* Explain in reason which invariant is broken, and how.  The value of the macro is -EUCLEAN. */
+/* Write to reason which invariant is broken, and how.  The macro's value is -EUCLEAN. */
 #define BROKEN(reason, number, ...)                                                              \
     reason_set(reason, -EUCLEAN, "pool: invariant " #number ": " __VA_ARGS__)
 
-/* Invariant 1: no cell of the chunk is both free and absent. */
+/* Verify a part of invariant 1 of pool_inside.h: no cell of the chunk is both free and absent. */
 static int check_states(const struct pool_inside *in, uint64_t number, struct reason *reason)
 {
     const struct chunk *chunk = &in->chunks[number];
@@ -77,9 +77,10 @@ static int check_chunks(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
-/* Invariant 3: each chunk on a list belongs there.  If the links of a list agree with each other,
- * the list does not contain a chunk twice.  So if all lists together are as long as the number of
- * chunks before `fresh`, each of these chunks is on exactly one list. */
+/* Verify invariant 3 of pool_inside.h: each chunk that was ever used is on exactly one list.  If
+ * the links of a list agree with each other, the list does not contain a chunk twice.  So it is
+ * enough that no chunk is on a wrong list, and that all lists together are as long as the number
+ * of chunks that were ever used. */
 static int check_lists(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t listed = 0;
@@ -102,8 +103,8 @@ static int check_lists(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
-/* Invariant 7, but only for the first fresh chunk.  There may be millions of fresh chunks, and
- * looking at all of them would take long. */
+/* Verify invariant 7 of pool_inside.h: a fresh chunk was never touched.  This looks only at the
+ * first fresh chunk, because there can be millions. */
 static int check_fresh(const struct pool_inside *in, struct reason *reason)
 {
     if (in->fresh > in->chunk_count)
@@ -118,8 +119,8 @@ static int check_fresh(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
-/* Whether the cell at place `at` of a magazine is also at an earlier place of that magazine, or
- * in an earlier magazine. */
+/* Whether a cell is in magazines twice.  The cell is entry `at` of a magazine.  The function
+ * looks at all earlier entries of that magazine, and at all earlier magazines. */
 static bool is_held_before(const struct pool_inside *in, unsigned magazine, unsigned at)
 {
     uint64_t cell = in->magazines[magazine].cells[at];
@@ -132,7 +133,8 @@ static bool is_held_before(const struct pool_inside *in, unsigned magazine, unsi
     return false;
 }
 
-/* Invariant 1, for a cell in a magazine. */
+/* Verify invariant 1 of pool_inside.h for a cell in a magazine: the cell is not free, not absent,
+ * and in no magazine twice. */
 static int check_held_cell(const struct pool_inside *in, unsigned magazine, unsigned at,
                            struct reason *reason)
 {
@@ -150,8 +152,8 @@ static int check_held_cell(const struct pool_inside *in, unsigned magazine, unsi
     return 0;
 }
 
-/* Invariants 1, 8 and 9.  Invariant 9 is checked here because it needs the number of cells in
- * magazines. */
+/* Verify invariants 1, 8 and 9 of pool_inside.h: the cells in magazines have no other state, no
+ * magazine holds too many, and there are enough cells in use for all discards. */
 static int check_magazines(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t held = 0;
@@ -174,9 +176,10 @@ static int check_magazines(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
-/* Invariants 4, 5 and 10.  The budget may be charged for more than this pool's memory, because
- * other pools use the same budget.  Relaxed order suffices: this pool's own charges were made
- * under the pool's lock, which the caller holds. */
+/* Verify invariants 4, 5 and 10 of pool_inside.h, which are about the pool's sums.  Other pools
+ * use the same budget, so it can be charged for more than this pool's memory.  Relaxed order
+ * suffices, because this pool charged the budget under the pool's lock, and the caller holds that
+ * lock. */
 static int check_sums(const struct pool_inside *in, struct reason *reason)
 {
     if (in->chunk_count * in->cells_per_chunk > POOL_CELLS_MAX)
@@ -195,7 +198,8 @@ static int check_sums(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
-/* The caller holds the locks of all magazines and of the pool. */
+/* Verify all invariants of pool_inside.h.  The caller holds the pool's lock and the locks of all
+ * magazines. */
 static int check_all_locked(const struct pool_inside *in, struct reason *reason)
 {
     int r = check_fresh(in, reason);

@@ -3,15 +3,15 @@
 /* The chunks of a pool.  An empty magazine takes cells from the chunks, and a full magazine
  * returns cells to them.  pool_inside.h has the states of a cell, the invariants and the locks.
  *
- * Growing prefers what costs least: a free cell, then an absent granule of a hollow chunk, then a
- * vacant chunk, then a fresh chunk.  If the budget has no room left for a whole chunk, only one
- * granule of the chunk becomes resident.
+ * A pool grows in the cheapest way that is possible: it takes a free cell, or else an absent
+ * granule of a hollow chunk, or else a vacant chunk, or else a fresh chunk.  If the budget does
+ * not have the bytes of a whole chunk, only one granule of the chunk becomes resident.
  *
- * Shrinking starts when the free memory exceeds SLACK plus 1/32 of the resident memory.  It stops
- * at half of that amount, so that a disk that shrinks and grows again does not fault at every
- * step.  Many small cells can be free while no whole granule is free.  A sweep cannot give such
- * cells back, and counts them in `leftover`.  The cells in `leftover` do not make the next sweep
- * start.
+ * A pool shrinks when its free memory exceeds SLACK plus 1/32 of its resident memory.  It then
+ * gives memory back until half of that amount is free.  The other half stays, so that a disk that
+ * shrinks and grows again need not get this memory from the kernel each time.  A sweep can give
+ * back only whole granules.  If the free cells are small and scattered, free memory is left over.
+ * `leftover` counts these cells, and they do not make the next sweep start.
  */
 
 #include "disk/memory/pool_inside.h"
@@ -51,7 +51,8 @@ static void list_remove(struct pool_inside *in, struct chunk *chunk)
         chunk->next->previous = chunk->previous;
 }
 
-/* Move a chunk to its list after its counts have changed.  Keeps invariant 3. */
+/* If the counts of a chunk have changed, move the chunk to the list where it now belongs
+ * (invariant 3 of pool_inside.h). */
 static void chunk_relist_locked(struct pool_inside *in, struct chunk *chunk)
 {
     enum chunk_list list = chunk_list_for(in, chunk);
@@ -61,7 +62,8 @@ static void chunk_relist_locked(struct pool_inside *in, struct chunk *chunk)
     }
 }
 
-/* Add `change` to the pool's free cells.  Keeps invariant 5. */
+/* Add `change` to the number of the pool's free cells.  leftover must not exceed that number
+ * (invariant 5 of pool_inside.h), so lower leftover if necessary. */
 static void change_free_locked(struct pool_inside *in, int64_t change)
 {
     in->free += (uint64_t)change;
@@ -69,10 +71,10 @@ static void change_free_locked(struct pool_inside *in, int64_t change)
         in->leftover = in->free;
 }
 
-/* Growing.  The functions that return int return 0 or an error of pool_take. */
+/* Growing.  The functions in this part that return int return 0 or an error of pool_take. */
 
-/* Mark a chunk as split, and forbid the kernel to back it with a huge page: invariant 6.  Call
- * this before a part of the chunk becomes resident or absent. */
+/* Mark a chunk as split, and forbid the kernel to back it with a huge page.  Call this before a
+ * part of the chunk becomes resident or absent (invariant 6 of pool_inside.h). */
 static void split_locked(struct pool *pool, struct chunk *chunk)
 {
     if (pool->inside->options.huge && !chunk->split)
@@ -80,8 +82,8 @@ static void split_locked(struct pool *pool, struct chunk *chunk)
     chunk->split = true;
 }
 
-/* Charge n absent granules of a chunk, beginning with `first`, to the budget, and make their
- * cells free. */
+/* Make n absent granules of a chunk resident, beginning with granule `first`.  The budget is
+ * charged for them, and their cells become free. */
 static int charge_locked(struct pool *pool, struct chunk *chunk, uint32_t first, uint32_t n,
                          enum budget_purpose purpose)
 {
@@ -106,7 +108,7 @@ static int charge_locked(struct pool *pool, struct chunk *chunk, uint32_t first,
     return 0;
 }
 
-/* Charge the first absent granule of a chunk that has absent granules. */
+/* Make the first absent granule of a chunk resident.  The chunk must have absent granules. */
 static int grow_granule_locked(struct pool *pool, struct chunk *chunk,
                                enum budget_purpose purpose)
 {
@@ -119,7 +121,7 @@ static int grow_granule_locked(struct pool *pool, struct chunk *chunk,
                          purpose);
 }
 
-/* Charge all granules of a vacant chunk. */
+/* Make all granules of a vacant chunk resident. */
 static int grow_chunk_locked(struct pool *pool, struct chunk *chunk, enum budget_purpose purpose)
 {
     struct pool_inside *in = pool->inside;
@@ -206,9 +208,9 @@ int pool_take_batch(struct pool *pool, enum budget_purpose purpose, unsigned n, 
 
 /* Shrinking. */
 
-/* Set the state of all cells of n granules: free if value is true, in use if value is false.
- * `first` is the number of the first granule.  The granules are resident, and all of their cells
- * were in the other state. */
+/* Set the state of all cells of n granules, beginning with granule `first`.  If value is true,
+ * cells that are in use become free.  If value is false, cells that are free become in use.  The
+ * granules are resident. */
 static void granules_set_free_locked(struct pool_inside *in, struct chunk *chunk, uint32_t first,
                                      uint32_t n, bool value)
 {
@@ -265,8 +267,8 @@ static bool granule_is_free(const struct pool_inside *in, const struct chunk *ch
                           in->cells_per_granule);
 }
 
-/* Give back each granule of a chunk whose cells are all free.  Adjacent granules are given back
- * together.  May release the lock and take it again. */
+/* Give back each granule of the chunk whose cells are all free.  One system call gives adjacent
+ * granules back.  The lock can be released and taken again. */
 static void shrink_chunk_locked(struct pool *pool, struct chunk *chunk)
 {
     struct pool_inside *in = pool->inside;
@@ -280,9 +282,9 @@ static void shrink_chunk_locked(struct pool *pool, struct chunk *chunk)
     }
 }
 
-/* Give back free granules, chunk by chunk, until at most `keep` cells are free.  Chunks in which
- * fewer than `least` cells are free or absent are left alone.  Releases the lock and takes it
- * again. */
+/* Give back free granules, chunk by chunk, until at most `keep` cells of the pool are free.  Skip
+ * each chunk in which fewer than `least` cells are free or absent.  The lock is released now and
+ * then, and taken again. */
 static void sweep_locked(struct pool *pool, uint32_t least, uint64_t keep)
 {
     struct pool_inside *in = pool->inside;

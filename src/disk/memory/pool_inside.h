@@ -2,8 +2,8 @@
 
 /* pool_inside - what the files of the pool share; no other file of src/ includes it
  *
- *     pool.c         magazines; making and unmaking the pool; the functions of pool.h
- *     pool_chunk.c   chunks, where the magazines get their cells: growing and shrinking
+ *     pool.c         magazines; making and destroying the pool; the functions of pool.h
+ *     pool_chunk.c   chunks, from which magazines get cells; growing and shrinking the pool
  *     pool_check.c   verifies the invariants below
  *
  * THE STATES OF A CELL, and the functions that change them:
@@ -51,8 +51,8 @@
  * 11. Each chunk before `fresh` is committed (os/memory.h), unless it is vacant.
  *
  * EXCLUSION.  Each magazine has a lock, and the pool has one.  A thread that needs both takes the
- * magazine's lock first.  Neither lock is held while the system takes memory back.  The sweep has
- * marked the cells of that memory as in use, so no other thread touches them.
+ * magazine's lock first.  A sweep holds neither lock while the system takes memory back.  Before
+ * that, the sweep marks the cells of that memory as in use, so no other thread touches them.
  *
  *                                 1    2    3    4    5
  *     1  take or give a cell
@@ -80,16 +80,17 @@
 #define MAGAZINE_CELLS 64
 
 /* The number of chunks that a sweep looks at before it lets other threads have the pool's lock.
- * A pool of 64 GiB has 32,768 chunks, and a sweep looks at each chunk up to four times.  A look
- * takes some nanoseconds, or a microsecond or two if the chunk has free cells. */
+ * A pool of 64 GiB has 32,768 chunks, and pool_shrink_to looks at each of them up to four times.
+ * To look at a chunk takes some nanoseconds, or one to two microseconds if the chunk has free
+ * cells. */
 #define POOL_SWEEP_HOLD 32
 
-/* The lists of chunks: invariant 3. */
+/* Each chunk that is not fresh is on one of these lists (invariant 3 above). */
 enum chunk_list {
     CHUNK_PARTIAL, /* chunks that have free cells */
-    CHUNK_HOLLOW,  /* chunks without free cells, of which some granules are absent */
-    CHUNK_VACANT,  /* chunks of which all granules are absent */
-    CHUNK_FULL,    /* chunks without free cells, of which no granule is absent */
+    CHUNK_HOLLOW,  /* chunks without free cells; some of their granules are absent, but not all */
+    CHUNK_VACANT,  /* chunks whose granules are all absent */
+    CHUNK_FULL,    /* chunks without free cells and without absent granules */
     CHUNK_LISTS,   /* the number of lists */
 };
 
@@ -102,8 +103,8 @@ struct chunk {
     bool committed;  /* the chunk may be accessed */
 };
 
-/* Cells set aside for the threads of one processor, so that these threads seldom wait for the
- * pool's lock. */
+/* The cells that are set aside for the threads of one processor.  They take cells from their
+ * magazine, so they seldom wait for the pool's lock. */
 struct magazine {
     _Alignas(64) pthread_mutex_t lock; /* guards the fields below */
     unsigned count;
@@ -111,31 +112,32 @@ struct magazine {
 };
 
 struct pool_inside {
-    /* Set by pool_create, and constant. */
+    /* pool_create sets the fields from options to magazines.  They do not change afterwards. */
     struct pool_options options;
     bool uncommits; /* vacant chunks are uncommitted, because the kernel limits commitments */
     size_t granule; /* bytes */
     uint32_t cells_per_granule, cells_per_chunk, granules_per_chunk;
-    size_t free_words, absent_words; /* lengths of a chunk's two bitmaps, in words */
+    size_t free_words, absent_words; /* lengths of a chunk's two bitmaps, in uint64_t */
     uint64_t chunk_count;
     unsigned magazine_count;
-    unsigned magazine_cells; /* the most cells that a magazine holds; 0: no magazines */
+    unsigned magazine_cells; /* the most cells that a magazine holds; 0: there are no magazines */
     struct magazine *magazines;
 
     pthread_mutex_t lock;              /* guards the fields below */
     struct chunk *chunks;              /* array of chunk_count chunks */
     uint64_t *free_bits, *absent_bits; /* bitmaps of all chunks, one after another */
     struct chunk *lists[CHUNK_LISTS];
-    uint64_t fresh;    /* number of the first chunk that was never touched */
-    uint64_t free;     /* free cells, not counting those in magazines */
-    uint64_t resident; /* cells that are not absent */
-    uint64_t leftover; /* free cells that the last sweep should have given back and could not */
-    unsigned discards; /* number of system calls that are taking granules back now */
-    pthread_cond_t discarded; /* signalled when a discard has ended */
+    uint64_t fresh;           /* number of the first chunk that was never touched */
+    uint64_t free;            /* free cells, not counting those in magazines */
+    uint64_t resident;        /* cells that are not absent */
+    uint64_t leftover;        /* free cells that the last sweep found, but could not give back */
+    unsigned discards;        /* number of system calls that are taking granules back now */
+    pthread_cond_t discarded; /* signals that `discards` has become smaller */
 };
 
-/* The number of chunks that the options ask for, or fewer: a word has 40 bits for the number of a
- * cell, and on 32 bits four pools and the program have to fit. */
+/* The number of chunks that a pool should have.  It is the number that the options ask for, but
+ * limited by two things.  A word has only 40 bits for the number of a cell.  And on 32 bits, a
+ * pool may take only an eighth of the address space, because a disk has up to four pools. */
 static inline uint64_t chunk_count_wanted(const struct pool_options *options)
 {
     uint64_t chunk = options->chunk;
@@ -161,7 +163,7 @@ static inline uint64_t *chunk_absent_bits(const struct pool_inside *in, const st
     return in->absent_bits + chunk_number(in, chunk) * in->absent_words;
 }
 
-/* The list on which a chunk belongs: invariant 3. */
+/* The list on which a chunk belongs (invariant 3 above). */
 static inline enum chunk_list chunk_list_for(const struct pool_inside *in,
                                              const struct chunk *chunk)
 {
@@ -175,19 +177,21 @@ static inline enum chunk_list chunk_list_for(const struct pool_inside *in,
 /* The functions below are in pool_chunk.c.  They take the pool's lock, so the caller must not
  * hold that lock. */
 
-/* Take up to n free cells of one chunk.  If no cell is free, grow the pool first.  cells gets the
- * numbers of the cells, the lowest number last.  (A magazine hands out its last cell first, so a
- * disk that is filled in order lies in order in memory.)  The caller may hold a magazine's lock.
- * Returns 0 or an error of pool_take.  If it returns 0, *taken is from 1 to n. */
+/* Take up to n free cells of one chunk.  If no cell is free, grow the pool first.  The numbers of
+ * the cells are stored in `cells`, the highest number first.  (A magazine hands out its last cell
+ * first, so the cells are used in the order of their numbers.  A disk that is filled in order
+ * then lies in order in memory.)  The caller may hold a magazine's lock.  Returns 0 or an error
+ * of pool_take.  If it returns 0, *taken is from 1 to n. */
 int pool_take_batch(struct pool *pool, enum budget_purpose purpose, unsigned n, uint64_t *cells,
                     unsigned *taken);
 
 /* Make n cells free.  If the pool then has too much free memory, give some of it back to the
- * system.  That takes time, so the caller must not hold a magazine's lock. */
+ * system.  The system call takes time, so the caller must not hold a magazine's lock. */
 void pool_give_batch(struct pool *pool, unsigned n, const uint64_t *cells);
 
 /* Give free granules back to the system, until at most `keep` cells are free or no whole granule
- * is free.  The emptiest chunks come first.  The caller must not hold a magazine's lock. */
+ * is free.  Begin with the chunks that have the fewest cells in use.  The caller must not hold a
+ * magazine's lock. */
 void pool_shrink_to(struct pool *pool, uint64_t keep);
 
 #endif

@@ -40,9 +40,9 @@ int pool_marks_add(struct pool_marks *marks, uint64_t cell, struct reason *reaso
     return 0;
 }
 
-/* Mark the cells of a magazine.  No structure may lead to these cells, so none of them may be
- * marked already.  When the cells of all magazines are marked, the marked cells must be exactly
- * those that are neither free nor absent. */
+/* Mark the cells of a magazine.  No structure uses these cells, so if one of them is marked
+ * already, it was freed too early.  When the cells of all magazines are marked, too, the marked
+ * cells must be exactly those that are neither free nor absent. */
 static int mark_magazine_locked(struct pool_marks *marks, const struct magazine *magazine,
                                 struct reason *reason)
 {

@@ -15,9 +15,9 @@ static void visit_section(void *opaque)
     rcu_leave();
 }
 
-/* The library allocates memory for each registered thread.  When the thread ends, the memory
- * stays allocated for another thread.  So to get memory for many threads, all of them must be
- * registered at the same time. */
+/* liburcu allocates memory for each thread that enters a section.  When a thread ends, its memory
+ * is kept, and the next new thread gets it.  So to make liburcu allocate memory for many threads,
+ * all of these threads must exist at the same time. */
 void rcu_make_room(unsigned threads)
 {
     os_thread_crowd(threads, visit_section, NULL);

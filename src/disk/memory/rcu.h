@@ -8,7 +8,7 @@
  * period.  A section must not wait for a client, for another section or for a grace period.
  * Sections may nest.
  *
- *     reader                          a thread that takes something away
+ *     reader                          a thread that frees cell 7
  *     rcu_enter()
  *     finds cell 7 in the table       takes cell 7 out of the table
  *     uses cell 7                     rcu_wait()  . . . . . . waits for the reader
@@ -16,9 +16,9 @@
  *                                     frees cell 7
  *
  * THREADS.  Any thread may call any function: liburcu's "bp" flavour registers a thread when the
- * thread first enters a section.  The thread sanitizer does not understand liburcu.  So builds
- * with this sanitizer declare what a grace period means: everything that was done in sections
- * that have ended happened before everything that is done after the grace period.
+ * thread first enters a section.  The thread sanitizer does not know what a grace period means.
+ * So builds with this sanitizer declare it: everything that was done in sections that have ended
+ * happened before everything that is done after the grace period.
  */
 
 #ifndef NBDRAM_DISK_MEMORY_RCU_H
@@ -27,10 +27,11 @@
 #include "disk/memory/sabotage.h"
 #include "os/sanitizer.h"
 
-/* Inline the functions of liburcu, which our licence allows.  The library's thread-local variable
- * is then compiled with our TLS model (meson.build).  The functions are not inlined in two kinds
- * of builds.  The sanitizers would report that the library misaligns its own structures.  Clang's
- * analyzer does not understand that a thread registers itself. */
+/* Make the functions of liburcu inline functions, which our licence allows.  The library's
+ * thread-local variable is then compiled with our TLS model (meson.build).  Builds with a
+ * sanitizer or for clang's analyzer do not use the inline functions.  A sanitizer would report
+ * that the library misaligns its own structures.  The analyzer does not understand that a thread
+ * registers itself. */
 #if !defined NBDRAM_TSAN && !defined __SANITIZE_ADDRESS__ && !defined __clang_analyzer__
 #define _LGPL_SOURCE
 #endif
@@ -38,7 +39,8 @@
 
 #ifdef NBDRAM_TSAN
 #include <sanitizer/tsan_interface.h>
-extern char rcu_tsan_grace; /* its address stands for all sections that have ended */
+/* Sections and grace periods pass this address to the sanitizer when they end. */
+extern char rcu_tsan_grace;
 #endif
 
 /* Begin a read section. */
@@ -47,8 +49,8 @@ static inline void rcu_enter(void)
     urcu_bp_read_lock();
 }
 
-/* End a read section.  Numbers and addresses that the thread found in the section must not be
- * used any more. */
+/* End a read section.  The thread must not use numbers and addresses any more that it found in
+ * the section. */
 static inline void rcu_leave(void)
 {
 #ifdef NBDRAM_TSAN
@@ -57,7 +59,7 @@ static inline void rcu_leave(void)
     urcu_bp_read_unlock();
 }
 
-/* Wait for a grace period: until all sections that were open when this was called have ended.
+/* Wait for a grace period: until all sections that had begun when this was called have ended.
  * The caller must not be in a section.  The wait takes tens of microseconds.  If the scheduler
  * has interrupted a thread inside a section, the wait takes some ten milliseconds. */
 static inline void rcu_wait(void)
@@ -69,12 +71,12 @@ static inline void rcu_wait(void)
 #endif
 }
 
-/* Make liburcu allocate its memory for that many threads.  Otherwise liburcu allocates memory
- * when a thread first enters a section, and aborts if there is none.  An abort now is better than
- * an abort in the middle of a request.  (The library's thread-local variable could fail in the
- * same way; meson.build makes it part of each thread's initial memory.)  This starts threads, so
- * call it after the last fork.  If a thread cannot be started, memory is allocated for fewer
- * threads. */
+/* Make liburcu allocate its memory for this number of threads.  Otherwise liburcu allocates
+ * memory when a thread first enters a section, and if there is no memory, it aborts the process
+ * in the middle of a request.  With this function, the abort comes at the start.  (The library's
+ * thread-local variable needs memory, too.  meson.build makes that a part of the memory that each
+ * thread has from its start.)  This function starts threads, so call it after the last fork.  If
+ * some of the threads cannot be started, memory is allocated for fewer threads. */
 void rcu_make_room(unsigned threads);
 
 #endif

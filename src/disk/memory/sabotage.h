@@ -6,11 +6,11 @@
  * compiles the engine again with one of these switches, links tests to it, and expects these
  * tests to fail:
  *
- *     NBDRAM_BREAK_GRACE        nothing waits for a grace period
+ *     NBDRAM_BREAK_GRACE        no thread waits for a grace period
  *     NBDRAM_BREAK_GENERATION   all freezes get the same generation, and look alike
  *     NBDRAM_BREAK_ORDER        a frame is filled after it has been swapped in, not before
  *
- * Without a switch, the functions below have no effect and compile to nothing.
+ * Without a switch, the engine works as usual, and the functions below compile to nothing.
  */
 
 #ifndef NBDRAM_DISK_MEMORY_SABOTAGE_H
@@ -19,7 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Whether the engine is broken on purpose by any of the switches. */
+/* Whether one of the switches is set, and the engine is broken on purpose. */
 static inline bool sabotage_is_on(void)
 {
 #if defined NBDRAM_BREAK_GRACE || defined NBDRAM_BREAK_GENERATION || defined NBDRAM_BREAK_ORDER
@@ -29,7 +29,7 @@ static inline bool sabotage_is_on(void)
 #endif
 }
 
-/* Whether a thread goes on without waiting for a grace period. */
+/* Whether NBDRAM_BREAK_GRACE is set, so that no thread waits for a grace period. */
 static inline bool sabotage_skips_grace_period(void)
 {
 #ifdef NBDRAM_BREAK_GRACE
@@ -39,8 +39,8 @@ static inline bool sabotage_skips_grace_period(void)
 #endif
 }
 
-/* The generation that a freeze gets.  With NBDRAM_BREAK_GENERATION, all freezes get the same
- * generation. */
+/* The generation that a freeze gets.  If NBDRAM_BREAK_GENERATION is set, it is the same for all
+ * freezes. */
 static inline uint32_t sabotage_generation(uint32_t generation)
 {
 #ifdef NBDRAM_BREAK_GENERATION
@@ -50,7 +50,7 @@ static inline uint32_t sabotage_generation(uint32_t generation)
 #endif
 }
 
-/* Whether a frame is swapped in before it is filled. */
+/* Whether NBDRAM_BREAK_ORDER is set, so that a frame is swapped in before it is filled. */
 static inline bool sabotage_swaps_first(void)
 {
 #ifdef NBDRAM_BREAK_ORDER
