@@ -30,8 +30,10 @@ static int check_states(const struct pool_inside *in, uint64_t number, struct re
     return 0;
 }
 
-/* Invariants 2, 6 and 11.  The bitmaps are counted by whole words.  So a bit that is set after the
- * chunk's last cell or granule is found, too. */
+/* Verify invariants 2, 6 and 11 of pool_inside.h: the chunk counts its free cells and its absent
+ * granules correctly, is split if it is absent in part, and is committed unless it is vacant.
+ * The bits of each bitmap are counted up to the end of its last word.  So the check also notices
+ * a bit that is set after the chunk's last cell or granule. */
 static int check_counts(const struct pool_inside *in, uint64_t number, struct reason *reason)
 {
     const struct chunk *chunk = &in->chunks[number];
@@ -51,7 +53,8 @@ static int check_counts(const struct pool_inside *in, uint64_t number, struct re
     return 0;
 }
 
-/* Invariants 1 to 4, 6 and 11: the counts of each chunk, and their sums over all chunks. */
+/* Verify invariants 1 to 4, 6 and 11 of pool_inside.h, as far as they are about single chunks and
+ * the sums over all chunks. */
 static int check_chunks(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t free = 0, resident = 0;

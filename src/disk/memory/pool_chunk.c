@@ -143,7 +143,8 @@ static int touch_fresh_locked(struct pool_inside *in)
     return 0;
 }
 
-/* Make sure that there is a vacant chunk, and that the first one is committed. */
+/* Make sure that the list of vacant chunks is not empty, and that its first chunk is committed.
+ * Returns 0, -ENOSPC or -ENOMEM. */
 static int ready_vacant_locked(struct pool *pool)
 {
     struct pool_inside *in = pool->inside;
@@ -157,7 +158,8 @@ static int ready_vacant_locked(struct pool *pool)
     return 0;
 }
 
-/* Make at least one cell free, in the cheapest way.  Called when no chunk has a free cell. */
+/* Make at least one cell free, in the cheapest way.  This is called when no chunk has a free
+ * cell. */
 static int grow_locked(struct pool *pool, enum budget_purpose purpose)
 {
     struct pool_inside *in = pool->inside;
@@ -221,8 +223,8 @@ static void granules_set_free_locked(struct pool_inside *in, struct chunk *chunk
     chunk_relist_locked(in, chunk);
 }
 
-/* Uncommit a vacant chunk if the kernel limits commitments.  Nothing of the chunk is in memory, so
- * the system call is short.  If it fails, the chunk stays committed. */
+/* If the kernel limits how much memory may be committed, uncommit a vacant chunk.  A vacant chunk
+ * has nothing in memory, so the system call is short.  If it fails, the chunk stays committed. */
 static void uncommit_locked(struct pool *pool, struct chunk *chunk)
 {
     struct pool_inside *in = pool->inside;
@@ -232,9 +234,9 @@ static void uncommit_locked(struct pool *pool, struct chunk *chunk)
     chunk->split = true; /* os_memory_uncommit forbids huge pages */
 }
 
-/* Give n granules back to the system; all of their cells are free.  The system call may take
- * long, so this releases the lock during the call, and marks the cells as in use meanwhile.  If
- * the system refuses, the cells become free again. */
+/* Give n granules back to the system, beginning with granule `first`.  All of their cells are
+ * free.  The system call can take long, so the lock is released during the call.  The cells are
+ * marked as in use meanwhile.  If the system call fails, they become free again. */
 static void discard_locked(struct pool *pool, struct chunk *chunk, uint32_t first, uint32_t n)
 {
     struct pool_inside *in = pool->inside;

@@ -100,7 +100,7 @@ struct chunk {
     uint32_t absent; /* number of absent granules */
     uint8_t list;    /* enum chunk_list */
     bool split;      /* the kernel must not back the chunk with a huge page */
-    bool committed;  /* the chunk may be accessed */
+    bool committed;  /* the chunk was committed (os/memory.h), and can be accessed */
 };
 
 /* The cells that are set aside for the threads of one processor.  They take cells from their
@@ -114,7 +114,7 @@ struct magazine {
 struct pool_inside {
     /* pool_create sets the fields from options to magazines.  They do not change afterwards. */
     struct pool_options options;
-    bool uncommits; /* vacant chunks are uncommitted, because the kernel limits commitments */
+    bool uncommits; /* uncommit vacant chunks, because the kernel limits commitments */
     size_t granule; /* bytes */
     uint32_t cells_per_granule, cells_per_chunk, granules_per_chunk;
     size_t free_words, absent_words; /* lengths of a chunk's two bitmaps, in uint64_t */
