@@ -79,14 +79,14 @@ static void set_deadline(struct connection *connection, struct connection_list *
 
 static void join_line(struct loop *loop, struct connection *connection)
 {
-    TAILQ_INSERT_TAIL(&loop->line, connection, in_line);
-    connection->is_in_line = true;
+    connection->line = connection_is_handshaking(connection) ? &loop->newcomers : &loop->line;
+    TAILQ_INSERT_TAIL(connection->line, connection, in_line);
 }
 
-static void leave_line(struct loop *loop, struct connection *connection)
+static void leave_line(struct connection *connection)
 {
-    TAILQ_REMOVE(&loop->line, connection, in_line);
-    connection->is_in_line = false;
+    TAILQ_REMOVE(connection->line, connection, in_line);
+    connection->line = NULL;
 }
 
 /* Take a connection that has ended out of all lists.  The connection is destroyed later, because
@@ -94,8 +94,8 @@ static void leave_line(struct loop *loop, struct connection *connection)
 static void retire_connection(struct loop *loop, struct connection *connection)
 {
     clear_deadline(connection);
-    if (connection->is_in_line)
-        leave_line(loop, connection);
+    if (connection->line)
+        leave_line(connection);
     TAILQ_REMOVE(&loop->connections, connection, link);
     TAILQ_INSERT_TAIL(&loop->ended, connection, link);
 }
@@ -134,7 +134,7 @@ static void give_turn(struct loop *loop, struct connection *connection, int64_t 
 /* Called when a descriptor of the connection is ready. */
 static void handle_event(struct loop *loop, struct connection *connection)
 {
-    if (connection_is_closed(connection) || connection->is_in_line)
+    if (connection_is_closed(connection) || connection->line)
         return;
     if (connection->costly_turns < TURN_COSTLY_MAX && !connection_is_securing(connection))
         give_turn(loop, connection, TURN_SHORT_NS);
@@ -142,33 +142,40 @@ static void handle_event(struct loop *loop, struct connection *connection)
         join_line(loop, connection);
 }
 
-/* Serve the connections in the line for the time of one long turn.  Serves at least one. */
-static void serve_line(struct loop *loop)
+/* Serve the connections in a line for the time of one long turn, but at least one of them. */
+static void serve_line(struct loop *loop, struct connection_list *line)
 {
     struct connection *connection;
     int64_t end = os_clock_ns() + TURN_LONG_NS;
-    while ((connection = TAILQ_FIRST(&loop->line))) {
-        leave_line(loop, connection);
+    while ((connection = TAILQ_FIRST(line))) {
+        leave_line(connection);
         give_turn(loop, connection, TURN_LONG_NS);
         if (os_clock_ns() >= end)
             return;
     }
 }
 
+/* Destroy connections that have ended, for the time of one long turn, but at least one of them.
+ * epoll may still report an event of a connection that waits to be destroyed; handle_event
+ * ignores it. */
 static void destroy_ended(struct loop *loop)
 {
     struct connection *connection;
-    uint64_t one = 1;
+    int64_t end = os_clock_ns() + TURN_LONG_NS;
+    uint64_t destroyed = 0;
     while ((connection = TAILQ_FIRST(&loop->ended))) {
         TAILQ_REMOVE(&loop->ended, connection, link);
         loop->untidy += connection_memory(connection);
         if (connection->peer)
             peers_leave(&loop->open->peers, connection->peer);
         connection_destroy(connection);
-        atomic_fetch_sub_explicit(&loop->open->count, 1, memory_order_relaxed);
-        if (write(loop->open->ended_event, &one, sizeof one) < 0)
-            continue; /* cannot happen: the counter has 64 bits */
+        destroyed++;
+        if (os_clock_ns() >= end)
+            break;
     }
+    atomic_fetch_sub_explicit(&loop->open->count, (unsigned)destroyed, memory_order_relaxed);
+    if (write(loop->open->ended_event, &destroyed, sizeof destroyed) < 0)
+        return; /* cannot happen: the counter has 64 bits */
     if (loop->untidy >= TIDY_AFTER) {
         loop->untidy = 0;
         os_memory_tidy();
@@ -191,7 +198,7 @@ static void stop_connections(struct loop *loop)
     loop->worker.stopping = true;
     loop->deadline = os_clock_ms() + STOP_MILLISECONDS;
     TAILQ_FOREACH(connection, &loop->connections, link)
-    if (!connection->is_in_line)
+    if (!connection->line)
         join_line(loop, connection);
 }
 
@@ -241,7 +248,7 @@ static void expire_idle(struct loop *loop, int events)
     if (events < 0 || events == EVENTS_MAX)
         return;
     while ((connection = TAILQ_FIRST(&loop->idling)) && connection->deadline <= loop->asked) {
-        if (connection->is_in_line)
+        if (connection->line)
             set_deadline(connection, &loop->idling, loop->service->idle_seconds);
         else
             expire(loop, connection);
@@ -259,7 +266,7 @@ static int milliseconds_to_wait(const struct loop *loop)
     const struct connection *handshaking = TAILQ_FIRST(&loop->handshaking);
     const struct connection *idling = TAILQ_FIRST(&loop->idling);
     int64_t deadline = INT64_MAX;
-    if (!TAILQ_EMPTY(&loop->line))
+    if (!TAILQ_EMPTY(&loop->line) || !TAILQ_EMPTY(&loop->newcomers) || !TAILQ_EMPTY(&loop->ended))
         return 0;
     if (loop->worker.stopping)
         return milliseconds_until(loop->deadline);
@@ -338,15 +345,19 @@ static void *loop_main(void *arg)
                 handle_event(loop, events[i].data.ptr);
         }
         if (!TAILQ_EMPTY(&loop->line))
-            serve_line(loop);
+            serve_line(loop, &loop->line);
+        if (!TAILQ_EMPTY(&loop->newcomers))
+            serve_line(loop, &loop->newcomers);
         expire_handshakes(loop);
         expire_idle(loop, n);
-        destroy_ended(loop);
+        if (!TAILQ_EMPTY(&loop->ended))
+            destroy_ended(loop);
     }
     struct connection *connection;
     while ((connection = TAILQ_FIRST(&loop->connections)))
         retire_connection(loop, connection);
-    destroy_ended(loop);
+    while (!TAILQ_EMPTY(&loop->ended))
+        destroy_ended(loop);
     return NULL;
 }
 
@@ -372,6 +383,7 @@ int loop_start(struct loop *loop, const struct service *service, struct open_con
     TAILQ_INIT(&loop->arrived);
     TAILQ_INIT(&loop->connections);
     TAILQ_INIT(&loop->line);
+    TAILQ_INIT(&loop->newcomers);
     TAILQ_INIT(&loop->handshaking);
     TAILQ_INIT(&loop->idling);
     TAILQ_INIT(&loop->ended);

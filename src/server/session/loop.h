@@ -15,6 +15,9 @@
  * busy.  A single costly turn does not count, because the system may have taken the processor
  * away during that turn.
  *
+ * Connections in the handshake phase wait in a line of their own, because a step of a TLS
+ * handshake takes longer than a turn.  Each line is served once between two calls of epoll_wait.
+ *
  * Other threads post to a loop: they change a field that the loop's lock guards, and then write
  * to the loop's eventfd.  There are two kinds of posts: a new connection, and the order to stop.
  * handle_wakeup (loop.c) receives both.
@@ -55,6 +58,7 @@ struct loop {
     struct worker worker;
     struct connection_list connections; /* all connections that have not ended */
     struct connection_list line; /* connections waiting for a long turn, longest wait first */
+    struct connection_list newcomers;   /* the same for connections in the handshake phase */
     struct connection_list handshaking; /* handshakes with deadlines, earliest deadline first */
     struct connection_list idling;      /* clients with idle deadlines, earliest deadline first */
     struct connection_list ended;       /* connections to destroy after this round of events */

@@ -85,9 +85,9 @@ struct connection {
 
     /* These fields are for loop.c only. */
     TAILQ_ENTRY(connection) link;    /* links loop->arrived, loop->connections or loop->ended */
-    TAILQ_ENTRY(connection) in_line; /* links loop->line; used only if is_in_line */
+    TAILQ_ENTRY(connection) in_line; /* links *line, unless line is NULL */
     TAILQ_ENTRY(connection) by_deadline; /* links *deadlines; unused if deadlines is NULL */
-    bool is_in_line;
+    struct connection_list *line;      /* loop->line or loop->newcomers; NULL: waits in neither */
     unsigned costly_turns;             /* how many turns in a row took more than TURN_CHEAP_NS */
     struct connection_list *deadlines; /* loop->handshaking or loop->idling; NULL: no deadline */
     int64_t deadline;                  /* when the connection is closed, time of os_clock_ms */
