@@ -13,9 +13,9 @@
  * is ordered by the bytes of pages.
  *
  * If a read and a write overlap in time, the read may return new bytes in some places and old
- * bytes in others.  n is in bytes and may be 0.  Any thread may call any function, as long as the
- * page stays where it is: inside a read section (disk/memory/rcu.h), or as the only owner of the
- * page.
+ * bytes in others.  n is a number of bytes, and can be 0.  Any thread may call any function.  But
+ * no other thread may free the page meanwhile: the caller is inside a read section
+ * (disk/memory/rcu.h), or is the only owner of the page.
  */
 
 #ifndef NBDRAM_OS_BYTES_H
@@ -76,7 +76,8 @@ static inline void bytes_zero(void *page, size_t n)
     memset(page, 0, n);
 }
 
-/* n bytes are all zero if the first byte is zero and each byte equals the next one. */
+/* Whether n bytes are all zero.  They are if the first byte is zero and each byte equals the next
+ * one. */
 static inline bool bytes_are_zero(const void *page, size_t n)
 {
     const char *p = page;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* Control groups nest, and a group's limit also applies to all groups below it.  So this file
- * asks every group, from the process's own group up to the root.
+ * reads the limit of every group, from the process's own group up to the root.
  *
  * In a container, the process's own group often appears as the root of /sys/fs/cgroup.
- * /proc/self/cgroup may still name the longer path from outside.  So paths that do not exist are
- * skipped.  But if a file cannot be opened for lack of descriptors or memory, that is an error.
- * Without the limit in that file, the answer would be too high. */
+ * /proc/self/cgroup may still name the longer path that the group has outside of the container.
+ * So paths that do not exist are skipped.  But if a file exists and cannot be opened for lack of
+ * descriptors or memory, that is an error.  Without the limit in that file, the answer would be
+ * too high. */
 
 #include "os/machine.h"
 
@@ -16,9 +17,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define PATH_SIZE 4400 /* PATH_MAX, and room for text before and after the path */
+#define PATH_SIZE 4400 /* bytes: PATH_MAX, and enough for the text before and after the path */
 
-/* The lines of a control group's memory.stat that matter here. */
+/* The lines of a control group's memory.stat that this file reads. */
 enum reclaim_line {
     ACTIVE_FILE,   /* page cache that was used more than once */
     INACTIVE_FILE, /* other page cache */
@@ -39,7 +40,7 @@ static FILE *open_below(const char *root, const char *directory, const char *nam
     return NULL;
 }
 
-/* The error to return after open_below has failed: -EMFILE, -ENFILE or -ENOMEM if another try may
+/* The error code for a failure of open_below: -EMFILE, -ENFILE or -ENOMEM if another try may
  * succeed later, and -ENOENT otherwise. */
 static int open_error(void)
 {
@@ -47,8 +48,8 @@ static int open_error(void)
 }
 
 /* Read a file that holds one number.  Returns 0 or an error of open_error.  If the file holds no
- * number, returns -ENOENT: the file of a limit may hold the word "max", which means that there is
- * no limit. */
+ * number, returns -ENOENT.  That happens if a group has no limit: the file of the limit then
+ * holds the word "max". */
 static int read_number(const char *root, const char *directory, const char *name,
                        uint64_t *number)
 {
@@ -66,8 +67,8 @@ struct line {
     uint64_t number; /* the number after key; unchanged if the file has no such line */
 };
 
-/* Find some lines of a file by their keys, and read their numbers.  Returns 0 or an error of
- * open_error. */
+/* For each of `lines`, find the line of the file that begins with its key, and read the number.
+ * Returns 0 or an error of open_error. */
 static int read_lines(const char *root, const char *directory, const char *name,
                       struct line *lines, size_t count)
 {
@@ -85,13 +86,13 @@ static int read_lines(const char *root, const char *directory, const char *name,
     return 0;
 }
 
-/* The names of the files and lines that matter here.  The two versions of control groups use
- * different names. */
+/* Names of files in a control group's directory, and of lines in its memory.stat.  They differ
+ * between the two versions of control groups. */
 struct group_files {
     const char *mount;
-    const char *limits[2];           /* files in a group's directory; the lower limit counts */
-    const char *usage;               /* file in a group's directory: bytes in use */
-    const char *stat[RECLAIM_LINES]; /* keys in a group's memory.stat, by enum reclaim_line */
+    const char *limits[2];           /* files with a limit; the lowest limit counts */
+    const char *usage;               /* file that holds the bytes in use */
+    const char *stat[RECLAIM_LINES]; /* keys of lines in memory.stat, by enum reclaim_line */
 };
 static const struct group_files version1 = {
     .mount = "/sys/fs/cgroup/memory",
@@ -132,11 +133,11 @@ static int read_limit(const char *root, const char *directory, const struct grou
     return found;
 }
 
-/* The memory of a group, in bytes, that the kernel would free to make room.  Page cache counts,
- * except page cache that must be written first.  Half of the reclaimable slabs counts, because
- * many of their objects are in use.  Locked pages and shared memory do not count.  If the file
- * cannot be read, the result is 0.  That does no harm: the process only sees less room than there
- * is. */
+/* How many bytes of a group's memory the kernel can free when memory is needed.  Page cache
+ * counts, except page cache that must be written to its file first.  Half of the reclaimable
+ * slabs counts, because many of their objects are in use.  Locked pages and shared memory do not
+ * count.  If memory.stat cannot be read, the result is 0.  That does no harm: the process then
+ * only takes less memory than it could. */
 static uint64_t read_reclaimable(const char *root, const char *directory,
                                  const struct group_files *files)
 {
@@ -150,8 +151,9 @@ static uint64_t read_reclaimable(const char *root, const char *directory,
     return (cache > busy ? cache - busy : 0) + lines[SLAB].number / 2;
 }
 
-/* Lower *room to what one group allows.  If the group has no limit, or no usage file, it allows
- * everything.  Returns 0, or an error of open_error except -ENOENT. */
+/* Lower the numbers in *room to what one group allows.  A group without a limit, or without a
+ * file that says how much it uses, allows everything.  Returns 0, or an error of open_error
+ * except -ENOENT. */
 static int apply_group(struct os_memory_room *room, const char *root, const char *directory,
                        const struct group_files *files)
 {
@@ -171,8 +173,9 @@ static int apply_group(struct os_memory_room *room, const char *root, const char
     return 0;
 }
 
-/* Lower *room to what a group and all groups above it allow.  `group` is the path of the group;
- * it is an empty string afterwards.  Returns 0 or an error of apply_group. */
+/* Lower the numbers in *room to what a group and all groups above it allow.  `group` is the path
+ * of the group.  The function cuts the path off piece by piece, until `group` is an empty string.
+ * Returns 0 or an error of apply_group. */
 static int apply_groups_above(struct os_memory_room *room, const char *root, char *group,
                               const struct group_files *files)
 {
@@ -188,8 +191,9 @@ static int apply_groups_above(struct os_memory_room *room, const char *root, cha
     }
 }
 
-/* Lower *room to what all groups of the process allow.  A line of /proc/self/cgroup is
- * "number:controllers:path".  A line of version 2 has no controllers. */
+/* Lower the numbers in *room to what all groups of the process allow.  A line of
+ * /proc/self/cgroup is "number:controllers:path".  In a line of version 2, the controllers are
+ * empty. */
 static int apply_own_groups(struct os_memory_room *room, const char *root)
 {
     FILE *file = open_below(root, "/proc/self/cgroup", "");

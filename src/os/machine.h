@@ -17,11 +17,11 @@ struct os_memory_room {
  * and so does each control group of the process, of version 1 or 2.  *room becomes the lowest of
  * the answers.
  *
- * The limit of a group is memory.max or memory.high, whichever is lower: above memory.high the
- * kernel lets a process do next to nothing.  Memory that the kernel would free to make room
- * counts as available, such as page cache that need not be written first.  `root` is put before
- * the path of each file.  It is "" for the real machine; tests pass a directory with files that
- * they made up.
+ * The limit of a group is memory.max or memory.high, whichever is lower, because above
+ * memory.high the kernel slows a process down until it does almost nothing.  Memory that the
+ * kernel can free when memory is needed counts as available.  An example is page cache that need
+ * not be written to its file first.  `root` is put before the path of each file.  It is "" for
+ * the real machine; tests pass a directory with files that they made up.
  *
  * 0                          *room is filled in
  * -ENOENT                    there is no /proc/meminfo, or it lacks a line that is needed

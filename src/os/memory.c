@@ -10,7 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* The headers of some C libraries lack these constants.  The numbers are Linux's. */
+/* The headers of some C libraries lack these constants.  The numbers are those of Linux. */
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -23,7 +23,8 @@ size_t os_page_size(void)
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Pages of the process: `which` is 0 for all of its address space, 1 for what is in memory. */
+/* The size in bytes of the process's whole address space if `which` is 0, or of the part that is
+ * in memory if `which` is 1.  Returns 0 if the kernel does not say. */
 static uint64_t read_statm(unsigned which)
 {
     uint64_t pages[2];
@@ -51,8 +52,8 @@ void os_memory_share_heap(void)
 #endif
 }
 
-/* mmap aligns only to pages of the system.  So this reserves `align` bytes more, and unmaps the
- * space before and after the aligned range. */
+/* mmap aligns only to pages of the system.  So this function reserves `align` bytes more than
+ * needed, and unmaps the space before and after the aligned range. */
 int os_memory_reserve(size_t length, size_t align, bool huge, void **base)
 {
     if (length > SIZE_MAX - align)
@@ -109,16 +110,16 @@ bool os_memory_commit_is_limited(void)
     return n == 1 && setting == 2;
 }
 
-/* Errors are ignored.  A kernel without huge pages returns an error, but small pages serve as
- * well. */
+/* Errors of madvise are ignored.  On a kernel without huge pages madvise fails, and the range
+ * stays in small pages, which serve as well. */
 void os_memory_huge(void *base, size_t length, bool allowed)
 {
     madvise(base, length, allowed ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
-/* Fault each page in by writing to it.  Adding 0 atomically does not change a byte, not even a
- * byte that another thread writes at the same time.  Relaxed order suffices, because no other
- * data depends on the addition. */
+/* Bring each page into memory by writing to it.  Adding 0 atomically does not change a byte, not
+ * even a byte that another thread writes at the same time.  Relaxed order suffices, because no
+ * other data depends on the addition. */
 static void touch_pages(char *base, size_t length)
 {
     for (size_t at = 0; at < length; at += os_page_size())
@@ -129,7 +130,7 @@ int os_memory_populate(void *base, size_t length)
 {
     if (madvise(base, length, MADV_POPULATE_WRITE) == 0)
         return 0;
-    if (errno != EINVAL) /* EINVAL: Linux before 5.14 lacks MADV_POPULATE_WRITE */
+    if (errno != EINVAL) /* Linux before 5.14 has no MADV_POPULATE_WRITE, and returns EINVAL */
         return errno == EFAULT ? -ENOMEM : -errno;
     touch_pages(base, length);
     return 0;
@@ -140,7 +141,7 @@ int os_memory_lock(void *base, size_t length)
     return mlock(base, length) == -1 ? -errno : 0;
 }
 
-/* With MLOCK_ONFAULT the kernel checks the limit on locked memory, but brings no page into
+/* With MLOCK_ONFAULT, the kernel checks the limit on locked memory, but brings no page into
  * memory. */
 int os_memory_may_lock(void *base, size_t length)
 {

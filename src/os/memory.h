@@ -33,18 +33,19 @@
 /* The size of the system's own pages: 4 KiB nearly everywhere. */
 size_t os_page_size(void);
 
-/* The address space that the process may still take (RLIMIT_AS), in bytes.  UINT64_MAX if it is
- * not limited. */
+/* How many bytes of address space the process may still take (RLIMIT_AS), or UINT64_MAX if there
+ * is no limit. */
 uint64_t os_address_space_left(void);
 
-/* Have all threads use one heap.  Otherwise the C library may reserve 64 MiB of address space for
- * each thread, which is too much if address space is limited.  Heaps that threads have already
- * stay, so call this early. */
+/* Make all threads use one heap.  Otherwise the C library can reserve 64 MiB of address space for
+ * each thread, which is too much if address space is limited.  A thread that already has a heap
+ * of its own keeps it, so call this early. */
 void os_memory_share_heap(void);
 
 /* Reserve address space, aligned to `align` (bytes, a power of two, at least a page).  An access
- * faults until the range is committed.  huge says whether the whole range may get huge pages, as
- * `allowed` in os_memory_huge.  Returns 0, or -ENOMEM if there is not enough address space. */
+ * faults until the range is committed.  huge says whether the range may get huge pages;
+ * os_memory_huge can change that later.  Returns 0, or -ENOMEM if there is not enough address
+ * space. */
 int os_memory_reserve(size_t length, size_t align, bool huge, void **base);
 
 /* Return a reserved range to the system, with all memory in it. */
@@ -78,25 +79,27 @@ bool os_memory_commit_is_limited(void);
  * and take the memory again. */
 void os_memory_huge(void *base, size_t length, bool allowed);
 
-/* Bring a committed range into memory, writable, without changing its bytes.  Other threads may
- * write to the range at the same time.  -ENOMEM: there is not enough memory. */
+/* Make the kernel provide memory for each page of a committed range, so that a write does not
+ * fault.  The bytes do not change.  Other threads may write to the range at the same time.
+ * -ENOMEM: there is not enough memory. */
 int os_memory_populate(void *base, size_t length);
 
-/* Bring a committed range into memory and keep it from being swapped out.  A child made by fork
- * does not inherit the lock.  -EPERM or -ENOMEM: RLIMIT_MEMLOCK is too low. */
+/* Make the kernel provide memory for each page of a committed range, and keep it from being
+ * swapped out.  A child made by fork does not inherit the lock.  -EPERM or -ENOMEM:
+ * RLIMIT_MEMLOCK is too low. */
 int os_memory_lock(void *base, size_t length);
 
-/* Whether the process is allowed to lock all of a reserved range.  The function tries to lock the
- * range, and unlocks it again: afterwards no page of the range is locked.  Returns 0 or
- * -EPERM. */
+/* Whether the process is allowed to lock all of a reserved range.  The function finds out by
+ * locking the range, and unlocks it again.  So afterwards no page of the range is locked.
+ * Returns 0 or -EPERM. */
 int os_memory_may_lock(void *base, size_t length);
 
 /* The resident size of the process in bytes, or 0 if the kernel does not say. */
 uint64_t os_memory_resident(void);
 
-/* Give memory that was freed, but that malloc still holds, back to the system.  If the C library
- * cannot do this, nothing happens.  The call takes some microseconds, and the next allocations
- * take some page faults. */
+/* After a program calls free, malloc can keep the memory for itself.  This function gives such
+ * memory back to the system.  If the C library cannot do that, nothing happens.  The call takes
+ * some microseconds, and the next allocations take some page faults. */
 void os_memory_tidy(void);
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* os/sanitizer - what a build with a sanitizer of gcc or clang defines
+/* os/sanitizer - macros for builds with a sanitizer of gcc or clang
  *
- *     NBDRAM_TSAN        the thread sanitizer
- *     NBDRAM_SANITIZED   the thread sanitizer or the address sanitizer
+ *     NBDRAM_TSAN        defined in builds with the thread sanitizer
+ *     NBDRAM_SANITIZED   defined in builds with the thread sanitizer or the address sanitizer
  */
 
 #ifndef NBDRAM_OS_SANITIZER_H

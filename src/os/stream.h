@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* os/stream - read and write a descriptor, in one system call
+/* os/stream - read from or write to a descriptor, in one system call
  *
  * os_stream_read is readv, and os_stream_write is writev.  Both return the number of bytes, or -1
  * with errno set.  count is at least 1.  If count is 1, they call read or write instead, so that
  * the kernel need not copy the vector.
  *
- * The vectors may point to memory that the disk lends.  Other threads may write this memory
+ * The vectors may point to memory that the disk lends.  Other threads may write to this memory
  * meanwhile; bytes.h says why that is harmless.  The thread sanitizer replaces readv and writev,
  * and would report a race there.  So builds with the thread sanitizer make the system calls
- * directly.  The sanitizer then sees no order between the threads at the two ends of a stream,
- * but our threads need none.
+ * directly.  The sanitizer then does not know that a thread that reads from a socket comes after
+ * the thread that wrote to the other end.  Our threads do not depend on this order.
  *
  * THREADS.  Any thread may call these functions.
  */

@@ -37,7 +37,8 @@ int os_thread_start(pthread_t *thread, void *(*main)(void *), void *arg)
 #ifdef NBDRAM_SANITIZED
 #define CROWD_STACK OS_STACK_SIZE
 #else
-#define CROWD_STACK ((size_t)128 << 10) /* the least that some processors' C libraries accept */
+/* Bytes.  On some processors the C library accepts no smaller stack. */
+#define CROWD_STACK ((size_t)128 << 10)
 #endif
 #define CROWD_MAX 256 /* threads */
 
@@ -46,7 +47,7 @@ struct crowd {
     void *arg;
     pthread_mutex_t lock; /* guards the fields below */
     pthread_cond_t changed;
-    unsigned returned; /* threads in which fn has returned */
+    unsigned returned; /* number of threads in which fn has returned */
     bool may_end;
 };
 
@@ -120,8 +121,8 @@ unsigned os_cpu_count(void)
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0)
         return (unsigned)CPU_COUNT(&set);
-    long count = sysconf(
-        _SC_NPROCESSORS_ONLN); /* the machine has more processors than a cpu_set_t holds */
+    /* The call fails if the machine has more processors than a cpu_set_t can hold. */
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
     return count > 0 ? (unsigned)count : 1;
 }
 

@@ -19,9 +19,9 @@
 
 static struct disk_options options = {.level = DISK_LEVEL_DEFAULT};
 static bool has_size;
-static struct disk *disk; /* the one disk that all clients share */
+static struct disk *disk; /* there is one disk, which all clients share */
 
-/* The meaning of an error of the engine, for the log. */
+/* The meaning of an error of the disk, in words for the log. */
 static const char *meaning(int r)
 {
     switch (r) {
@@ -36,8 +36,8 @@ static const char *meaning(int r)
     }
 }
 
-/* Report an error the way nbdkit expects it: print a message, set errno, and return -1.  r is
- * -errno. */
+/* Report an error in the way that nbdkit expects: print a message, set errno, and return -1.  r
+ * is -errno. */
 static int fail(int r, const char *what)
 {
     nbdkit_error("%s: %s", what, meaning(r));
@@ -138,7 +138,7 @@ static void memory_unload(void)
 
 struct connection {
     pthread_mutex_t lock;     /* guards cache */
-    struct disk_cache *cache; /* NULL: the disk compresses nothing, or memory was short */
+    struct disk_cache *cache; /* NULL if the disk compresses nothing or memory was short */
 };
 
 static void *memory_open(int readonly)
@@ -269,10 +269,10 @@ static int memory_trim(void *handle, uint32_t count, uint64_t offset, uint32_t f
 
 struct extents_target {
     struct nbdkit_extents *extents;
-    bool one; /* the client wants the first extent only */
+    bool one; /* the client wants only the first extent */
 };
 
-#define STOP 1 /* returned to stop disk_extents; not an error */
+#define STOP 1 /* add_extent returns this to end disk_extents early, without an error */
 
 static int add_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
 {
@@ -283,8 +283,8 @@ static int add_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
     return target->one ? STOP : 0;
 }
 
-/* disk_extents reports nothing beyond the request.  That matters: nbdkit 1.32 aborts on an extent
- * that reaches beyond the request. */
+/* disk_extents reports only extents that lie within the request.  nbdkit 1.32 would abort on an
+ * extent that reaches beyond the request. */
 static int memory_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
                           struct nbdkit_extents *extents)
 {
@@ -296,9 +296,9 @@ static int memory_extents(void *handle, uint32_t count, uint64_t offset, uint32_
 
 static char config_help[2048]; /* text for nbdkit --help; longer text is cut off */
 
-/* Write the help text, which lists the allocators.  nbdkit copies `plugin` below before it calls
- * any function of the plugin.  So the text must be ready as soon as the plugin has been
- * loaded. */
+/* Write the help text, which lists the allocators.  nbdkit copies the struct `plugin` before it
+ * calls any function of the plugin.  So the text must be ready when nbdkit has loaded the
+ * plugin. */
 __attribute__((constructor)) static void print_config_help(void)
 {
     FILE *to = fmemopen(config_help, sizeof config_help, "w");

@@ -38,7 +38,7 @@ int parse_size(const char *text, uint64_t *size)
 /* Parse the number at the beginning of text, and set *end to the first byte after the number. */
 static bool read_number(const char *text, int base, char **end, uint64_t *number)
 {
-    if (strchr(text, '-')) /* strtoumax accepts negative numbers and wraps them around */
+    if (strchr(text, '-')) /* strtoumax would turn a negative number into a large one */
         return false;
     errno = 0;
     *number = strtoumax(text, end, base);

@@ -16,7 +16,7 @@ void reason_make_one_line(char *text)
 int reason_set(struct reason *reason, int error, const char *format, ...)
 {
     va_list arguments;
-    if (!format) /* never NULL; but gcc with a sanitizer warns that it may be */
+    if (!format) /* format is never NULL, but gcc with a sanitizer warns that it may be */
         format = "";
     va_start(arguments, format);
     int length = vsnprintf(reason->text, sizeof reason->text, format, arguments);

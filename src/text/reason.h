@@ -12,12 +12,13 @@
 #define NBDRAM_TEXT_REASON_H
 
 struct reason {
-    char text[320]; /* always terminated; fits a path and a sentence; longer lines are cut off */
+    /* A string.  It is long enough for a path and a sentence.  A longer line is cut off. */
+    char text[320];
 };
 
 /* Format the line.  Returns error, which must be negative.  If the format ends in ": ", the
  * system's message for error is appended.  Control characters are replaced by '?'.  So text from
- * a person or a client can neither break the line nor control a terminal. */
+ * a person or a client cannot add a line, and cannot control a terminal. */
 __attribute__((format(printf, 3, 4))) int reason_set(struct reason *reason, int error,
                                                      const char *format, ...);
 

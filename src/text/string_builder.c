@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The write function of fopencookie.  If append returns 0, the stream remembers that there was an
- * error. */
+/* The function that the stream calls to write.  If there is no memory, it returns 0, and ferror
+ * then reports an error of the stream. */
 static ssize_t append(void *opaque, const char *bytes, size_t size)
 {
     struct string_builder *builder = opaque;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* bitmap - an array of bits in words of 64
+/* bitmap - an array of bits, which are stored in uint64_t
  *
- * Bit i is bit i % 64 of word i / 64.  A range is (first, count).  Nothing is checked, and
- * nothing is atomic: the caller owns the array and excludes other threads.
+ * Bit i of the array is bit i % 64 of element i / 64.  A range is (first, count).  The functions
+ * do not check whether a range lies within the array, and are not atomic.  So the caller must
+ * keep other threads from using the array at the same time.
  */
 
 #ifndef NBDRAM_DISK_MEMORY_BITMAP_H
@@ -18,8 +19,8 @@ static inline bool bitmap_get(const uint64_t *bits, size_t at)
     return bits[at / 64] >> (at % 64) & 1;
 }
 
-/* Returns a mask of those bits in [at, end) that are in the same word as bit `at`.  *next is set
- * to the first bit after the masked bits. */
+/* A mask of the bits in [at, end) that are in the same uint64_t as bit `at`.  *next is set to the
+ * first bit after the masked bits. */
 static inline uint64_t bitmap_mask(size_t at, size_t end, size_t *next)
 {
     size_t last = (at | 63) + 1 < end ? (at | 63) + 1 : end;
