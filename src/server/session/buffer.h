@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* buffer - bytes that a connection keeps from one step to the next
+/* buffer - bytes that a connection keeps while other connections are served
  *
  * A buffer has memory only while it holds bytes, so an idle connection takes no memory for its
- * buffers.  The owner consumes the bytes from the front, by advancing `at`.  Once `at` reaches
- * `size`, the owner drops the buffer.
+ * buffers.  The owner consumes the first bytes by advancing `at`.  When `at` reaches `size`, the
+ * owner drops the buffer.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_BUFFER_H
@@ -16,8 +16,8 @@
 
 struct buffer {
     uint8_t *bytes; /* from malloc; NULL if the buffer is empty */
-    size_t at;   /* the number of bytes consumed; less than `size` unless the buffer is empty */
-    size_t size; /* bytes stored */
+    size_t at;   /* the number of bytes consumed; less than `size`, or 0 if the buffer is empty */
+    size_t size; /* the number of bytes in `bytes`, including the consumed ones */
 };
 
 static inline bool buffer_is_empty(const struct buffer *buffer)
@@ -25,17 +25,17 @@ static inline bool buffer_is_empty(const struct buffer *buffer)
     return !buffer->bytes;
 }
 
-/* The number of bytes that are not consumed yet. */
+/* Returns the number of bytes that are not consumed yet. */
 static inline size_t buffer_left(const struct buffer *buffer)
 {
     return buffer->size - buffer->at;
 }
 
-/* Store a copy of `size` bytes (at least one) in an empty buffer.  Returns 0 or -ENOMEM.  After
- * -ENOMEM the buffer is still empty. */
+/* Store a copy of the bytes in an empty buffer.  `size` must not be 0.  Returns 0, or -ENOMEM.
+ * After -ENOMEM the buffer is still empty. */
 int buffer_store(struct buffer *buffer, const void *bytes, size_t size);
 
-/* Free the bytes.  The buffer is empty afterwards. */
+/* Free the bytes of the buffer.  Afterwards the buffer is empty. */
 void buffer_drop(struct buffer *buffer);
 
 #endif

@@ -23,7 +23,7 @@ static void log_refusal(const struct connection *connection, const struct nbd_re
               (unsigned long long)request->offset, strerror(-error));
 }
 
-/* Answer a request with 0 or -errno, and no data.  Logs errors. */
+/* Add a reply without data.  `error` is 0 or -errno.  If it is not 0, the error is logged. */
 static void answer_request(struct connection *connection, const struct nbd_request *request,
                            int error)
 {
@@ -51,8 +51,8 @@ static int zero_or_trim(struct connection *connection, const struct nbd_request 
     return disk_zero(disk, request->offset + at, n, flags);
 }
 
-/* Slices end at multiples of COMMANDS_ZERO_SLICE, so that every page is zeroed in one piece.  A
- * page that was zeroed in two pieces would keep its memory. */
+/* Each slice except the last ends at a multiple of COMMANDS_ZERO_SLICE, so that no slice ends
+ * inside a page.  A page that was zeroed in two parts would keep its memory. */
 void commands_zero_slice(struct connection *connection)
 {
     struct zero_job *job = &connection->zeroing;
@@ -114,7 +114,8 @@ void commands_payload_filled(struct connection *connection, size_t n, int error)
     end_payload_if_whole(connection);
 }
 
-/* The handlers that commands_carry_out calls, one for each command of NBD_COMMAND_LIST. */
+/* Each function in this section is the handler of one command.  The handlers are called by
+ * commands_carry_out. */
 
 static void carry_out_read(struct connection *connection, struct nbd_request *request,
                            struct input *payload)
@@ -136,7 +137,7 @@ static void carry_out_write(struct connection *connection, struct nbd_request *r
     answer_request(connection, request, error);
 }
 
-/* A DISC has no answer. */
+/* Carry out a DISC.  No reply is added, because NBD has none for this command. */
 static void carry_out_disconnect(struct connection *connection, struct nbd_request *request,
                                  struct input *payload)
 {
@@ -144,7 +145,8 @@ static void carry_out_disconnect(struct connection *connection, struct nbd_reque
     connection->state = CONNECTION_DRAINING;
 }
 
-/* A flush command has nothing to do: there is no storage more stable than the disk's memory. */
+/* A flush command is answered at once.  The disk exists only in memory, so there is no storage to
+ * which data have to be written. */
 static void carry_out_flush(struct connection *connection, struct nbd_request *request,
                             struct input *payload)
 {
@@ -152,7 +154,8 @@ static void carry_out_flush(struct connection *connection, struct nbd_request *r
     answer_request(connection, request, 0);
 }
 
-/* A cache command has nothing to do: there is no storage faster than the disk's memory. */
+/* A cache command is answered at once.  There is no storage that is faster than memory, so there
+ * is nothing to load. */
 static void carry_out_cache(struct connection *connection, struct nbd_request *request,
                             struct input *payload)
 {
@@ -184,8 +187,8 @@ static void carry_out_trim(struct connection *connection, struct nbd_request *re
     carry_out_write_zeroes(connection, request, payload);
 }
 
-/* With extended headers, a block status may have a payload.  The payload names the contexts that
- * the client asks about. */
+/* Carry out a block status.  If the client uses extended headers, the request may have a payload,
+ * which names the contexts that the client asks about. */
 static void carry_out_block_status(struct connection *connection, struct nbd_request *request,
                                    struct input *payload)
 {
@@ -204,9 +207,12 @@ static void carry_out_block_status(struct connection *connection, struct nbd_req
         replies_add_status(connection, request);
 }
 
-/* The switch has a case for every row of NBD_COMMAND_LIST, so a command without a handler does
- * not compile.  The compiler inlines the handlers of reads and writes.  With a table of functions
- * it could not, and a small request would take 1,008 instructions instead of 1,000. */
+/* The switch has a case for every row of NBD_COMMAND_LIST.  If a command has no handler, the
+ * build fails.
+ *
+ * A switch is faster than a table of functions, because the compiler inlines the handlers of
+ * reads and writes.  A small request takes 1,000 instructions with the switch, and 1,008 with a
+ * table. */
 void commands_carry_out(struct connection *connection, struct nbd_request *request,
                         struct input *payload)
 {

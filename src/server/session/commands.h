@@ -2,19 +2,21 @@
 
 /* commands - carry out requests
  *
- * nbd/command.h says which requests are legal.  Each command has a handler in commands.c.  The
- * handler carries out a request, and adds the answer to the replies.  Some requests are not
- * complete when their handler returns.  They become jobs:
+ * The functions expect that a request was checked (nbd/command.h).  Each command has a handler in
+ * commands.c.  The handler carries out the request, and adds the reply to the scratch
+ * (replies.h).  If a request is not complete when its handler returns, it becomes a job:
  *
- *     read_job      a read: replies.h sends the data, with the other replies of the batch
+ *     read_job      a read.  replies.h sends the data later, with the other replies of the batch
  *     payload_job   a request whose payload is still arriving: a write, or a request that was
  *                   refused.  commands_feed_payload and commands_payload_filled continue the job
  *     zero_job      a trim or a write zeroes of a long range.  commands_zero_slice continues the
- *                   job, and other connections have their turns between two slices
+ *                   job by one slice.  Other connections may be served between two slices
  *
- * While a payload job or a zero job is active, no further request of the connection is processed.
+ * While a payload job or a zero job is active, the next request of the connection is not
+ * processed.
  *
- * Each function here adds at most one reply.  There must be room for it (replies_are_full).
+ * Each function adds at most one reply.  The caller has to make sure that the reply fits into the
+ * scratch (replies_are_full).
  *
  * Threads: called by the thread of the connection's loop.
  */
@@ -29,34 +31,36 @@
 #include "server/session/input.h"
 #include "server/session/state.h"
 
-/* Long ranges are zeroed or trimmed in slices, and the first slice has this many bytes.  A range
- * that is not longer is zeroed or trimmed at once. */
+/* A range with more bytes than this is zeroed or trimmed in slices, and the first slice has at
+ * most this many bytes.  A shorter range is zeroed or trimmed at once. */
 #define COMMANDS_ZERO_SLICE ((uint64_t)1 << 20)
 
-/* Carry out a request.  The request must have passed nbd_request_check, and must be at
- * replies_request_slot.  If it has a payload, `payload` must hold all of it.  Consumes the
- * payload. */
+/* Carry out the request in replies_request_slot.  The request must have been accepted by
+ * nbd_request_check.  If the request has a payload, `payload` must hold all of it.  The function
+ * consumes the payload. */
 void commands_carry_out(struct connection *connection, struct nbd_request *request,
                         struct input *payload);
 
-/* Refuse a request that has no payload: answer with the error (-errno), and log the refusal if -v
- * is given. */
+/* Answer a request with an error, and do not carry it out.  The request must not have a payload.
+ * `error` is -errno.  If -v is given, the refusal is logged. */
 void commands_refuse(struct connection *connection, const struct nbd_request *request, int error);
 
-/* Begin a payload job.  If error is 0, the request must be a legal write whose payload has not
- * arrived completely.  If error is -errno, the request is refused with this error, and may be of
- * any type.  Consumes the part of the payload that is in `input`. */
+/* Begin a payload job, which receives the rest of a request's payload.  If `error` is 0, the
+ * request must be a legal write whose payload is not complete.  If `error` is -errno, the request
+ * is refused with that error, and its payload is thrown away.  A refused request can be of any
+ * type.  The function consumes the bytes of the payload that are in `input`. */
 void commands_begin_payload(struct connection *connection, const struct nbd_request *request,
                             int error, struct input *input);
 
-/* Continue the active payload job.  Consumes the part of the payload that is in `input`. */
+/* Continue the payload job that is active.  The function consumes the bytes of the payload that
+ * are in `input`. */
 void commands_feed_payload(struct connection *connection, struct input *input);
 
-/* Continue the active payload job after disk_fill has received n bytes of the payload into the
- * disk's memory.  error is the -errno that disk_fill returned, or 0. */
+/* Continue the payload job that is active, after disk_fill has received n bytes of the payload.
+ * `error` is 0, or the -errno that disk_fill returned. */
 void commands_payload_filled(struct connection *connection, size_t n, int error);
 
-/* Continue the active zero job by one slice. */
+/* Zero or trim the next slice of the zero job that is active. */
 void commands_zero_slice(struct connection *connection);
 
 #endif

@@ -14,7 +14,8 @@
 #include "server/session/replies.h"
 #include "text/reason.h"
 
-/* The memory of a TLS session, in bytes.  An estimate, because GnuTLS does not say. */
+/* The estimated memory of a TLS session, in bytes.  GnuTLS has no function that returns the real
+ * number. */
 #define TLS_MEMORY (32u << 10)
 
 int connection_create(const struct service *service, int in, int out, struct connection **made)
@@ -44,8 +45,9 @@ int connection_create(const struct service *service, int in, int out, struct con
     return 0;
 }
 
-/* Called after each step, and at the end of the connection.  Does nothing in a build without
- * checks (OS_CHECK_ENABLED). */
+/* Verify the rules that state.h lists for a connection.  If a rule is broken, os_check_failed is
+ * called.  In a build without checks (OS_CHECK_ENABLED) the function does nothing.  Called
+ * whenever the connection was served, and before it is destroyed. */
 static void check_invariants(const struct connection *connection)
 {
     struct reason reason;
@@ -104,12 +106,13 @@ size_t connection_memory(const struct connection *connection)
            (connection->transport.tls ? TLS_MEMORY : 0);
 }
 
-/* Steps. */
+/* The functions in this section serve a connection during its turn. */
 
-/* Log that the connection ends, and the reason r (-errno).  Usual ends are not logged.
+/* Log why a connection ends.  `r` is the -errno that ended it.  If the stream ended (-ENOTCONN)
+ * after the handshake, nothing is logged.  Other ends are logged if -v is given.
  *
- * If TLS is required and the client never began TLS, the end is logged as an error, so that the
- * operator sees it: an attacker may have removed the client's STARTTLS. */
+ * One end is always logged, as an error, so that the operator sees it: the server requires TLS,
+ * but the client did not begin TLS.  An attacker may have removed the client's STARTTLS. */
 static void log_end(const struct connection *connection, int r)
 {
     char peer[64];
@@ -127,8 +130,8 @@ static void log_end(const struct connection *connection, int r)
                   r == -ENOTCONN ? "left during the handshake" : strerror(-r));
 }
 
-/* Receive bytes and throw them away.  Returns 1 if bytes were received, 0 if none have arrived,
- * or -errno at the end of the stream. */
+/* Receive bytes and throw them away.  Returns 1 if bytes were received, and 0 if no bytes have
+ * arrived.  At the end of the stream, returns -errno. */
 static int discard_input(struct connection *connection)
 {
     struct iovec vector = {connection->worker->scratch->in, SCRATCH_IN};
@@ -140,7 +143,7 @@ static int discard_input(struct connection *connection)
 
 /* Receive once, process the bytes that have arrived, and send the replies.  Returns
  *
- *     1             there may be more to do now
+ *     1             the caller has to call again, because there is possibly more to do
  *     0 or -EAGAIN  the connection has to wait (connection_events)
  *     -errno        (any other) the connection has to be closed */
 static int receive_and_reply(struct connection *connection)
@@ -150,14 +153,14 @@ static int receive_and_reply(struct connection *connection)
     if (r < 0 && r != -EAGAIN) {
         if (sent != -EAGAIN)
             return r;
-        connection->state = CONNECTION_DRAINING; /* the replies that are kept still go out */
+        connection->state = CONNECTION_DRAINING; /* first send the replies that are kept */
     }
     if (sent < 0)
         return sent;
     if (connection->state == CONNECTION_DRAINING)
         return -ENOTCONN;
-    /* If r is 0, probably no more bytes have arrived.  While stopping, receive again to be
-     * certain. */
+    /* If r is 0, probably no more bytes have arrived.  While the server is stopping, receive once
+     * more to be certain. */
     if (r == 0 && connection->worker->stopping)
         return 1;
     return r > 0 || connection->state == CONNECTION_TLS || inbox_is_ready(connection) ||

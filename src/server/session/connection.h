@@ -33,11 +33,12 @@
  *     CLOSED        connection_destroy   the loop destroys the connection after the current
  *                                        round of events
  *
- * While replies wait for the client to take them (`unsent`, `waiting`), nothing is received.  So
- * a client that never reads takes memory only for the requests of one receive, and for their
- * replies.  The sizes in struct scratch limit both.
+ * While the connection has replies that are not sent yet (`unsent`, `waiting`), the server does
+ * not receive from it.  So if a client never reads, the server stores only the requests from one
+ * call of transport_receive, and the replies to them.  The sizes of the arrays in struct scratch
+ * limit both.
  *
- * Each of these files includes only files to its right:
+ * The files of a connection form layers.  Each file includes only files to its right:
  *
  *     connection - inbox - negotiation, requests - commands - replies - plan - state, worker
  *
@@ -56,44 +57,44 @@
 
 struct reason; /* text/reason.h */
 
-/* Create a connection over two descriptors.  For a socket, in and out are the same descriptor.
- * The first step will send the greeting.  Returns 0 or -errno.  If the result is 0, the
- * connection owns the descriptors.  On an error the caller keeps them. */
+/* Create a connection over two descriptors.  For a socket, `in` and `out` are the same
+ * descriptor.  The first call of connection_step sends the greeting.  Returns 0 or -errno.  After
+ * 0 the connection owns the descriptors.  After an error the caller still owns them. */
 int connection_create(const struct service *service, int in, int out,
                       struct connection **connection);
 
-/* Close the descriptors and free everything. */
+/* Close the descriptors of the connection, and free all of its memory. */
 void connection_destroy(struct connection *connection);
 
-/* Lend the connection the worker of a loop.  From now on the connection belongs to the thread of
- * that loop. */
+/* Give the connection the worker of its loop.  From then on the connection belongs to the thread
+ * of that loop. */
 void connection_attach(struct connection *connection, struct worker *worker);
 
-/* Work until the turn is over, or until the connection would have to wait.  The caller must have
- * begun the turn (turn.h).  If work is left at the end of the turn, connection_wants_turn returns
- * true. */
+/* Serve the connection until its turn is over, or until it would have to wait for the client.
+ * The caller must have begun the turn (turn.h).  If the turn ended before all work was done,
+ * connection_wants_turn returns true. */
 void connection_step(struct connection *connection);
 
-/* Make a step while the server is stopping.  Called instead of connection_step.  New requests are
- * refused with ESHUTDOWN, and requests in flight are continued.  Closes the connection once
- * nothing is in flight. */
+/* Called instead of connection_step while the server is stopping.  Requests in flight are
+ * continued, and new requests are refused with ESHUTDOWN.  Once nothing is in flight, the
+ * connection is closed. */
 void connection_stop(struct connection *connection);
 
-/* Whether the connection needs another turn even if no descriptor becomes ready. */
+/* Whether the connection needs another turn, even if none of its descriptors becomes ready. */
 bool connection_wants_turn(const struct connection *connection);
 
-/* Whether the next step is a step of a TLS handshake.  Such a step takes a millisecond or more,
- * and cannot be interrupted. */
+/* Whether the next call of connection_step will continue a TLS handshake.  Such a call takes a
+ * millisecond or more, and cannot be interrupted. */
 bool connection_is_securing(const struct connection *connection);
 
-/* The events to wait for before the next step: EPOLLIN on transport.in, or EPOLLOUT on
- * transport.out.  Only valid if the connection wants no turn. */
+/* Returns the epoll events for which the connection has to wait: EPOLLIN on transport.in, or
+ * EPOLLOUT on transport.out.  The result is valid only if connection_wants_turn returns false. */
 uint32_t connection_events(const struct connection *connection);
 
-/* Whether the connection has not reached transmission yet. */
+/* Whether the handshake of the connection is not complete yet. */
 bool connection_is_handshaking(const struct connection *connection);
 
-/* Whether the connection has ended, and has to be destroyed. */
+/* Whether the connection has ended.  If it has, the caller has to destroy it. */
 bool connection_is_closed(const struct connection *connection);
 
 /* End the connection.  The caller then has to call connection_destroy. */
@@ -103,12 +104,12 @@ void connection_close(struct connection *connection);
  * the client was idle for too long. */
 void connection_expire(struct connection *connection);
 
-/* Verify the invariants that state.h lists.  Returns 0, or -EUCLEAN with a reason that names the
- * broken invariant. */
+/* Verify the invariants of a connection, which are listed in state.h.  Returns 0, or -EUCLEAN
+ * with a reason that names the broken invariant. */
 int connection_check(const struct connection *connection, struct reason *reason);
 
-/* Estimate the memory that the connection takes, in bytes.  Memory for a handshake is included
- * even if the handshake is over. */
+/* Returns an estimate of the memory of a connection, in bytes.  The estimate always includes the
+ * memory for a handshake. */
 size_t connection_memory(const struct connection *connection);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Checks for the invariants of a connection.  The numbers are those of the list in state.h. */
+/* Verify the invariants of a connection.  Each message begins with the number of an invariant in
+ * state.h. */
 
 #include <errno.h>
 

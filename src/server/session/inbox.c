@@ -10,10 +10,11 @@
 #include "server/session/negotiation.h"
 #include "server/session/requests.h"
 
-/* If fewer bytes of a payload are missing, a loan of the disk's memory is not worth its cost. */
+/* If fewer than this many bytes of a payload are missing, they are received into a buffer, and
+ * copied to the disk.  The copy costs less than a loan of memory from the disk. */
 #define FILL_MIN 4096
 
-/* Processing the bytes that have arrived. */
+/* The functions in this section process the bytes that have arrived. */
 
 static int process_by_state(struct connection *connection, struct input *input)
 {
@@ -25,14 +26,14 @@ static int process_by_state(struct connection *connection, struct input *input)
     return r;
 }
 
-/* Process the first `size` bytes of scratch->in.  Bytes that are not consumed become unread
- * bytes. */
+/* Process the first `size` bytes of scratch->in.  The bytes that are not consumed are stored in
+ * connection->unread. */
 static int process_input(struct connection *connection, size_t size)
 {
     struct input input = {connection->worker->scratch->in, size};
     int r = process_by_state(connection, &input);
     if (connection->state == CONNECTION_TLS || connection->state == CONNECTION_DRAINING)
-        input.left = 0; /* bytes after a STARTTLS, an ABORT or a DISC are thrown away */
+        input.left = 0; /* ignore bytes after a STARTTLS, an ABORT or a DISC */
     connection->unread_ready = false;
     if (input.left == 0 || (r < 0 && r != -EAGAIN))
         return r;
@@ -43,20 +44,21 @@ static int process_input(struct connection *connection, size_t size)
     return r;
 }
 
-/* Receiving large payloads. */
+/* The functions in this section receive large payloads. */
 
-/* The input and the results of receive_into_disk. */
+/* The arguments and results of receive_into_disk. */
 struct direct_receive {
     struct connection *connection;
-    size_t missing;  /* in: bytes of the payload that have not arrived */
-    size_t received; /* out: bytes of the payload that were received */
-    size_t header;   /* out: bytes of the next header that were received into scratch->in */
-    bool was_full;   /* out: as many bytes were received as had been asked for */
+    size_t missing;  /* argument: bytes of the payload that have not arrived yet */
+    size_t received; /* result: bytes of the payload that were received */
+    size_t header;   /* result: bytes of the next header that were received */
+    bool was_full;   /* result: the received bytes filled all of the buffers */
 };
 
-/* Called by disk_fill, inside a read section of the disk.  Receives payload into the memory that
- * the disk lends.  If this memory is enough for all of the missing payload, the same call also
- * receives the header of the next request, into scratch->in. */
+/* Receive a part of a payload straight into memory of the disk.  Called by disk_fill, inside a
+ * read section of the disk.  If the memory is enough for the whole rest of the payload, the
+ * function also receives the header of the next request, into scratch->in, with the same system
+ * call. */
 static ssize_t receive_into_disk(void *opaque, struct iovec *vectors, int n)
 {
     struct direct_receive *receive = opaque;
@@ -83,8 +85,9 @@ static bool is_payload_worth_filling(const struct connection *connection)
     return job->active && job->error == 0 && job->request.payload - job->at >= FILL_MIN;
 }
 
-/* Receive more of a large payload into the disk's memory.  If the disk has no memory to lend,
- * returns -ENOBUFS, and nothing was received.  All other results are those of inbox_receive. */
+/* Receive more bytes of a large payload into memory of the disk.  If the disk has no memory to
+ * lend, nothing is received, and the result is -ENOBUFS.  Otherwise the result is as for
+ * inbox_receive. */
 static int receive_payload(struct connection *connection)
 {
     const struct payload_job *job = &connection->payload;
@@ -100,9 +103,10 @@ static int receive_payload(struct connection *connection)
     return r < 0 ? r : receive.was_full;
 }
 
-/* Receiving everything else. */
+/* The functions in this section receive everything except large payloads. */
 
-/* How many bytes to receive in addition to the unread bytes. */
+/* Returns the number of bytes to receive now.  They will be placed after the bytes of
+ * connection->unread. */
 static size_t bytes_wanted(const struct connection *connection)
 {
     size_t unread = buffer_left(&connection->unread);
@@ -112,12 +116,12 @@ static size_t bytes_wanted(const struct connection *connection)
     return SCRATCH_IN - unread;
 }
 
-/* Move the unread bytes to the front of scratch->in.  Unless inbox_is_ready, also receive up to
- * `want` bytes, and place them after the unread bytes.  *received is the number of bytes that
- * were received.
+/* Move the bytes of connection->unread to the beginning of scratch->in.  Unless inbox_is_ready,
+ * also receive up to `want` bytes, and place them after the unread bytes.  *received is the
+ * number of bytes that were received.
  *
- * Returns the number of bytes that are now in scratch->in, or -ENOTCONN at the end of the stream,
- * or another error of transport_receive.  On an error the unread bytes are not moved. */
+ * Returns the number of bytes that are now in scratch->in, or -errno.  At the end of the stream
+ * the error is -ENOTCONN.  After an error the unread bytes are still in connection->unread. */
 static ssize_t receive_after_unread(struct connection *connection, size_t want, size_t *received)
 {
     struct buffer *unread = &connection->unread;

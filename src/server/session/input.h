@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* input - received bytes, processed from the front
+/* input - a sequence of received bytes, which are processed one after the other
  *
- * The bytes are in the worker's scratch, and are valid until the step ends.  inbox.c keeps the
- * bytes that were not processed.
+ * The bytes are in scratch->in of the worker.  They are valid until the worker serves another
+ * connection.  If bytes are left, inbox.c stores them in the connection.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_INPUT_H
@@ -14,10 +14,11 @@
 
 struct input {
     const uint8_t *at; /* the next byte */
-    size_t left;       /* the number of bytes not consumed yet */
+    size_t left;       /* the number of bytes that are not consumed yet */
 };
 
-/* Consume n bytes.  At least n bytes must be left.  Returns a pointer to the first of them. */
+/* Consume the next n bytes, and return a pointer to the first of them.  The input must have at
+ * least n bytes left. */
 static inline const uint8_t *input_consume(struct input *input, size_t n)
 {
     const uint8_t *at = input->at;

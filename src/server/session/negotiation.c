@@ -9,7 +9,7 @@
 #include "server/session/replies.h"
 #include "text/reason.h"
 
-#define OPTION_BYTES 4096u /* an option takes about as long as copying this many bytes (turn.h) */
+#define OPTION_BYTES 4096u /* an option costs as much time as copying this many bytes (turn.h) */
 
 static void enter_transmission(struct connection *connection)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* negotiation - what happens to a connection before transmission: options, and TLS
+/* negotiation - process the handshake of a connection: options, and TLS
  *
  * nbd/handshake.h parses and answers the options.  The functions here pass the received bytes to
  * nbd/handshake.h, and set the state of the connection according to the results.
@@ -14,8 +14,8 @@
 #include "server/session/input.h"
 #include "server/session/state.h"
 
-/* Process and consume options.  To be called in the state CONNECTION_HANDSHAKE.  The new state of
- * the connection says which bytes are left in `input`:
+/* Process and consume options.  The state of the connection must be CONNECTION_HANDSHAKE.  The
+ * function can change the state.  The new state says which bytes are left in `input`:
  *
  *     CONNECTION_HANDSHAKE       a part of an option, or options that cannot be answered now
  *     CONNECTION_TRANSMISSION    requests
@@ -28,8 +28,9 @@
  *     -errno   (any other) the connection has to be closed */
 int negotiation_take(struct connection *connection, struct input *input);
 
-/* Continue the TLS handshake.  To be called in the state CONNECTION_TLS, after all plaintext has
- * been sent.  Logs a refusal by either side.  Returns
+/* Continue the TLS handshake.  The state of the connection must be CONNECTION_TLS, and all
+ * plaintext must have been sent.  If the server or the client refuses, the reason is logged.
+ * Returns
  *
  *     1        the TLS handshake is complete; the state is CONNECTION_HANDSHAKE again
  *     -EAGAIN  the TLS handshake has to wait for transport_events

@@ -21,7 +21,7 @@ void peers_init(struct peers *peers)
     pthread_mutex_init(&peers->lock, NULL);
 }
 
-/* The bucket for a name, chosen by the hash function FNV-1a. */
+/* Returns the bucket for a name.  The hash function is FNV-1a. */
 static struct peer_list *bucket_of(struct peers *peers, const char *name)
 {
     uint32_t hash = 2166136261u;
@@ -30,7 +30,8 @@ static struct peer_list *bucket_of(struct peers *peers, const char *name)
     return &peers->buckets[hash % PEERS_BUCKETS];
 }
 
-/* Find a peer by its name, or add it.  Returns NULL if there is no memory. */
+/* Find the peer with this name, or add it.  Returns NULL if there is no memory.  The caller must
+ * hold the lock. */
 static struct peer *find_or_add_locked(struct peers *peers, const char *name)
 {
     struct peer_list *bucket = bucket_of(peers, name);

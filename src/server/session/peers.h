@@ -24,15 +24,16 @@ struct peers {
     struct peer_list buckets[PEERS_BUCKETS];
 };
 
-/* Initialize a struct that is all zero. */
+/* Initialize a struct peers.  All of its bytes must be zero. */
 void peers_init(struct peers *peers);
 
-/* Count one more connection of the peer called `name`, and store the peer in *peer.  Returns 0;
- * -EDQUOT if the peer already holds `most` connections; or -ENOMEM.  On an error nothing is
- * counted, and *peer is not valid. */
+/* Count one more connection of the peer with this name, and store the peer in *peer.  Returns 0,
+ * or -EDQUOT if the peer already holds `most` connections, or -ENOMEM.  After an error the
+ * connection is not counted, and *peer is not valid. */
 int peers_join(struct peers *peers, const char *name, unsigned most, struct peer **peer);
 
-/* Count one connection less.  If it was the peer's last connection, frees the peer. */
+/* Subtract 1 from the number of connections of a peer.  If the number is then 0, the peer is
+ * freed. */
 void peers_leave(struct peers *peers, struct peer *peer);
 
 #endif

@@ -31,7 +31,7 @@ static void plan_bytes(struct plan *plan, const void *bytes, size_t size)
     plan->bytes += size;
 }
 
-/* Add a header to the plan.  The header begins at `start`, and is the last thing in
+/* Add a header to the plan.  The header reaches from `start` to the end of the bytes in
  * scratch->out. */
 static void plan_header(struct plan *plan, const uint8_t *start)
 {
@@ -61,8 +61,8 @@ static bool has_room_for(const struct plan *plan, size_t size)
     return wire_room(&plan->scratch->replies) >= size + 2 * (size_t)NBD_REPLY_SIZE_MAX;
 }
 
-/* If scratch->out has room, decompress a piece of a read into it, and add the piece to the
- * plan. */
+/* Decompress `size` bytes of a read into scratch->out, and add them to the plan.  If scratch->out
+ * has too little space, nothing is added. */
 static int plan_packed(struct plan *plan, struct read_job *job, size_t size)
 {
     uint8_t *bytes = has_room_for(plan, size) ? wire_claim(&plan->scratch->replies, size) : NULL;
@@ -83,8 +83,9 @@ static size_t min_size(uint64_t a, uint64_t b)
     return (size_t)(a < b ? a : b);
 }
 
-/* Ask the disk for the next piece of a read, at most `count` bytes.  A compressed piece is cut at
- * the end of its page, because pages are decompressed one by one. */
+/* Ask the disk to lend the next piece of the data of a read, of at most `count` bytes.  If the
+ * piece is compressed, it is cut at the end of a page, because pages are decompressed one by
+ * one. */
 static int lend_next(struct plan *plan, const struct read_job *job, uint64_t count,
                      struct disk_piece *piece)
 {
@@ -97,7 +98,8 @@ static int lend_next(struct plan *plan, const struct read_job *job, uint64_t cou
     return r;
 }
 
-/* Add a piece to the data of a read, as far as there is room. */
+/* Add a piece of data of a read to the plan.  If the piece does not fit, only a part of it is
+ * added, or nothing. */
 static int plan_piece(struct plan *plan, struct read_job *job, const struct disk_piece *piece)
 {
     if (piece->kind == DISK_PIECE_PACKED)
@@ -109,7 +111,8 @@ static int plan_piece(struct plan *plan, struct read_job *job, const struct disk
     return 0;
 }
 
-/* Add one more piece of data that a header has promised, as far as there is room. */
+/* Add one more piece of the data that a header has announced.  If the piece does not fit, only a
+ * part of it is added, or nothing. */
 static int plan_promised(struct plan *plan, struct read_job *job)
 {
     struct disk_piece piece;
@@ -121,8 +124,9 @@ static int plan_promised(struct plan *plan, struct read_job *job)
     return r;
 }
 
-/* Add a chunk of data that begins with *piece.  The chunk ends at the next hole, or when the plan
- * is full.  The header of the chunk is filled in last, when the length of the chunk is known. */
+/* Add a chunk of data to the plan.  *piece is the first piece of the chunk.  The chunk ends at
+ * the next hole, or when the plan is full.  Only then is the length of the chunk known, so its
+ * header is filled in last. */
 static int plan_chunk_of_data(struct plan *plan, struct read_job *job, struct disk_piece *piece)
 {
     enum nbd_style style = plan->connection->session.style;
@@ -161,8 +165,8 @@ static void plan_chunk_of_hole(struct plan *plan, struct read_job *job, size_t c
     job->left -= count;
 }
 
-/* Add the header of a read that is answered in one piece.  The header promises all data of the
- * read. */
+/* Add the header of a read whose data are sent as a whole, not in chunks.  The header announces
+ * all of the data. */
 static void plan_whole(struct plan *plan, struct read_job *job)
 {
     enum nbd_style style = plan->connection->session.style;
@@ -177,8 +181,8 @@ static void plan_whole(struct plan *plan, struct read_job *job)
     job->promised = job->left;
 }
 
-/* The length of the hole at job->offset.  The caller already knows that the hole has at least
- * `known` bytes.  The part of the hole beyond the end of the read does not count. */
+/* Returns the number of bytes from job->offset to the end of the hole, or to the end of the read.
+ * The caller knows already that the first `known` bytes belong to the hole. */
 static size_t hole_size(struct plan *plan, const struct read_job *job, size_t known)
 {
     struct disk *disk = plan->connection->service->disk;
@@ -190,8 +194,9 @@ static size_t hole_size(struct plan *plan, const struct read_job *job, size_t kn
     return known;
 }
 
-/* Add the next chunk of a read.  If the read may not be split (simple replies, DF), add the
- * header of the whole read instead.  Adds nothing if there is no room. */
+/* Add the next chunk of the reply to a read.  If the reply may not be split (simple replies, DF),
+ * add the header for all of its data instead.  If scratch->out has too little space, nothing is
+ * added. */
 static int plan_start(struct plan *plan, struct read_job *job)
 {
     struct disk_piece piece;
@@ -209,13 +214,13 @@ static int plan_start(struct plan *plan, struct read_job *job)
         plan_chunk_of_hole(plan, job, piece.count);
     else if (whole)
         plan_whole(plan, job);
-    else if (piece.kind != DISK_PIECE_PACKED || /* without room its chunk would be empty */
+    else if (piece.kind != DISK_PIECE_PACKED || /* a chunk that does not fit would be empty */
              has_room_for(plan, piece.count + NBD_REPLY_SIZE_MAX))
         return plan_chunk_of_data(plan, job, &piece);
     return 0;
 }
 
-/* Add as much of a read as there is room for. */
+/* Add the reply to a read, or as much of it as fits into the plan. */
 static int plan_read(struct plan *plan, struct read_job *job)
 {
     size_t before;
@@ -246,7 +251,7 @@ int plan_reads(struct plan *plan, unsigned from)
     for (unsigned i = from; r == 0 && i < scratch->read_count && !plan_is_full(plan); i++) {
         r = plan_read(plan, &scratch->reads[i]);
         if (scratch->reads[i].left)
-            break; /* the rest of this read has to be sent before the next read */
+            break; /* send the rest of this read before the next read */
     }
     return r;
 }

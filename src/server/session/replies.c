@@ -11,11 +11,11 @@
 #include "nbd/reply.h"
 #include "server/session/plan.h"
 
-/* The most bytes that one reply takes in scratch->out, be it the reply to an option, to a block
+/* The most bytes that one reply takes in scratch->out.  The reply can be to an option, to a block
  * status, or to another request. */
 #define REPLY_ROOM (NBD_HANDSHAKE_OUT + NBD_REPLY_SIZE_MAX)
-#define STATUS_MAX NBD_HANDSHAKE_OUT      /* bytes of descriptors in one reply */
-#define STATUS_SLICE ((uint64_t)64 << 20) /* bytes in the first slice of a block status */
+#define STATUS_MAX NBD_HANDSHAKE_OUT      /* the most bytes of descriptors in a reply */
+#define STATUS_SLICE ((uint64_t)64 << 20) /* bytes of the first slice of a block status */
 
 /* Gathering replies. */
 
@@ -64,9 +64,9 @@ void replies_add_read(struct connection *connection)
 struct status {
     enum nbd_style style;
     struct wire_writer *writer;
-    uint32_t count, max; /* the number of descriptors so far, and its limit */
-    uint64_t length;     /* length of the last extent if it has no descriptor yet, else 0 */
-    bool is_hole;        /* whether the last extent is a hole */
+    uint32_t count, max; /* number of descriptors in the reply, and its limit */
+    uint64_t length;     /* bytes of the last extent if it has no descriptor yet, else 0 */
+    bool is_hole;        /* the last extent is a hole */
 };
 
 static void put_extent(struct status *status)
@@ -77,8 +77,9 @@ static void put_extent(struct status *status)
     status->length = 0;
 }
 
-/* Called by disk_extents for each extent.  An extent is never longer than the range of the
- * request, so the length fits into a descriptor of the request's style. */
+/* Add an extent to the reply to a block status.  This function is called by disk_extents for each
+ * extent.  An extent is never longer than the range of the request, so its length always fits
+ * into a descriptor. */
 static int add_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
 {
     struct status *status = opaque;
@@ -92,9 +93,9 @@ static int add_extent(void *opaque, uint64_t offset, uint64_t count, bool hole)
     return 0;
 }
 
-/* Look at the range slice by slice, until the turn is over.  A reply may cover only the beginning
- * of the range (NBD specification, "NBD_CMD_BLOCK_STATUS").  The client then asks again for the
- * rest. */
+/* Add the extents of the request's range to the reply, slice by slice, until the turn is over.
+ * If the turn ends early, the reply covers only the beginning of the range.  The specification
+ * allows this (NBD_CMD_BLOCK_STATUS), and the client then asks again for the rest. */
 static int collect_extents(struct connection *connection, const struct nbd_request *request,
                            struct status *status)
 {
@@ -138,7 +139,7 @@ void replies_add_status(struct connection *connection, const struct nbd_request 
 /* Sending. */
 
 /* Make a plan and send it.  *next is the number of the first read whose reply is not completely
- * sent.  Returns
+ * sent.  The function updates *next.  Returns
  *
  *     the number of bytes  the whole plan was sent
  *     -EAGAIN              a part of the plan was sent, and the connection keeps the rest
@@ -152,8 +153,8 @@ static ssize_t send_some(struct connection *connection, unsigned *next)
     struct plan plan = plan_begin(connection);
     int r = plan_reads(&plan, *next);
     if (scratch->replies.failed)
-        r = -ENOBUFS;                /* a reply is missing, and the client would wait for ever */
-    assert(r < 0 || plan.bytes > 0); /* an empty plan has room, so something was added */
+        r = -ENOBUFS;                /* a reply did not fit, so the client would never get it */
+    assert(r < 0 || plan.bytes > 0); /* an empty plan is never full, so something was added */
     if (r == 0) {
         sent = transport_send(&connection->transport, scratch->vectors, (int)plan.count);
         r = sent < 0 && sent != -EAGAIN ? (int)sent : 0;
@@ -169,8 +170,8 @@ static ssize_t send_some(struct connection *connection, unsigned *next)
     return r < 0 ? r : blocked ? -EAGAIN : sent;
 }
 
-/* Move the reads whose replies are not completely sent to the connection.  The first of them has
- * the number `next`. */
+/* Move the reads whose replies are not completely sent from the scratch to connection->waiting.
+ * `next` is the number of the first of them. */
 static int store_waiting_reads(struct connection *connection, unsigned next)
 {
     struct scratch *scratch = scratch_of(connection);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* replies - sending: how the replies to a batch of requests get to the socket
+/* replies - collect the replies to a batch of requests, and send them
  *
- * While a batch of requests is processed, reads gather in scratch->reads, and the replies to all
- * other requests gather in scratch->out.  Then all replies are sent in as few calls as possible.
- * The data of reads are sent straight from the disk's memory (plan.h).  NBD leaves the order of
- * replies to the server.  We send the replies to reads last.
+ * A batch is the requests that one receive takes in.  While a batch is processed, reads are
+ * collected in scratch->reads, and the replies to all other requests in scratch->out.  Then all
+ * replies are sent in as few calls as possible.  The data of reads are sent straight from the
+ * disk's memory (plan.h).  NBD allows the server to send replies in any order.  We send the
+ * replies to reads last.
  *
- * replies_flush always leaves the scratch empty.  Replies that could not be sent are kept in the
- * connection (unsent, waiting).
+ * After replies_flush the scratch is always empty.  Replies that could not be sent are stored in
+ * the connection (`unsent`, `waiting`).
  *
  * Threads: called by the thread of the connection's loop.
  */
@@ -18,25 +19,27 @@
 
 #include "server/session/state.h"
 
-/* Whether the scratch may be too full for one more reply.  If so, the caller has to flush before
- * it adds a reply. */
+/* Whether the scratch is possibly too full for one more reply.  If it is, the caller has to call
+ * replies_flush before it adds a reply. */
 bool replies_are_full(const struct connection *connection);
 
-/* Add a reply that carries no data.  error is 0 or -errno. */
+/* Add a reply without data to the scratch.  `error` is 0 or -errno. */
 void replies_add_answer(struct connection *connection, const struct nbd_request *request,
                         int error);
 
-/* The place into which the caller has to parse the next request.  If the request is a read, it
- * stays there, and is not copied (replies_add_read). */
+/* Returns the place into which the caller has to parse the next request.  If the request is a
+ * read, replies_add_read uses it at that place, without a copy. */
 struct nbd_request *replies_request_slot(struct connection *connection);
 
-/* Add the read that is at replies_request_slot.  The reply to it is made by replies_flush. */
+/* Add the read that was parsed into replies_request_slot.  Later, replies_flush makes and sends
+ * the reply. */
 void replies_add_read(struct connection *connection);
 
-/* Carry out a block status, and add the reply, which may be an error. */
+/* Carry out a block status, and add the reply to the scratch.  If the command fails, the reply
+ * holds the error. */
 void replies_add_status(struct connection *connection, const struct nbd_request *request);
 
-/* Send the replies.  Returns
+/* Send the replies in the scratch.  Returns
  *
  *     0        all replies were sent
  *     -EAGAIN  the connection keeps replies, because the client takes no more now, or because the
@@ -44,11 +47,11 @@ void replies_add_status(struct connection *connection, const struct nbd_request 
  *     -errno   (any other) the connection has to be closed */
 int replies_flush(struct connection *connection);
 
-/* Send the replies that the connection keeps.  The scratch has to be empty.  Returns the same as
- * replies_flush. */
+/* Send the replies that are stored in the connection.  The scratch must be empty.  The results
+ * are the same as for replies_flush. */
 int replies_resume(struct connection *connection);
 
-/* Whether the connection or its transport keeps bytes that have to be sent. */
+/* Whether the connection or its transport holds bytes that have yet to be sent. */
 bool replies_are_waiting(const struct connection *connection);
 
 #endif

@@ -7,23 +7,24 @@
 #include "server/session/commands.h"
 #include "server/session/replies.h"
 
-/* A payload of at least this many bytes is consumed as it arrives.  A smaller payload stays
- * unread until all of it has arrived. */
+/* If a payload has at least this many bytes, its bytes are consumed as they arrive.  A smaller
+ * payload is consumed when all of it has arrived. */
 #define LARGE_PAYLOAD (16u << 10)
 
-/* Carrying out a request takes some 200 ns, not counting the payload.  That is about as long as
- * copying this many bytes (turn.h). */
+/* It takes some 200 ns to carry out a request, without the copying of its payload.  In this time
+ * the processor can copy about this many bytes (turn.h). */
 #define REQUEST_BYTES 2048u
 
 enum outcome {
     TAKEN,      /* the request was carried out, answered, or turned into a job */
-    INCOMPLETE, /* the rest of the request has to arrive first; nothing was consumed */
-    HOPELESS,   /* the stream is out of step, or the payload is too long to be skipped */
+    INCOMPLETE, /* the request is not complete; nothing was consumed */
+    HOPELESS,   /* the magic number is wrong, or the payload is too long to be skipped */
 };
 
-/* Requests are parsed into replies_request_slot, because a read stays there.  If reads were
- * copied there, a small request would take a tenth longer: the processor is slow to load whole
- * words that it has just stored in parts. */
+/* Take one request from the input.  The request is parsed into replies_request_slot, so that a
+ * read need not be copied there later.  The copy would make a small request 10 % slower.  It
+ * would load whole words just after the parser has stored them in parts, and processors are slow
+ * at that. */
 static enum outcome take_request(struct connection *connection, struct input *input)
 {
     const struct nbd_export *export = &connection->service->export;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* requests - the bytes of a client in transmission, parsed into requests
+/* requests - parse and process the requests of a client
  *
  * nbd/command.h parses and checks the requests, one after the other.  commands.h carries them
- * out.  NBD leaves the order of requests in flight to the server.  We carry out requests in the
- * order in which they arrived, except that the reads of a batch come last (replies.h).
+ * out.  NBD allows the server to carry out requests in any order.  We carry out requests in the
+ * order in which they arrived, with one exception: the reads of a batch come last (replies.h).
  *
  *     PAYLOAD                    WHAT IS DONE WITH IT
  *     complete                   commands_carry_out takes it from the input
@@ -22,9 +22,9 @@
 #include "server/session/input.h"
 #include "server/session/state.h"
 
-/* Process and consume requests.  To be called in the state CONNECTION_TRANSMISSION.  After a DISC
- * the state is CONNECTION_DRAINING, and the caller has to throw away the bytes that are left in
- * `input`.
+/* Process and consume requests.  The state of the connection must be CONNECTION_TRANSMISSION.
+ * After a DISC the state is CONNECTION_DRAINING, and the caller has to throw away the bytes that
+ * are left in `input`.
  *
  * Returns
  *

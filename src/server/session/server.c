@@ -74,14 +74,15 @@ unsigned server_connections(const struct server *server)
     return atomic_load_explicit(&server->open.count, memory_order_relaxed);
 }
 
-/* Whether accept failed because of one connection.  If so, other connections can be accepted. */
+/* Whether accept failed with an error that concerns only one connection.  If it did, the server
+ * can accept the next connection. */
 static bool is_fault_of_connection(int error)
 {
     return error == ECONNABORTED || error == EINTR || error == EPROTO || error == EPERM;
 }
 
-/* Adopt a connection that was accepted, and return 0.  If its peer already holds max_per_peer
- * connections, close the connection, and return 0 as well.  On an error, return -errno: the
+/* Give a new connection to a loop, and return 0.  If its peer already holds max_per_peer
+ * connections, close the connection instead, and also return 0.  On an error, return -errno.  The
  * caller then has to close the connection. */
 static int admit(struct server *server, int fd)
 {
@@ -112,7 +113,7 @@ int server_accept(struct server *server, int listener)
         if (server->service.max_connections &&
             server_connections(server) >= server->service.max_connections)
             return -EAGAIN;
-        /* cppcheck-suppress nullPointer ; nobody needs the address */
+        /* cppcheck-suppress nullPointer ; the address of the peer is not needed */
         int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0 && is_fault_of_connection(errno))
             continue;

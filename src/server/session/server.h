@@ -2,8 +2,8 @@
 
 /* server - one disk, served to many clients by a few event loops
  *
- * The main thread accepts connections, and gives them to the loops in turn.  From then on only
- * the thread of its loop touches a connection (loop.h).
+ * The main thread accepts connections, and gives them to the loops in round-robin order.  From
+ * then on only the thread of the loop uses the connection (loop.h).
  *
  * Threads: everything here is called by the main thread.
  */
@@ -17,19 +17,20 @@
 #include "server/session/service.h"
 
 struct server {
-    struct service service; /* filled in by the caller before server_start; then constant */
+    struct service service; /* set by the caller before server_start, and then constant */
 
-    struct loop *loops; /* the loops that have started; constant until server_free */
+    struct loop *loops; /* an array of the started loops; constant until server_free */
     unsigned loop_count;
     struct open_connections open;
-    uint64_t accepted; /* connections accepted since the start */
+    uint64_t accepted; /* number of connections that were accepted since the start */
 };
 
-/* Start `loops` loops, each with its own thread.  To be called after the last fork.  All fields
- * except `service` must be zero.  Returns 0 or -errno.  On an error everything is undone. */
+/* Start the given number of loops.  Each loop gets its own thread, so the process must not fork
+ * afterwards.  All fields except `service` must be zero.  Returns 0 or -errno.  After an error
+ * nothing is left to free. */
 int server_start(struct server *server, unsigned loops);
 
-/* The number of connections that are open now. */
+/* Returns the number of connections that are open now. */
 unsigned server_connections(const struct server *server);
 
 /* Accept the connections that wait at a listening descriptor.  Returns
@@ -40,18 +41,18 @@ unsigned server_connections(const struct server *server);
  *     -errno   (any other) the system has no descriptor or no memory for the next connection */
 int server_accept(struct server *server, int listener);
 
-/* Serve a client over two descriptors: standard input and output (-s), or a socket that is both
- * in and out.  Returns 0 or -errno.  If the result is 0, the server owns the descriptors.  On an
- * error the caller keeps them. */
+/* Serve a client over two descriptors.  They are standard input and output (-s), or one socket
+ * for both.  Returns 0 or -errno.  After 0 the server owns the descriptors.  After an error the
+ * caller still owns them. */
 int server_adopt(struct server *server, int in, int out);
 
 /* Stop the loops, and wait until all of them have ended.  The loops complete the requests in
- * flight, and refuse all other requests with ESHUTDOWN.  Clients get 0.7 s to read their answers,
- * and to send the rest of a request, before they are disconnected.  The counters keep their
- * numbers. */
+ * flight, and refuse all other requests with ESHUTDOWN.  Clients have 0.7 s to read their
+ * replies, and to send the rest of a request.  Then they are disconnected.  The counters of the
+ * loops can still be read afterwards. */
 void server_stop(struct server *server);
 
-/* Free the loops and their counters.  To be called after server_stop. */
+/* Free the loops and their counters.  The caller must have called server_stop before. */
 void server_free(struct server *server);
 
 #endif

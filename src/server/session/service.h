@@ -3,8 +3,8 @@
 /* service - the disk and the settings that all connections share
  *
  * The main thread fills in the struct before the first loop starts.  From then on the struct is
- * constant, so every thread reads it without a lock.  The pointers lead to objects of main, which
- * outlive the struct.
+ * constant, so every thread reads it without a lock.  The objects behind the pointers belong to
+ * the main function, and exist longer than the struct.
  */
 
 #ifndef NBDRAM_SERVER_SESSION_SERVICE_H
@@ -14,9 +14,9 @@
 
 #include "nbd/session.h"
 
-struct disk;            /* disk/disk.h */
-struct logger;          /* server/host/log.h */
-struct tls_credentials; /* server/net/tls_credentials.h */
+struct disk;            /* declared in disk/disk.h */
+struct logger;          /* declared in server/host/log.h */
+struct tls_credentials; /* declared in server/net/tls_credentials.h */
 
 struct service {
     struct disk *disk;
@@ -24,11 +24,11 @@ struct service {
     struct nbd_policy policy;
     const struct tls_credentials *credentials; /* NULL: no TLS */
     struct logger *log;                        /* any thread may use the logger */
-    unsigned timeout_seconds;                  /* limit for the handshake; 0: no limit */
-    unsigned idle_seconds;    /* the longest idle time of a client; 0: no limit */
-    unsigned max_connections; /* the most connections at a time; 0: no limit */
-    unsigned max_per_peer;    /* the most connections that one peer may hold; 0: no limit */
-    bool keepalive;           /* TCP sockets get the option keep-alive */
+    unsigned timeout_seconds; /* limit for the handshake of a client; 0: no limit */
+    unsigned idle_seconds;    /* a client that is idle for longer is disconnected; 0: no limit */
+    unsigned max_connections; /* limit for the number of open connections; 0: no limit */
+    unsigned max_per_peer;    /* limit for the connections of one peer; 0: no limit */
+    bool keepalive;           /* the option SO_KEEPALIVE is set on TCP sockets */
 };
 
 #endif

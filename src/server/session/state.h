@@ -5,7 +5,8 @@
  * This file has structs only.  The functions are in the other files of this folder.  connection.h
  * shows how one state follows another.
  *
- * Between two steps these rules hold (connection_check verifies them):
+ * These rules hold whenever no function is working on the connection.  connection_check verifies
+ * them:
  *
  *     1  In HANDSHAKE and TLS there is a handshake, and in TRANSMISSION there is none.
  *     2  A buffer that has memory has bytes left.
@@ -36,26 +37,26 @@
 
 enum connection_state {
     CONNECTION_HANDSHAKE,    /* options are negotiated */
-    CONNECTION_TLS,          /* the handshake of TLS is under way, or about to begin */
+    CONNECTION_TLS,          /* the TLS handshake is in progress, or will begin */
     CONNECTION_TRANSMISSION, /* requests are carried out */
     CONNECTION_DRAINING,     /* nothing more is received, but replies still go out */
     CONNECTION_LINGERING,    /* nothing more is sent, and bytes that arrive are thrown away */
     CONNECTION_CLOSED,       /* the connection has ended, and the loop will free it */
 };
 
-/* A request whose payload is arriving: a write, or a request that was refused. */
+/* A request whose payload is still arriving.  The request is a write, or it was refused. */
 struct payload_job {
     struct nbd_request request;
-    uint64_t at; /* bytes of the payload that have arrived */
-    int error;   /* 0, or -errno; after an error the rest of the payload is thrown away */
+    uint64_t at; /* number of bytes of the payload that have arrived */
+    int error;   /* 0, or -errno; after an error the rest is thrown away */
     bool active;
 };
 
-/* A trim or a write zeroes of a long range, carried out slice by slice. */
+/* A trim or a write zeroes of a long range.  It is carried out slice by slice. */
 struct zero_job {
     struct nbd_request request;
-    uint64_t at;    /* bytes of the range that are zeroed or trimmed already */
-    uint64_t slice; /* the length of the next slice, bytes */
+    uint64_t at;    /* number of bytes that are zeroed or trimmed already */
+    uint64_t slice; /* length of the next slice, in bytes */
     bool active;
 };
 
@@ -64,35 +65,35 @@ struct connection {
     struct worker *worker; /* the worker of the connection's loop */
     struct transport transport;
     enum connection_state state;
-    bool wants_turn; /* the last turn ended with work left, so another turn is needed */
+    bool wants_turn; /* the last turn ended before all work was done */
 
     struct nbd_session session;
-    struct nbd_handshake *handshake; /* owned; NULL from transmission on */
+    struct nbd_handshake *handshake; /* owned by the connection; NULL after the handshake */
 
     /* Receiving. */
-    struct buffer unread; /* bytes received, but not processed yet */
+    struct buffer unread; /* bytes that were received, but not processed yet */
     bool unread_ready;    /* the unread bytes can be processed without receiving more */
-    bool bulk;            /* the last request had a large payload, so the next one may, too */
+    bool bulk; /* the last request had a large payload; the next one probably has, too */
     struct payload_job payload;
     struct zero_job zeroing;
 
     bool answered_late; /* a request or an option was answered while the server was stopping */
 
     /* Sending. */
-    struct buffer unsent;     /* bytes that have to be sent before any others */
-    struct read_job *waiting; /* owned; accepted reads whose replies are not completely sent */
+    struct buffer unsent;     /* bytes to send before all others */
+    struct read_job *waiting; /* reads whose replies are not completely sent; owned */
     unsigned waiting_count;
 
-    /* These fields are for loop.c only. */
-    TAILQ_ENTRY(connection) link;    /* links loop->arrived, loop->connections or loop->ended */
-    TAILQ_ENTRY(connection) in_line; /* links *line, unless line is NULL */
-    TAILQ_ENTRY(connection) by_deadline; /* links *deadlines; unused if deadlines is NULL */
-    struct connection_list *line;      /* loop->line or loop->newcomers; NULL: waits in neither */
-    unsigned costly_turns;             /* how many turns in a row took more than TURN_CHEAP_NS */
+    /* Only loop.c uses the fields below. */
+    TAILQ_ENTRY(connection) link;        /* place in loop->arrived, ->connections or ->ended */
+    TAILQ_ENTRY(connection) in_line;     /* place in *line; not valid if `line` is NULL */
+    TAILQ_ENTRY(connection) by_deadline; /* place in *deadlines; not valid if deadlines is NULL */
+    struct connection_list *line; /* loop->line, loop->newcomers, or NULL if it does not wait */
+    unsigned costly_turns;        /* number of turns in a row that took more than TURN_CHEAP_NS */
     struct connection_list *deadlines; /* loop->handshaking or loop->idling; NULL: no deadline */
-    int64_t deadline;                  /* when the connection is closed, time of os_clock_ms */
-    struct peer *peer;                 /* the peer of the connection; NULL: no peer is counted */
-    uint32_t watched_in, watched_out;  /* the events for which epoll watches the descriptors */
+    int64_t deadline;  /* time of os_clock_ms when the connection will be closed */
+    struct peer *peer; /* the peer for --max-per-peer; NULL: peers are not counted */
+    uint32_t watched_in, watched_out; /* the events for which epoll watches the descriptors */
 };
 
 TAILQ_HEAD(connection_list, connection);

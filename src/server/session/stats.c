@@ -17,7 +17,8 @@
 #include "text/reason.h"
 #include "text/string_builder.h"
 
-/* All statistics, read at about one moment. */
+/* All statistics.  They are read one after the other, so they are not from exactly the same
+ * moment. */
 struct snapshot {
     unsigned connections;
     uint64_t accepted;
@@ -26,10 +27,10 @@ struct snapshot {
     uint64_t received; /* bytes written to the disk */
     uint64_t sent;     /* bytes read from the disk */
     struct disk_stats disk;
-    uint64_t size;     /* bytes of the virtual disk */
-    uint64_t stored;   /* bytes in pages that hold data */
-    uint64_t packed;   /* bytes that the compressed pages had before they were compressed */
-    uint64_t resident; /* bytes of resident memory of the whole process */
+    uint64_t size;     /* size of the disk, in bytes */
+    uint64_t stored;   /* size of all pages that hold data, in bytes */
+    uint64_t packed;   /* size of all compressed pages before compression, in bytes */
+    uint64_t resident; /* resident memory of the process, in bytes */
 };
 
 static uint64_t counter_read(const _Atomic uint64_t *counter)
@@ -62,8 +63,8 @@ static struct snapshot snapshot_of(const struct server *server)
     return snapshot;
 }
 
-/* The original size of all compressed pages, divided by their compressed size.  If no page is
- * compressed, the ratio is 1. */
+/* Returns the original size of all compressed pages, divided by their compressed size.  If no
+ * page is compressed, the result is 1. */
 static double compression_ratio(const struct snapshot *snapshot)
 {
     uint64_t blobs = snapshot->disk.blob_bytes;
@@ -97,7 +98,7 @@ void stats_print(const struct server *server, FILE *to)
     fflush(to);
 }
 
-/* The file of --stats. */
+/* The functions in this section write the file of --stats. */
 
 static void print_requests(const struct snapshot *s, FILE *to)
 {
@@ -134,7 +135,8 @@ static void print_json(const struct server *server, FILE *to)
     fprintf(to, "  \"compression_ratio\": %.3f\n}\n", compression_ratio(&s));
 }
 
-/* Refuse a device or a link at path, because a write would replace the device or link. */
+/* Check that a statistics file at `path` would replace nothing but a regular file.  If there is a
+ * device or a link at `path`, returns -EINVAL with a reason. */
 static int check_target(const struct stats_file *file, const char *path, struct reason *reason)
 {
     struct stat status;

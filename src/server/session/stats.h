@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* stats - statistics: the work that the server has done so far, and the memory that it takes
+/* stats - statistics about the work and the memory of the server
  *
- * The loops' threads go on counting while the statistics are read, so numbers that are read
- * together may belong to slightly different moments.
+ * The threads of the loops continue to count while the statistics are read.  So the numbers in
+ * one output are not from exactly the same moment.
  *
  * Threads: everything here is called by the main thread.
  */
@@ -18,26 +18,26 @@
 
 struct reason; /* text/reason.h */
 
-/* Print one screen (less than PIPE_BUF bytes) for people. */
+/* Print the statistics for people.  The text has less than PIPE_BUF bytes. */
 void stats_print(const struct server *server, FILE *to);
 
-/* A file that always holds a whole JSON object, because each write replaces the whole file
- * (host/file_replace.h). */
+/* A file with the statistics in JSON.  Each write replaces the whole file, so a reader always
+ * finds a complete JSON object (host/file_replace.h). */
 struct stats_file {
-    int folder; /* descriptor of the folder that holds the file; -1: there is no file */
-    char *name; /* the name of the file inside the folder; owned */
+    int folder; /* descriptor of the folder with the file; -1: there is no file */
+    char *name; /* name of the file in the folder; owned by this struct */
 };
 
-/* Open the folder of the file, so that the process may later change its directory.  Writes
- * nothing.  Returns 0, or -errno with a reason.  If path exists, it must be a regular file: a
- * write would replace a device or a link. */
+/* Open the folder of the statistics file, and write nothing.  After that the process can change
+ * its working directory.  Returns 0, or -errno with a reason.  If `path` exists, it must be a
+ * regular file, because a write would replace a device or a link. */
 int stats_file_open(struct stats_file *file, const char *path, struct reason *reason);
 
-/* Write the statistics of this moment.  Returns 0 or -errno.  On an error the file stays as it
- * was. */
+/* Write the current statistics to the file.  Returns 0 or -errno.  After an error the file is
+ * unchanged. */
 int stats_file_write(const struct stats_file *file, const struct server *server);
 
-/* Close the folder and free the name.  The file itself stays. */
+/* Close the folder, and free the name.  The file itself is not deleted. */
 void stats_file_close(struct stats_file *file);
 
 #endif

@@ -2,22 +2,23 @@
 
 /* turn - how long the loop serves one connection before it serves the next
  *
- * There is one rule: the loop serves a connection for one turn, and a turn is a span of time.
- * Everything that is done for the connection uses up its turn: receiving, requests, refusals,
- * sending, TLS records, handshakes.  loop.h says in which order the connections get their turns.
+ * A turn is the time for which a loop serves one connection before it serves the next.  Its
+ * length is fixed before it begins.  All work for the connection takes time from its turn:
+ * receiving, requests, refusals, sending, TLS records, handshakes.  loop.h says in which order
+ * the connections get their turns.
  *
  * Reading the clock takes some 30 nanoseconds, and a small request takes less than a microsecond.
  * So the clock is not read after every piece of work:
  *
  *     turn_spend  after work whose time depends on its length: counts the length in bytes, and
  *                 reads the clock once for every TURN_LOOK_BYTES bytes
- *     turn_look   after all other work: reads the clock at once.  Other work is decompressing a
+ *     turn_look   after all other work: reads the clock at once.  Such work is decompressing a
  *                 page, looking at a range for a block status, zeroing, refusing a request, and
  *                 receiving a batch of TLS records
  *
- * Some work cannot be interrupted, and no other connection is served meanwhile.  Such work has to
- * be short: a send of 512 KiB, a slice of a zeroing, decompressing one page, one step of a TLS
- * handshake.
+ * Some work cannot be interrupted, so the other connections have to wait until it is done.  Such
+ * work has to be short.  This applies to a send of 512 KiB, to zeroing one slice, to
+ * decompressing one page, and to one step of a TLS handshake.
  *
  * Threads: a turn belongs to the thread of its loop.
  */
@@ -31,20 +32,21 @@
 
 #include "os/thread.h"
 
-#define TURN_SHORT_NS 50000        /* length of a turn of a connection that skips the line */
-#define TURN_LONG_NS 1000000       /* length of a turn of a connection from the line */
-#define TURN_CHEAP_NS 20000        /* a turn is cheap if it takes at most this time */
-#define TURN_COSTLY_MAX 2          /* costly turns in a row that send a connection to the line */
-#define TURN_ACCEPTS 64            /* a listener accepts at most this many connections in a row */
-#define TURN_QUICK_SLICE_NS 100000 /* a slice is quick if it takes less than this time */
+#define TURN_SHORT_NS 50000  /* length of a turn of a connection that need not wait in the line */
+#define TURN_LONG_NS 1000000 /* length of a turn of a connection that had to wait in the line */
+#define TURN_CHEAP_NS 20000  /* a turn that takes at most this time is cheap, else it is costly */
+/* after this many costly turns in a row, a connection has to wait in the line */
+#define TURN_COSTLY_MAX 2
+#define TURN_ACCEPTS 64 /* the most connections that one call of server_accept accepts */
+#define TURN_QUICK_SLICE_NS 100000 /* a slice that takes less time than this is quick */
 #define TURN_LOOK_BYTES (64 << 10) /* the clock is read after this many bytes of work */
 #define TURN_CALL_BYTES (8 << 10)  /* a system call takes as long as copying this many bytes */
 
 struct turn {
     int64_t began;   /* when the turn began, time of os_clock_ns */
     int64_t ends;    /* when the turn ends, time of os_clock_ns */
-    size_t unlooked; /* bytes of work since the clock was last read */
-    bool is_over;    /* the clock had reached `ends` when it was last read */
+    size_t unlooked; /* bytes that turn_spend counted since the clock was last read */
+    bool is_over;    /* the time was `ends` or later when the clock was last read */
 };
 
 static inline void turn_begin(struct turn *turn, int64_t nanoseconds)
@@ -60,7 +62,7 @@ static inline bool turn_is_over(const struct turn *turn)
     return turn->is_over;
 }
 
-/* Read the clock, and note whether the turn is over.  Returns the time. */
+/* Read the clock, and set is_over if the turn is over.  Returns the time. */
 static inline int64_t turn_look(struct turn *turn)
 {
     int64_t now = os_clock_ns();
@@ -69,10 +71,10 @@ static inline int64_t turn_look(struct turn *turn)
     return now;
 }
 
-/* Choose the length of the next slice of a long range.  The previous slice had `slice` bytes, and
- * began at `start`, time of os_clock_ns.  Reads the clock.
+/* Returns the length of the next slice of a long range, in bytes.  The previous slice had `slice`
+ * bytes, and began at the time `start` (os_clock_ns).  The function reads the clock.
  *
- * How long a slice takes depends more on what the range holds than on its length.  So if the
+ * The time for a slice depends more on the contents of the range than on its length.  So if the
  * previous slice was quick, the next slice is twice as long. */
 static inline uint64_t turn_next_slice(struct turn *turn, uint64_t slice, int64_t start)
 {
@@ -80,7 +82,8 @@ static inline uint64_t turn_next_slice(struct turn *turn, uint64_t slice, int64_
     return is_quick && slice < UINT64_MAX / 4 ? 2 * slice : slice;
 }
 
-/* Count work that took about as long as copying `bytes` bytes. */
+/* Count work that took as long as copying `bytes` bytes.  Reads the clock once for every
+ * TURN_LOOK_BYTES bytes. */
 static inline void turn_spend(struct turn *turn, size_t bytes)
 {
     turn->unlooked += bytes;
