@@ -232,7 +232,7 @@ static int leave_terminal(struct program *program)
 {
     const struct options *options = &program->options;
     announce(options, program->listeners.uri);
-    log_drain(&program->log); /* before background_ready makes standard error the null device */
+    log_drain(&program->log); /* the next call makes standard error the null device */
     background_ready(&program->background);
     log_set(&program->log, options->log, options->verbose, !options->foreground);
     return 0;

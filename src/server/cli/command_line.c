@@ -32,16 +32,16 @@
 
 struct parse {
     struct options *options;
-    bool given[ROWS_MAX]; /* given[i]: the option of option_table[i] was given */
+    bool given[ROWS_MAX]; /* given[i]: whether the option in option_table[i] was given */
     unsigned parameters;  /* how many parameters have been parsed so far */
     bool has_size;
-    const struct option_row *print; /* the last option given of kind OPTION_PRINT; NULL: none */
+    const struct option_row *print; /* the last OPTION_PRINT option that was given; NULL: none */
     struct reason *reason;
 };
 
 #define refuse(parse, ...) reason_set((parse)->reason, -EINVAL, __VA_ARGS__)
 
-/* Storing the values of options. */
+/* These functions store the values of options. */
 
 static int store_name(struct parse *parse, const struct option_row *row, const char **field,
                       const char *value)
@@ -151,7 +151,7 @@ static int store(struct parse *parse, const struct option_row *row, const char *
     case OPTION_PRINT:
         parse->print = row;
         return 0;
-    case OPTION_SOCKET: /* choose_socket handles this option after all words are parsed */
+    case OPTION_SOCKET: /* choose_socket handles OPTION_SOCKET after all words are parsed */
     case OPTION_IGNORED:
         return 0;
     case OPTION_REFUSED:
@@ -217,7 +217,7 @@ static int set_parameter(struct parse *parse, const char *word)
                   (int)(length < 60 ? length : 60), word);
 }
 
-/* Splitting the command line, by getopt_long. */
+/* getopt_long splits the command line into options and parameters. */
 
 /* getopt_long returns FIRST_LONG + i for a long name of the option in option_table[i]. */
 #define FIRST_LONG (UCHAR_MAX + 1)
@@ -301,7 +301,7 @@ static int parse_words(struct parse *parse, int argc, char **argv)
     return r;
 }
 
-/* Checks that need the whole command line. */
+/* These checks need the whole command line. */
 
 static bool is_given(const struct parse *parse, const char *name)
 {

@@ -22,9 +22,9 @@ enum option_kind {
     OPTION_FLAG,    /* takes no value; sets the field to true [bool] */
     OPTION_TEXT,    /* any text, kept unchanged [const char *] */
     OPTION_NAME,    /* a text that is not empty, kept unchanged [const char *] */
-    OPTION_NUMBER,  /* a number from 0 to max [unsigned] */
-    OPTION_SECONDS, /* a time from 0 to max seconds [unsigned] */
-    OPTION_MASK,    /* a number; its low 16 bits are kept [uint16_t] */
+    OPTION_NUMBER,  /* a number from 0 to the row's max [unsigned] */
+    OPTION_SECONDS, /* a time from 0 to the row's max, in seconds [unsigned] */
+    OPTION_MASK,    /* a number, of which the low 16 bits are stored [uint16_t] */
     OPTION_TLS,     /* the name of a TLS mode [enum tls_mode] */
     OPTION_LOG,     /* the name of a log target [enum log_target] */
     OPTION_FAMILY,  /* takes no value; stores the row's address family [int] */
@@ -51,7 +51,7 @@ struct option_row {
     char letter;                         /* the option's letter; '\0': none */
     const char *names[OPTION_NAMES_MAX]; /* the name that messages use, followed by aliases */
     const char *argument;                /* name of the value in --help; NULL: no value */
-    const char *help;                    /* help text; NULL: the next row's text is for both */
+    const char *help;                    /* help text; NULL: the row shares the next row's text */
     size_t field;                        /* offset of the option's field in struct options */
     unsigned max; /* the largest value of an OPTION_NUMBER or OPTION_SECONDS */
     int family;   /* the address family that an OPTION_FAMILY chooses */

@@ -3,8 +3,7 @@
 /* options - what the command line asks for
  *
  * command_line.c fills in struct options from the rows of option_table.c.  set_up.c and serve.c
- * read the struct.
- * Strings point into argv, and live as long as argv does.
+ * read the struct.  Strings point into argv, and live as long as argv does.
  */
 
 #ifndef NBDRAM_SERVER_CLI_OPTIONS_H
@@ -45,15 +44,15 @@ struct options {
 
     /* The server. */
     bool read_only;
-    unsigned threads; /* -t, up to OPTIONS_THREADS_MAX; 0: one per processor */
+    unsigned threads; /* -t: number of threads, up to OPTIONS_THREADS_MAX; 0: one per processor */
 
     /* Limits of open connections.  Each limit is at most OPTIONS_CONNECTIONS_MAX. */
-    unsigned max_connections; /* limit for all clients; 0: as many as descriptors allow */
-    unsigned max_per_peer;    /* limit for each peer; 0: no limit */
+    unsigned max_connections; /* all connections; 0: as many as descriptors allow */
+    unsigned max_per_peer;    /* connections of each peer; 0: no limit */
 
     /* Limits of time, in seconds.  Each limit is at most OPTIONS_TIMEOUT_MAX. */
     unsigned timeout_seconds; /* how long a handshake may take; 0: no limit */
-    unsigned idle_seconds;    /* how long a client may be silent; 0: no limit */
+    unsigned idle_seconds;    /* how long a connection may be idle; 0: no limit */
 
     bool keepalive;
     bool no_structured;      /* --no-sr */

@@ -24,7 +24,8 @@ static int print_option(const struct option_row *row)
     return length;
 }
 
-/* Options without a help text are printed in one line with the next option that has one. */
+/* Print the options.  An option without a help text is printed in the same line as the next
+ * option. */
 static void print_options(void)
 {
     int column = 0;

@@ -43,7 +43,8 @@ static void await_child(pid_t child, int pipe)
     int status = 0;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         continue;
-    /* If the child has exited, it has printed the reason itself. */
+    /* If the child has exited, it has printed the reason itself.  If a signal has ended the
+     * child, the parent prints that. */
     if (WIFSIGNALED(status))
         fprintf(stderr, "nbdram: ended by signal %d (%s) before it was ready\n", WTERMSIG(status),
                 strsignal(WTERMSIG(status)));

@@ -14,7 +14,7 @@
 
 struct reason; /* text/reason.h */
 
-/* The command, and values for the shell variables that it may use.  These are nbdkit's variables
+/* The command, and values for the shell variables that it can use.  These are nbdkit's variables
  * $uri, $nbd (the same as $uri), $unixsocket, $port, $exportname and $tls.  If a value is NULL,
  * or if the port is 0, the variable is empty. */
 struct captive_options {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* The kernel writes pages to our disk to get free memory.  Storing these pages must not need new
- * memory from the kernel.  And none of the pages that are written out must be our own.
+ * memory from the kernel.  And the kernel must not write out pages of this process.
  *
  *     WHAT                                LOCKED BY                    IN MEMORY
  *     program, libraries, their data,     mlock, one by one            at once

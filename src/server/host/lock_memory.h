@@ -12,7 +12,7 @@ struct reason; /* text/reason.h */
 
 /* Raise the limit of locked memory, for --swap and mlock=true.  For root, the limit is removed.
  * For other users, it is raised to the hard limit.  To be called before disk_create, and before
- * privileges are dropped.  Reports no error: if the limit stays too low, locking memory fails
+ * privileges are dropped.  Returns no error: if the limit stays too low, locking memory fails
  * later. */
 void lock_memory_raise_limit(void);
 
@@ -20,13 +20,14 @@ void lock_memory_raise_limit(void);
  * kernel then does not make the process wait until pages are written out.  A refusal of the
  * kernel is ignored.
  *
- * To be called before privileges are dropped, and before other threads start, because they
- * inherit the setting. */
+ * To be called before privileges are dropped, and before other threads start, because those
+ * threads inherit the setting. */
 void lock_memory_become_flusher(void);
 
 /* Have the kernel kill other processes first when memory runs out.  With CAP_SYS_RESOURCE, the
- * kernel never chooses this process.  Otherwise the process gets the lowest score that it may
- * have.  Returns the score (oom_score_adj), which is negative if it protects the process.
+ * kernel never chooses this process.  Otherwise the process gets the lowest OOM score that the
+ * kernel lets it have.  Returns the score (oom_score_adj), which is negative if it protects the
+ * process.
  *
  * To be called before privileges are dropped.  Children inherit the score. */
 int lock_memory_avoid_oom_killer(void);

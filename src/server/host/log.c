@@ -58,7 +58,7 @@ static const struct level {
     [LOG_LEVEL_DEBUG] = {LOG_DEBUG, "lines of -v"},
 };
 
-/* Limiting the rate of lines. */
+/* These functions limit the rate of lines. */
 
 static void begin_interval_if_over(struct log_rate *rate, int64_t now)
 {
@@ -83,7 +83,7 @@ static bool is_too_many_locked(struct logger *log, enum log_level level)
     return true;
 }
 
-/* Putting lines into the buffer. */
+/* These functions put lines into the buffer. */
 
 static void append_locked(struct logger *log, struct record record, const char *text)
 {
@@ -157,8 +157,8 @@ static void write_to_stderr(const char *text, size_t length)
             text += written;
             length -= (size_t)written;
         } else if (written == 0 || errno != EAGAIN || poll(&polled, 1, -1) < 0) {
-            /* We wait only after EAGAIN, which occurs if another process that shares our standard
-             * error has set O_NONBLOCK. */
+            /* After EAGAIN, we wait and try again.  EAGAIN occurs if another process that shares
+             * our standard error has set O_NONBLOCK.  After any other error, we give up. */
             return;
         }
     }
@@ -234,7 +234,8 @@ static void write_notices(struct logger *log, uint64_t lost, const uint64_t unto
                          LOG_INTERVAL_MILLISECONDS / 1000);
 }
 
-/* Write all lines in the buffer.  Releases the lock while it writes, and takes it again. */
+/* Write all lines in the buffer.  The lock is released during the write, and taken again
+ * afterwards. */
 static void write_all_locked(struct logger *log)
 {
     struct log_buffer *buffer = &log->buffers[log->filling];
@@ -292,7 +293,7 @@ static void *writer_main(void *arg)
     return NULL;
 }
 
-/* The functions of log.h. */
+/* These are the functions that log.h declares. */
 
 void log_init(struct logger *log)
 {

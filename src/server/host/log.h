@@ -68,7 +68,7 @@ struct logger {
     pthread_mutex_t lock; /* guards all fields below, except the buffer that is being written */
     pthread_cond_t changed;
     struct log_rate rates[LOG_LEVELS];
-    uint64_t lost;    /* lines lost because the buffer was full, and not reported yet */
+    uint64_t lost;    /* number of lines lost because the buffer was full, and not reported yet */
     unsigned filling; /* the index of the buffer that takes lines; the other is being written */
     bool is_writing, is_closing, has_ended;
 

@@ -53,7 +53,7 @@ static int write_line(int folder, const char *path)
         return file_write_in_place(folder, path, line.text, line.length);
     int r = file_replace(folder, path, line.text, line.length);
     /* The file may have been prepared for us in a folder in which we are not permitted to create
-     * files. */
+     * files.  Then we write into that file. */
     if (exists && (r == -EACCES || r == -EPERM))
         r = file_write_in_place(folder, path, line.text, line.length);
     return r;

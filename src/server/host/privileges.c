@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* The group changes first, because a process that is no longer root cannot change its group.
- * After both changes, we ask for root's rights again, and the kernel must refuse. */
+ * After both changes, we verify that the kernel refuses to give root's rights back. */
 
 #include "server/host/privileges.h"
 

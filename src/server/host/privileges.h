@@ -40,9 +40,9 @@ int privileges_find(const struct user_names *names, struct user_ids *ids, struct
  * the caller should end the process. */
 int privileges_become(const struct user_names *names, struct reason *reason);
 
-/* From this call on, no program that this process runs can gain privileges in the way that sudo
- * does.  privileges_become still works.  To be called before other threads start, because they
- * inherit the setting. */
+/* From this call on, no program that this process runs can gain privileges by being executed, as
+ * sudo does.  privileges_become still works.  To be called before other threads start, because
+ * those threads inherit the setting. */
 void privileges_forbid_new(void);
 
 #endif

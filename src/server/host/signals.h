@@ -17,8 +17,8 @@ enum signal_event {
     SIGNAL_STOP,  /* any other signal: the server has to stop */
 };
 
-/* Block the signals of enum signal_event, in this thread and in all threads that it will start.
- * Open a descriptor that is readable while one of these signals is pending.
+/* Block the signals that signals_read takes, in this thread and in all threads that it will
+ * start.  Open a descriptor that is readable while one of these signals is pending.
  *
  * SIGPIPE is ignored.  If SIGHUP was ignored before, as it is under nohup(1), it stays ignored.
  * Returns the descriptor, or -errno with a reason. */

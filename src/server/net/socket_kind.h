@@ -89,7 +89,7 @@ struct socket_kind {
 };
 
 extern const struct socket_kind socket_tcp;       /* IPv4 and IPv6 */
-extern const struct socket_kind socket_unix;      /* Unix sockets: the address is a file */
+extern const struct socket_kind socket_unix;      /* Unix sockets, whose addresses are files */
 extern const struct socket_kind socket_vsock;     /* between a virtual machine and its host */
 extern const struct socket_kind socket_activated; /* sockets that a service manager has passed */
 extern const struct socket_kind socket_stdio;     /* standard input and output */

@@ -152,8 +152,8 @@ static int open_tcp(const struct listen_options *options, struct listeners *list
     const struct addrinfo *which = found;
     for (int i = 0; i < PORT_TRIES; i++) {
         r = add_addresses(listeners, found, &which);
-        /* A port that is free on the first address need not be free on the others.  Then another
-         * port is tried. */
+        /* A port that is free on the first address need not be free on the others.  If any port
+         * is accepted, another port is then tried. */
         if (r != -EADDRINUSE || !is_any_port)
             break;
         close_sockets(listeners);

@@ -87,8 +87,8 @@ static int probe_file(const struct sockaddr_un *address)
     close(fd);
     if (error == ECONNREFUSED)
         return 0;
-    /* A server also listens after these errors.  EAGAIN: its backlog is full.  EPROTOTYPE: its
-     * socket is not a stream socket. */
+    /* EAGAIN and EPROTOTYPE also mean that a server listens.  EAGAIN: the server's backlog is
+     * full.  EPROTOTYPE: the server's socket is not a stream socket. */
     return error == 0 || error == EAGAIN || error == EPROTOTYPE ? -EADDRINUSE : -error;
 }
 

@@ -48,7 +48,7 @@
 struct tls_session {
     gnutls_session_t gnutls;
     int in, out;
-    int system_error;    /* errno of the last failure to read, write or keep bytes */
+    int system_error;    /* errno of the last read, write or allocation that failed */
     int failed;          /* 0, or the -errno that ended the session; later calls return it */
     bool is_established; /* the handshake is complete */
     bool has_ended;      /* the client has sent close_notify */
@@ -58,11 +58,11 @@ struct tls_session {
     struct tls_peer peer;
 
     uint8_t *unsent;               /* encrypted bytes that wait to be written; NULL: none */
-    size_t unsent_at, unsent_size; /* number of bytes written so far; size of `unsent` */
+    size_t unsent_at, unsent_size; /* bytes of `unsent` written so far; size of `unsent` */
 };
 
-/* Return session->system_error as an -errno.  ECONNRESET becomes -EPIPE, because
- * both mean that the client is gone. */
+/* Return session->system_error as an -errno.  ECONNRESET becomes -EPIPE, because both mean that
+ * the client is gone. */
 static int system_failure(const struct tls_session *session)
 {
     return session->system_error == ECONNRESET ? -EPIPE : -session->system_error;
@@ -119,7 +119,7 @@ static ssize_t push_encrypted(gnutls_transport_ptr_t opaque, const giovec_t *iov
     ssize_t written = session->unsent ? 0 : write_some(session, iov, count);
     if (written < 0 ||
         ((size_t)written < total && keep_unsent(session, iov, count, (size_t)written) < 0)) {
-        errno = EIO; /* after EAGAIN or EINTR, GnuTLS would repeat the call */
+        errno = EIO; /* EIO, because GnuTLS would repeat the call after EAGAIN or EINTR */
         return -1;
     }
     return (ssize_t)total;
@@ -211,7 +211,7 @@ static int end_session(struct tls_session *session, int error)
     case GNUTLS_E_PUSH_ERROR:
         session->failed = system_failure(session);
         break;
-    case GNUTLS_E_PREMATURE_TERMINATION: /* GnuTLS also returns this for ECONNRESET */
+    case GNUTLS_E_PREMATURE_TERMINATION: /* GnuTLS also returns this error for ECONNRESET */
         session->failed = -EPIPE;
         break;
     case GNUTLS_E_FATAL_ALERT_RECEIVED:
@@ -229,7 +229,7 @@ static int end_session(struct tls_session *session, int error)
     return session->failed;
 }
 
-/* End the session during the handshake, with a reason. */
+/* End the session during the handshake, and store the reason. */
 static int end_handshake(struct tls_session *session, int error, struct reason *reason)
 {
     int r = end_session(session, error);

@@ -147,7 +147,7 @@ static int name_files(const char *folder, struct certificate_files *files)
 }
 
 /* Find the first required file that cannot be read.  Returns its path and sets errno, or returns
- * NULL if all can be read. */
+ * NULL if all required files can be read. */
 static const char *missing_file(const struct certificate_files *files)
 {
     if (access(files->ca, R_OK) < 0)

@@ -24,11 +24,11 @@ enum tls_mode {
 struct tls_options {
     enum tls_mode mode;
     const char *certificates; /* folder of the certificates; NULL: search the usual folders */
-    const char *psk_file; /* file of pre-shared keys, which replace certificates; NULL: none */
-    bool verify_peer;     /* whether clients must show a certificate, too */
+    const char *psk_file; /* file of pre-shared keys, used instead of certificates; NULL: none */
+    bool verify_peer;     /* whether clients, too, must show a certificate */
 };
 
-/* Read the credentials that options name.  The mode is ignored.
+/* Read the credentials that options name.  options->mode is ignored.
  *
  * If there is a psk_file, the credentials are pre-shared keys.  The file consists of lines
  * USER:KEY, where KEY is hexadecimal, as psktool writes them.  If a user has several lines, the

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* tls_peer - apply credentials to a handshake, and keep what it shows about the client
+/* tls_peer - apply credentials to a handshake, and record what it shows about the client
  *
  * Only tls.c and tls_credentials.c include this file.  Credentials are read-only here.  A struct
  * tls_peer belongs to one session, and to the thread that uses the session.
@@ -50,8 +50,8 @@ int tls_peer_explain(const struct tls_peer *peer, int error, int r, struct reaso
 /* GnuTLS calls these functions for a session that tls_peer_init has prepared. */
 
 /* Find the key of a user.  Returns 0; 1 if there is no such user; or -1 if there is no memory.
- * After a 1, GnuTLS makes up a key, so that the client cannot tell an unknown user from a wrong
- * key. */
+ * After a 1, GnuTLS makes up a key, so that the client cannot distinguish an unknown user from
+ * a wrong key. */
 int tls_peer_find_key(gnutls_session_t session, const gnutls_datum_t *user, gnutls_datum_t *key);
 
 /* Verify the certificate that the client has shown. */

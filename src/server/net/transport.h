@@ -34,7 +34,7 @@ struct tls_credentials; /* server/net/tls_credentials.h */
 struct tls_session;     /* server/net/tls.h */
 
 struct transport {
-    int in, out;             /* descriptors that the transport owns; equal, except with -s */
+    int in, out; /* descriptors that the transport owns; both are equal, except with -s */
     struct tls_session *tls; /* the session of TLS; NULL: no TLS */
 };
 
@@ -74,7 +74,7 @@ int transport_handshake(struct transport *transport, struct reason *reason);
  * transport->in, or EPOLLOUT on transport->out. */
 uint32_t transport_events(const struct transport *transport);
 
-/* Receive into at most IOV_MAX vectors, which must hold at least one byte altogether. */
+/* Receive into at most IOV_MAX vectors, whose total size must be at least one byte. */
 ssize_t transport_receive(struct transport *transport, const struct iovec *iov, int count);
 
 /* Send at most IOV_MAX vectors.  Under TLS, the last record that was sent (at most 16 KiB) may
