@@ -85,7 +85,7 @@ int nbd_request_check(const struct nbd_export *export, const struct nbd_session 
                       const struct nbd_request *request)
 {
     if (request->type == NBD_CMD_DISC)
-        return 0; /* nothing is answered, even if the DISC is malformed */
+        return 0; /* a DISC is never refused, because it has no reply */
     if (session->shutting_down)
         return -ESHUTDOWN;
     if (!is_well_formed(session, request))

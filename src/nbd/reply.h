@@ -50,7 +50,7 @@ void nbd_put_hole(struct wire_writer *writer, enum nbd_style style,
 void nbd_put_status(struct wire_writer *writer, enum nbd_style style,
                     const struct nbd_request *request, uint32_t count);
 
-/* Put the descriptor of one extent.  Only in the style NBD_EXTENDED may the length have more than
+/* Put the descriptor of one extent.  If the style is not NBD_EXTENDED, the length must fit into
  * 32 bits. */
 void nbd_put_descriptor(struct wire_writer *writer, enum nbd_style style, uint64_t length,
                         bool hole);

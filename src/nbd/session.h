@@ -29,7 +29,7 @@ struct nbd_export {
     /* The name that the reply to LIST gives, of at most NBD_STRING_MAX bytes.  Clients may also
      * use any other name. */
     const char *name;
-    const char *description; /* for people, at most NBD_STRING_MAX bytes */
+    const char *description; /* a text for people, of at most NBD_STRING_MAX bytes */
 };
 
 struct nbd_policy {

@@ -153,7 +153,7 @@ static int receive_and_reply(struct connection *connection)
     if (r < 0 && r != -EAGAIN) {
         if (sent != -EAGAIN)
             return r;
-        connection->state = CONNECTION_DRAINING; /* first send the replies that are kept */
+        connection->state = CONNECTION_DRAINING; /* send the kept replies before closing */
     }
     if (sent < 0)
         return sent;

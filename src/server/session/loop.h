@@ -62,9 +62,9 @@ struct loop {
     struct connection_list line; /* connections waiting for a long turn, longest wait first */
     struct connection_list newcomers;   /* like `line`, but for connections in the handshake */
     struct connection_list handshaking; /* handshakes with deadlines, earliest deadline first */
-    struct connection_list idling;      /* clients with idle deadlines, earliest deadline first */
+    struct connection_list idling;      /* connections with an idle deadline, earliest first */
     struct connection_list ended;       /* connections to destroy after this round of events */
-    /* When the loop last asked epoll for events, time of os_clock_ms.  The field is set only if
+    /* The time (os_clock_ms) when the loop last asked epoll for events.  It is set only if
      * --idle-timeout is given. */
     int64_t asked;
     unsigned spins_to_skip, spin_penalty; /* the comment on SPIN_PENALTY_MAX explains both */

@@ -194,9 +194,9 @@ static size_t hole_size(struct plan *plan, const struct read_job *job, size_t kn
     return known;
 }
 
-/* Add the next chunk of the reply to a read.  If the reply may not be split (simple replies, DF),
- * add the header for all of its data instead.  If scratch->out has too little space, nothing is
- * added. */
+/* Add the next chunk of the reply to a read.  If the reply must not be split (simple replies,
+ * DF), add the header for all of its data instead.  If scratch->out has too little space, nothing
+ * is added. */
 static int plan_start(struct plan *plan, struct read_job *job)
 {
     struct disk_piece piece;

@@ -88,7 +88,7 @@ struct worker {
     struct disk_cache *cache; /* the pages that this loop decompressed last; NULL: not needed */
     struct counters counters;
     struct turn turn;
-    unsigned requests_taken; /* requests since the loop last waited; a large one counts as 2 */
+    unsigned requests_taken; /* requests since the last epoll_wait; a large one counts as 2 */
     bool stopping;           /* the server is stopping */
 };
 
