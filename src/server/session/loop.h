@@ -61,8 +61,8 @@ struct loop {
     struct connection_list connections; /* all connections that have not ended */
     struct connection_list line; /* connections waiting for a long turn, longest wait first */
     struct connection_list newcomers;   /* like `line`, but for connections in the handshake */
-    struct connection_list handshaking; /* handshakes with deadlines, earliest deadline first */
-    struct connection_list idling;      /* connections with an idle deadline, earliest first */
+    struct connection_list handshaking; /* connections with handshake deadline, earliest first */
+    struct connection_list idling;      /* connections with idle deadline, earliest first */
     struct connection_list ended;       /* connections to destroy after this round of events */
     /* The time (os_clock_ms) when the loop last asked epoll for events.  It is set only if
      * --idle-timeout is given. */
