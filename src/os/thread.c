@@ -121,7 +121,7 @@ unsigned os_cpu_count(void)
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0)
         return (unsigned)CPU_COUNT(&set);
-    /* The call fails if the machine has more processors than a cpu_set_t can hold. */
+    /* sched_getaffinity fails if the machine has more processors than a cpu_set_t can hold. */
     long count = sysconf(_SC_NPROCESSORS_ONLN);
     return count > 0 ? (unsigned)count : 1;
 }
