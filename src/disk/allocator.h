@@ -60,12 +60,12 @@ struct allocator {
 
     /* Life. */
 
-    /* Make the state of a disk of options->size bytes, and store it in *state.  If the
-     * amount of some memory depends on the disk's size or content, that memory is taken from
-     * budget, and given back to budget when it is freed.  An allocator that takes no such memory
-     * need not use the budget.  The budget outlives the state.  options need not outlive the
-     * call.  It is possible that the process forks after this call, so create must neither start
-     * threads nor lock memory.  Returns 0 or -errno.  After an error nothing is left allocated.
+    /* Make the state of a disk of options->size bytes, and store it in *state.  Memory for the
+     * content and the index of the disk is taken from budget, and given back to budget when it is
+     * freed.  An allocator that needs no such memory may ignore the budget.  The budget outlives
+     * the state.  options need not outlive the call.  It is possible that the process forks after
+     * this call, so create must neither start threads nor lock memory.  Returns 0 or -errno.
+     * After an error nothing is left allocated.
      * -ENOMEM: too little memory.  -EPERM: the process is not allowed to lock that much
      * memory. */
     int (*create)(const struct disk_options *options, struct budget *budget, void **state);
@@ -123,8 +123,8 @@ struct allocator {
     /* Call fn with memory for the range, or for the first part of the range, so that fn receives
      * bytes into this memory.  The received bytes then become part of the disk, as if by write.
      * fn has to keep the rules of disk_fill (disk.h).  fn is called at most once, on the caller's
-     * thread, inside a read section.  fill does not wait, and does not fail after fn
-     * was called.  *lent is 0 on entry; fill sets it to the number of bytes that fn is offered.
+     * thread, inside a read section.  fill does not wait, and does not fail after fn was called.
+     * *lent is 0 on entry; fill sets it to the number of bytes that fn is offered.
      * -ENOBUFS: no memory can be lent at offset without waiting, and fn was not called.  Any
      * other negative result is the result of fn. */
     ssize_t (*fill)(void *state, uint64_t offset, size_t count, size_t *lent, disk_fill_fn *fn,

@@ -61,7 +61,7 @@ static int read_number(const char *root, const char *directory, const char *name
     return found ? 0 : -ENOENT;
 }
 
-/* A line of a file that consists of a key and a number. */
+/* A line to look for in a file.  It consists of a key and a number. */
 struct line {
     const char *key; /* ends with the colon or space that precedes the number */
     uint64_t number; /* the number after key; unchanged if the file has no such line */

@@ -10,12 +10,12 @@
 struct os_memory_room {
     uint64_t total;     /* bytes: the most memory that the process could ever have */
     uint64_t swap;      /* bytes: the size of the machine's swap */
-    uint64_t available; /* bytes that can be taken now without swapping or being killed */
+    uint64_t available; /* bytes that the process can take now without swapping or being killed */
 };
 
 /* Find out how much memory this process can get.  The machine (/proc/meminfo) gives an answer,
- * and so does each control group of the process, of version 1 or 2.  *room becomes the lowest of
- * the answers.
+ * and so does each control group of the process, of version 1 or 2.  In *room, total and
+ * available become the lowest of the answers.
  *
  * The limit of a group is memory.max or memory.high, whichever is lower, because above
  * memory.high the kernel slows a process down until it does almost nothing.  Memory that the

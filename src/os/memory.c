@@ -88,8 +88,9 @@ int os_memory_discard(void *base, size_t length)
     return madvise(base, length, MADV_DONTNEED_LOCKED) == -1 ? -errno : 0;
 }
 
-/* Linux counts a mapping as committed until it is unmapped.  So map the range anew.  No other
- * mapping can take the range in between, because mmap does both in one step. */
+/* Linux counts a mapping as committed until it is unmapped.  So replace the mapping.  mmap
+ * removes the old mapping and makes the new one in one step, so no other mapping can take the
+ * range in between. */
 int os_memory_uncommit(void *base, size_t length)
 {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;

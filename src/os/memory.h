@@ -62,16 +62,16 @@ int os_memory_commit(void *base, size_t length);
  * locked memory. */
 int os_memory_discard(void *base, size_t length);
 
-/* Undo os_memory_commit: give the memory of a range back to the system, and the commitment, too.
- * Locks on the range end, and huge pages are forbidden afterwards.  If the process locks all of
- * its future memory (mlockall), the next os_memory_commit brings the whole range into memory.
- * After an error the range is as before.  The call takes some microseconds longer than
- * os_memory_discard, and splits the kernel's mapping. */
+/* Undo os_memory_commit: give the memory of a range back to the system, so that the range no
+ * longer counts as committed.  Locks on the range end, and huge pages are forbidden afterwards.
+ * If the process locks all of its future memory (mlockall), the next os_memory_commit brings the
+ * whole range into memory.  After an error the range is as before.  The call takes some
+ * microseconds longer than os_memory_discard, and splits the kernel's mapping. */
 int os_memory_uncommit(void *base, size_t length);
 
-/* Whether the kernel limits how much memory all processes may commit, touched or not
- * (vm.overcommit_memory is 2).  Call this before os_memory_reserve: what counts is the setting at
- * the time when a range is reserved.  It opens a file. */
+/* Whether the kernel limits how much memory all processes may commit, even if they never touch it
+ * (vm.overcommit_memory is 2).  Call this before os_memory_reserve, because the setting at the
+ * time when a range is reserved is the one that counts.  The function opens a file. */
 bool os_memory_commit_is_limited(void);
 
 /* Advise the kernel to back a range with huge pages, or forbid it to do so.  If single pages of a

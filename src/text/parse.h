@@ -13,8 +13,8 @@
 #include <stdint.h>
 
 /* Parse a size in bytes, in nbdkit's grammar: a decimal number, and at most one of the suffixes b
- * s k m g t p e, in either case.  The suffix s means 512; the others are powers of 1024.  The
- * size is at most 2^63-1. */
+ * s k m g t p e, in upper or lower case.  The suffix s means 512; the others are powers of 1024.
+ * The size is at most 2^63-1. */
 int parse_size(const char *text, uint64_t *size);
 
 enum parse_base {
@@ -31,7 +31,7 @@ int parse_number(const char *text, enum parse_base base, unsigned min, unsigned 
  * second. */
 int parse_seconds(const char *text, unsigned max, unsigned *seconds);
 
-/* Parse one of the words 1 0 true false t f yes no y n on off, in either case. */
+/* Parse one of the words 1 0 true false t f yes no y n on off, in upper or lower case. */
 int parse_bool(const char *text, bool *value);
 
 #endif

@@ -4,13 +4,13 @@
  * budget keeps two numbers that follow from the machine's last answer.  budget_take compares and
  * changes them without a lock:
  *
- *     total     the highest value that `used` may reach.  It is the bytes that the disk had taken
+ *     total     the most bytes that the disk may have.  It is the bytes that the disk had taken
  *               when the machine was asked, plus the bytes that the machine could give then, less
  *               the reserve.
  *     credit    the bytes that the disk may take before the machine is asked again.  It is 1/16
- *               of the bytes that `used` may still grow, because other processes take memory,
- *               too.  Until the next answer, they can use up the reserve.  If the machine has
- *               little memory left, the credit is small, and the machine is asked often.
+ *               of the bytes that are left of total, because other processes take memory, too.
+ *               Until the next answer, they can use up the reserve.  If the machine has little
+ *               memory left, the credit is small, and the machine is asked often.
  *
  *     THE THREAD ASKS                              BECAUSE
  *     when half of the credit is used              a steady writer must not run out of credit
@@ -266,7 +266,7 @@ static uint64_t keepback_from(const struct budget *budget, enum budget_purpose p
     return budget->keepback / 4 * quarters[purpose];
 }
 
-/* The highest value that `used` may reach when memory is taken for this purpose. */
+/* The most bytes that the disk may have after memory is taken for this purpose. */
 static uint64_t total_for(const struct budget *budget, enum budget_purpose purpose)
 {
     uint64_t total = budget_total(budget), keepback = keepback_from(budget, purpose);

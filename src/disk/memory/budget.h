@@ -5,8 +5,8 @@
  * A disk asks its budget before it takes memory.  So a full machine leads to an error, "no
  * space", and not to the kernel's out-of-memory killer.  If the disk has a limit, only the limit
  * counts.  If the disk has no limit, it may take what the machine and its control groups can give
- * while a reserve stays free.  The reserve is 1/16 of the memory, at least 32 MiB and at most 1
- * GiB.
+ * while a reserve stays free.  The reserve is 1/16 of the machine's memory, at least 32 MiB and
+ * at most 1 GiB.
  *
  * To ask the machine how much it can give takes long (os/machine.h), so requests do not ask it.
  * Instead the budget has a thread that asks.  Each answer grants a credit: memory that the disk

@@ -22,7 +22,8 @@
 #include "os/thread.h"
 #include "text/reason.h"
 
-/* The most bytes that the cells of a magazine may take, because other threads cannot use them. */
+/* The most bytes that the cells of a magazine may take.  Threads on other processors cannot use
+ * these cells, so there must not be too many. */
 #define MAGAZINE_BYTES ((size_t)256 << 10)
 
 /* Taking cells and giving them back. */
@@ -128,7 +129,7 @@ uint64_t pool_cells_used(struct pool *pool)
     pthread_mutex_lock(&in->lock);
     uint64_t used = in->resident - in->free;
     pthread_mutex_unlock(&in->lock);
-    return used > held ? used - held : 0; /* `used` and `held` are counts of different moments */
+    return used > held ? used - held : 0; /* counted at different times, so held can be larger */
 }
 
 uint64_t pool_bytes_charged(struct pool *pool)

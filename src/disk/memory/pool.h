@@ -14,7 +14,8 @@
  *
  * Free cells wait in the magazine of a processor, or in their chunk.  When much memory is free,
  * granules without a cell in use are given back to the system, and so are whole chunks.  Before
- * memory is used, the budget is charged for all that the system may have to provide.
+ * the cells of a granule are used, the budget is charged for the whole granule, because the
+ * system may have to provide all of it.
  *
  * UNITS.  Sizes are in bytes.  A cell is a number from 0 up, below POOL_CELLS_MAX; numbers are
  * reused.
@@ -50,7 +51,7 @@ struct pool_options {
     uint64_t capacity; /* the most bytes that all cells may take; see pool_create */
     bool huge;         /* use huge pages: good for cells that are accessed at random */
     bool locked;       /* lock all memory, so that it is never swapped out */
-    struct budget *budget; /* pays for the pool's memory; must outlive the pool */
+    struct budget *budget; /* is charged for the pool's memory; must outlive the pool */
 };
 
 struct pool {
@@ -78,8 +79,8 @@ int pool_may_lock(const struct pool *pool, uint64_t bytes);
  *
  * 0         *cell is the cell's number
  * -ENOSPC   the budget or the address space is used up
- * -EAGAIN   the budget has to ask the machine for its free memory first: call budget_refresh, and
- *           try again
+ * -EAGAIN   the budget must first ask the machine again how much memory it can give: call
+ *           budget_refresh, and try again
  * -ENOMEM   the system refuses to provide or to lock memory */
 int pool_take(struct pool *pool, enum budget_purpose purpose, uint64_t *cell);
 

@@ -82,8 +82,8 @@ static int check_chunks(const struct pool_inside *in, struct reason *reason)
 
 /* Verify invariant 3 of pool_inside.h: each chunk that was ever used is on exactly one list.  If
  * the links of a list agree with each other, the list does not contain a chunk twice.  So it is
- * enough that no chunk is on a wrong list, and that all lists together are as long as the number
- * of chunks that were ever used. */
+ * enough that no chunk is on a wrong list, and that all lists together contain as many chunks as
+ * were ever used. */
 static int check_lists(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t listed = 0;
@@ -155,8 +155,9 @@ static int check_held_cell(const struct pool_inside *in, unsigned magazine, unsi
     return 0;
 }
 
-/* Verify invariants 1, 8 and 9 of pool_inside.h: the cells in magazines have no other state, no
- * magazine holds too many, and there are enough cells in use for all discards. */
+/* Verify invariants 1, 8 and 9 of pool_inside.h: a cell in a magazine is in no other state, no
+ * magazine holds too many cells, and the cells in use are enough for the granules that the system
+ * is taking back. */
 static int check_magazines(const struct pool_inside *in, struct reason *reason)
 {
     uint64_t held = 0;
@@ -179,10 +180,10 @@ static int check_magazines(const struct pool_inside *in, struct reason *reason)
     return 0;
 }
 
-/* Verify invariants 4, 5 and 10 of pool_inside.h, which are about the pool's sums.  Other pools
- * use the same budget, so it can be charged for more than this pool's memory.  Relaxed order
- * suffices, because this pool charged the budget under the pool's lock, and the caller holds that
- * lock. */
+/* Verify invariants 4, 5 and 10 of pool_inside.h: the budget is charged for the resident cells,
+ * `leftover` is not too large, and there are not too many cells.  Other pools use the same
+ * budget, so it can be charged for more than this pool's memory.  Relaxed order suffices, because
+ * this pool charged the budget under the pool's lock, and the caller holds that lock. */
 static int check_sums(const struct pool_inside *in, struct reason *reason)
 {
     if (in->chunk_count * in->cells_per_chunk > POOL_CELLS_MAX)

@@ -103,8 +103,8 @@ struct chunk {
     bool committed;  /* the chunk was committed (os/memory.h), and can be accessed */
 };
 
-/* The cells that are set aside for the threads of one processor.  They take cells from their
- * magazine, so they seldom wait for the pool's lock. */
+/* A magazine holds cells that are set aside for the threads of one processor.  These threads
+ * seldom wait for the pool's lock, because they take cells from their magazine first. */
 struct magazine {
     _Alignas(64) pthread_mutex_t lock; /* guards the fields below */
     unsigned count;
@@ -114,7 +114,7 @@ struct magazine {
 struct pool_inside {
     /* pool_create sets the fields from options to magazines.  They do not change afterwards. */
     struct pool_options options;
-    bool uncommits; /* uncommit vacant chunks, because the kernel limits commitments */
+    bool uncommits; /* uncommit vacant chunks: the kernel limits committed memory */
     size_t granule; /* bytes */
     uint32_t cells_per_granule, cells_per_chunk, granules_per_chunk;
     size_t free_words, absent_words; /* lengths of a chunk's two bitmaps, in uint64_t */
@@ -137,7 +137,8 @@ struct pool_inside {
 
 /* The number of chunks that a pool should have.  It is the number that the options ask for, but
  * limited by two things.  A word has only 40 bits for the number of a cell.  And on 32 bits, a
- * pool may take only an eighth of the address space, because a disk has up to four pools. */
+ * pool may take only an eighth of the address space, because up to four pools of a disk and the
+ * program itself have to fit. */
 static inline uint64_t chunk_count_wanted(const struct pool_options *options)
 {
     uint64_t chunk = options->chunk;

@@ -3,7 +3,7 @@
 /* pool_marks - finds cells that have leaked or were freed too early
  *
  * The pool knows which cells are in use, but not which structure uses them.  To find that out, a
- * test walks over all structures, and marks each cell that a structure uses.  Then the marks are
+ * check walks over all structures, and marks each cell that a structure uses.  Then the marks are
  * compared with the pool.  If a cell is in use and not marked, it has leaked.  If a cell is
  * marked and not in use, it was freed too early.
  *

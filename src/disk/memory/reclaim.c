@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Items are collected in a list of batches, the newest batch first.  A round takes the whole
- * list, waits for one grace period, and processes the items.  The more items come in, the more of
- * them share one wait.
+/* Items are collected in a list of batches; the newest batch is the first.  A round takes the
+ * whole list, waits for one grace period, and processes the items.  So however many items have
+ * come in, they share one wait.
  *
- * A reservation is a spare batch that no other caller gets.  One is enough for a call, whose
- * items are fewer than a batch holds.  Processed batches become spares, so that a busy disk
+ * A reservation keeps one spare batch for the thread that made the reservation.  One batch is
+ * enough, because the thread then hands in at most RECLAIM_RESERVED_MAX items, and a batch holds
+ * more.  When all items of a batch are processed, the batch becomes a spare, so that a busy disk
  * seldom calls malloc here.
  *
- * Rounds exclude each other (`running`).  So when a thread runs a round, all earlier rounds are
- * over.  reclaim_run relies on this to keep its promise.
+ * A round is run under the lock `running`, so no two rounds run at once.  When a thread begins a
+ * round, all earlier rounds have ended.  So when reclaim_run returns, all items that were handed
+ * in before the call are processed, even those that another thread's round had taken.
  */
 
 #include "disk/memory/reclaim.h"
@@ -24,9 +26,10 @@
 
 #define BATCH_ITEMS 168 /* a batch with this many items takes 4 KiB */
 
-/* The most rounds of one reclaim_run.  There is a limit because other threads may hand in new
- * items forever.  ROUNDS_MAX is more than one item can need: one round for a page that is found
- * all zero, one for each level of nodes that becomes empty, and one to release the last node. */
+/* The most rounds that one reclaim_run runs.  There is a limit because other threads may hand in
+ * new items forever.  ROUNDS_MAX is more than one item can need: one round for a page that is
+ * found all zero, one for each level of nodes that becomes empty, and one to release the last
+ * node. */
 #define ROUNDS_MAX 20
 
 struct reclaim_batch {
@@ -38,7 +41,7 @@ struct reclaim_batch {
 _Static_assert(sizeof(struct reclaim_batch) <= 4096, "a batch fits into one page");
 _Static_assert(RECLAIM_RESERVED_MAX <= BATCH_ITEMS, "one new batch is enough");
 
-#define SPARES_KEPT 2 /* beyond those that are reserved */
+#define SPARES_KEPT 2 /* spare batches to keep in addition to the reserved ones */
 
 void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_idle_fn *idle, void *opaque)
 {
@@ -55,7 +58,9 @@ void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_idle_fn *id
     pthread_condattr_destroy(&monotonic);
 }
 
-/* Returns NULL if there is no memory. */
+/* Take a spare batch, or allocate a batch if all spares are reserved for other threads.
+ * is_reserved says that the caller has a reservation, so there is a spare for it.  Returns NULL
+ * if there is no memory. */
 static struct reclaim_batch *take_spare_locked(struct reclaim *reclaim, bool is_reserved)
 {
     struct reclaim_batch *batch = reclaim->spares;
@@ -84,7 +89,7 @@ static void free_batch(struct reclaim *reclaim, struct reclaim_batch *batch)
         free(batch);
 }
 
-/* Returns false if there is no memory for the item. */
+/* Append an item to the list of items that wait.  Returns false if there is no memory for it. */
 static bool append_locked(struct reclaim *reclaim, const struct reclaim_item *item,
                           bool is_reserved)
 {
@@ -101,7 +106,8 @@ static bool append_locked(struct reclaim *reclaim, const struct reclaim_item *it
     return true;
 }
 
-/* Returns how many items there was memory for. */
+/* Append items to the list of items that wait, until there is no memory for the next one.
+ * Returns the number of items that were appended. */
 static size_t append_all_locked(struct reclaim *reclaim, const struct reclaim_item *items,
                                 size_t count, bool is_reserved)
 {
@@ -114,8 +120,10 @@ static size_t append_all_locked(struct reclaim *reclaim, const struct reclaim_it
     return appended;
 }
 
-/* Release order, paired with the acquire in reclaim_released: a thread that sees the new count
- * also sees that the memory is free. */
+/* Process an item.  If the item is a word that was taken out of the table, its memory is now
+ * free, and the word is counted.  The counter is increased in release order, paired with the
+ * acquire order in reclaim_released.  So a thread that sees the new count also sees that the
+ * memory is free. */
 static void process_item(struct reclaim *reclaim, const struct reclaim_item *item)
 {
     bool frozen = item->frozen;
@@ -170,7 +178,8 @@ static struct reclaim_batch *take_waiting(struct reclaim *reclaim)
     return batch;
 }
 
-/* Returns false if there was nothing to do. */
+/* Take all items that wait, wait for a grace period, and process the items.  Returns false if no
+ * item was waiting. */
 static bool run_round(struct reclaim *reclaim)
 {
     pthread_mutex_lock(&reclaim->running);
@@ -194,14 +203,14 @@ void reclaim_run(struct reclaim *reclaim)
         ;
 }
 
-/* Acquire order, paired with the release in process_item. */
+/* The acquire order is paired with the release order in process_item. */
 uint64_t reclaim_released(struct reclaim *reclaim)
 {
     return atomic_load_explicit(&reclaim->released, memory_order_acquire);
 }
 
-/* Wait until an item is handed in or the thread must end, but at most a second.  Returns false if
- * the second has passed.  Releases the lock and takes it again. */
+/* Wait until an item is handed in or the thread must end, but for one second at most.  Returns
+ * false if neither has happened.  The lock is released during the wait, and taken again. */
 static bool wait_a_second_locked(struct reclaim *reclaim)
 {
     struct timespec until;
@@ -213,8 +222,9 @@ static bool wait_a_second_locked(struct reclaim *reclaim)
     return reclaim->waiting || reclaim->stop;
 }
 
-/* Call the idle function under `running`.  A round of another thread then waits until the idle
- * function has returned.  So after reclaim_run, reclaim's thread is at rest. */
+/* Call the idle function while `running` is held.  A round of another thread waits until the idle
+ * function has returned.  So if the idle function was running when reclaim_run was called, it has
+ * returned when reclaim_run returns. */
 static void run_idle(struct reclaim *reclaim)
 {
     pthread_mutex_lock(&reclaim->running);

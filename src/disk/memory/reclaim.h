@@ -5,14 +5,14 @@
  * Two kinds of words of the page table wait for a grace period.  Words that were taken out of the
  * table are released after it.  Words that were frozen are examined again after it (DESIGN.md,
  * "One word a page, and freezing").  Threads hand these words in as items.  reclaim has a thread
- * of its own, which takes all items that were handed in, waits for one grace period, processes
- * the items, and begins anew.
+ * of its own.  Again and again, this thread takes all items that were handed in, waits for one
+ * grace period, and processes the items.
  *
  * THREADS.  While reclaim_create, reclaim_start or reclaim_destroy runs, no other function may
- * run on the same structure.  Otherwise any thread may call any function.  The functions may wait
- * for a grace period, so a caller must not be inside a read section (rcu.h).  But
- * reclaim_reserve, reclaim_add_reserved and reclaim_released do not wait, and may be called
- * inside one.
+ * run on the same structure.  Otherwise any thread may call any function.  reclaim_reserve,
+ * reclaim_add_reserved and reclaim_released do not wait, and may be called inside a read section
+ * (rcu.h).  The other functions can wait for a grace period, so their caller must not be inside a
+ * read section.
  */
 
 #ifndef NBDRAM_DISK_MEMORY_RECLAIM_H
@@ -28,66 +28,71 @@
 struct reclaim_item {
     uint64_t word; /* the word, in the format of entry.h */
     uint64_t page; /* the page's number; for a node, the number of any page below it */
-    bool frozen;   /* true: the word is in the table and frozen; false: it was taken out */
+    bool frozen;   /* whether the word is in the table and frozen; if not, it was taken out */
 };
 
-/* Process one item.  This function is called once for each item, by any thread, after a grace
- * period and outside of a read section.  The function may hand in more items. */
+/* The function that processes an item.  It is called once for each item, by any thread, after a
+ * grace period and outside of a read section.  The function may hand in more items. */
 typedef void reclaim_fn(void *opaque, const struct reclaim_item *item);
 
-/* Called by reclaim's thread when nothing was handed in for a second.  After that, the function
- * is not called again until something has been handed in. */
+/* The function that reclaim's thread calls when no item was handed in for a second.  After that,
+ * it is not called again until an item has been handed in. */
 typedef void reclaim_idle_fn(void *opaque);
 
 struct reclaim {
-    /* Set by reclaim_create, and constant. */
+    /* reclaim_create sets the fields fn, idle and opaque.  They do not change afterwards. */
     reclaim_fn *fn;
     reclaim_idle_fn *idle;
     void *opaque;
 
-    pthread_mutex_t running; /* held for a whole round or idle call; taken before `lock` */
+    pthread_mutex_t running; /* held during a round and while idle runs; taken before `lock` */
 
     pthread_mutex_t lock;          /* guards the fields below */
     pthread_cond_t wake;           /* signalled when an item is handed in or stop is set */
-    struct reclaim_batch *waiting; /* items that were handed in and are not part of a round yet */
+    struct reclaim_batch *waiting; /* items that no round has taken yet */
     struct reclaim_batch *spares;  /* empty batches */
     size_t spare_count;            /* the number of spares, at least `reserved` */
-    size_t reserved;               /* reservations whose items were not handed in yet */
+    size_t reserved;               /* number of reservations whose items were not handed in yet */
     bool started;                  /* the thread exists */
     bool stop;                     /* the thread must end */
     pthread_t thread;
 
-    _Atomic uint64_t released; /* words released so far; see reclaim_released */
+    _Atomic uint64_t released; /* number of words released so far */
 };
 
-/* Set up the structure.  Until reclaim_start is called, items wait for reclaim_run.  opaque is
- * passed to fn and idle, and belongs to the caller. */
+/* Set up the structure.  Before reclaim_start is called, only reclaim_run processes items.
+ * opaque is passed to fn and idle, and belongs to the caller. */
 void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_idle_fn *idle, void *opaque);
 
-/* Start the thread; call this after the last fork.  Returns 0, or -errno of pthread_create. */
+/* Start the thread.  Call this after the last fork.  Returns 0, or -errno of pthread_create. */
 int reclaim_start(struct reclaim *reclaim);
 
-/* Stop the thread and process all items that wait.  A structure of all zeroes is accepted. */
+/* Stop the thread, and process all items that were handed in.  A structure of all zeroes is
+ * accepted. */
 void reclaim_destroy(struct reclaim *reclaim);
 
 /* Hand in items, which are copied.  If there is no memory for the copies, reclaim_add itself
  * waits for a grace period and processes the items. */
 void reclaim_add(struct reclaim *reclaim, const struct reclaim_item *items, size_t count);
 
-/* The same without waiting.  Before anything is taken out of the table or frozen, reserve
- * memory for the items: false if there is none.  Afterwards hand in the items, at most
- * RECLAIM_RESERVED_MAX: once for each reservation, even if there are none. */
+/* Two functions that hand in items without waiting.
+ *
+ * reclaim_reserve        reserves memory for items.  Call this before words are taken out of the
+ *                        table or frozen.  Returns false if there is no memory.
+ * reclaim_add_reserved   hands in the items, at most RECLAIM_RESERVED_MAX.  Call this once for
+ *                        each reservation, even if there is no item in the end. */
 #define RECLAIM_RESERVED_MAX 64
 bool reclaim_reserve(struct reclaim *reclaim);
 void reclaim_add_reserved(struct reclaim *reclaim, const struct reclaim_item *items,
                           size_t count);
 
-/* Process all items that were handed in before the call, and the items that follow from them. */
+/* Process all items that were handed in before the call.  If this makes fn hand in more items,
+ * process these, too. */
 void reclaim_run(struct reclaim *reclaim);
 
-/* The number of words released so far.  When a word is counted, its memory is already free.  So
- * if the count is the same before and after a failed attempt to get memory, no word was released
- * in between. */
+/* The number of words that were released so far.  When a word is counted, its memory is already
+ * free.  So if a thread tries to get memory and fails, and the count is the same before and
+ * after, no word was released in between. */
 uint64_t reclaim_released(struct reclaim *reclaim);
 
 #endif
