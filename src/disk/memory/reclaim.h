@@ -48,7 +48,7 @@ struct reclaim {
     pthread_mutex_t running; /* held during a round and while idle runs; taken before `lock` */
 
     pthread_mutex_t lock;          /* guards the fields below */
-    pthread_cond_t wake;           /* signalled when an item is handed in or stop is set */
+    pthread_cond_t wake;           /* signals that an item was handed in or `stop` is set */
     struct reclaim_batch *waiting; /* items that no round has taken yet */
     struct reclaim_batch *spares;  /* empty batches */
     size_t spare_count;            /* the number of spares, at least `reserved` */
