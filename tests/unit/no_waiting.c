@@ -50,6 +50,7 @@ WRAP(int, pthread_cond_wait, (pthread_cond_t * condition, pthread_mutex_t *lock)
 WRAP(int, pthread_cond_timedwait,
      (pthread_cond_t * condition, pthread_mutex_t *lock, const struct timespec *until),
      (condition, lock, until))
+WRAP(int, os_memory_discard, (void *base, size_t count), (base, count))
 WRAP(int, os_memory_room, (const char *root, struct os_memory_room *room), (root, room))
 
 void *__real_malloc(size_t size);

@@ -69,13 +69,14 @@ int pool_take(struct pool *pool, enum budget_purpose purpose, uint64_t *cell)
     return r < 0 && take_from_any_magazine(pool, cell) == 0 ? 0 : r;
 }
 
-void pool_give(struct pool *pool, uint64_t cell)
+/* Returns true if cells went to the chunks. */
+static bool give(struct pool *pool, uint64_t cell)
 {
     struct pool_inside *in = pool->inside;
     struct magazine *magazine = magazine_here(in);
     if (in->magazine_cells == 0) {
         pool_give_batch(pool, 1, &cell);
-        return;
+        return true;
     }
     uint64_t full[MAGAZINE_CELLS];
     unsigned count = 0;
@@ -90,6 +91,18 @@ void pool_give(struct pool *pool, uint64_t cell)
     pthread_mutex_unlock(&magazine->lock);
     if (count)
         pool_give_batch(pool, count, full);
+    return count > 0;
+}
+
+void pool_give(struct pool *pool, uint64_t cell)
+{
+    if (give(pool, cell))
+        pool_shrink_excess(pool);
+}
+
+void pool_untake(struct pool *pool, uint64_t cell)
+{
+    give(pool, cell);
 }
 
 void pool_shrink(struct pool *pool)

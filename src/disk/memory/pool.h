@@ -89,6 +89,15 @@ int pool_take(struct pool *pool, enum budget_purpose purpose, uint64_t *cell);
  * unless another thread has taken the cell after it was given back. */
 void pool_give(struct pool *pool, uint64_t cell);
 
+/* Give back a cell that was taken and is not needed.  Unlike pool_give, this never gives
+ * memory back to the system, which takes time: call it where a thread must not stay, for
+ * example in a read section. */
+void pool_untake(struct pool *pool, uint64_t cell);
+
+/* If the pool has too much free memory, give some of it back to the system and to the budget, as
+ * pool_give does. */
+void pool_shrink_excess(struct pool *pool);
+
 /* The address of a cell that is in use.  It is aligned to the cell's size. */
 static inline void *pool_at(const struct pool *pool, uint64_t cell)
 {

@@ -324,9 +324,16 @@ void pool_give_batch(struct pool *pool, unsigned n, const uint64_t *cells)
         chunk_relist_locked(in, chunk);
     }
     change_free_locked(in, n);
-    uint64_t slack = in->resident / 32 + (SLACK >> pool->cell_shift);
-    bool too_much = in->free - in->leftover > slack;
     pthread_mutex_unlock(&in->lock);
-    if (too_much)
+}
+
+void pool_shrink_excess(struct pool *pool)
+{
+    struct pool_inside *in = pool->inside;
+    pthread_mutex_lock(&in->lock);
+    uint64_t slack = in->resident / 32 + (SLACK >> pool->cell_shift);
+    bool is_too_much = in->free - in->leftover > slack;
+    pthread_mutex_unlock(&in->lock);
+    if (is_too_much)
         pool_shrink_to(pool, slack / 2);
 }

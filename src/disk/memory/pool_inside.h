@@ -186,8 +186,7 @@ static inline enum chunk_list chunk_list_for(const struct pool_inside *in,
 int pool_take_batch(struct pool *pool, enum budget_purpose purpose, unsigned n, uint64_t *cells,
                     unsigned *taken);
 
-/* Make n cells free.  If the pool then has too much free memory, give some of it back to the
- * system.  The system call takes time, so the caller must not hold a magazine's lock. */
+/* Make n cells free.  The caller must not hold a magazine's lock. */
 void pool_give_batch(struct pool *pool, unsigned n, const uint64_t *cells);
 
 /* Give free granules back to the system, until at most `keep` cells are free or no whole granule

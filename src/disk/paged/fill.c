@@ -153,7 +153,7 @@ static bool lend_cells(struct paged *paged, struct fill *fill, uint64_t pages,
     while (lent < taken && lend_cell(paged, fill, row[lent]))
         lent++;
     for (unsigned i = taken; i > lent; i--)
-        pool_give(&paged->frames, row[i - 1]);
+        pool_untake(&paged->frames, row[i - 1]);
     return lent == wanted;
 }
 
@@ -220,7 +220,7 @@ static void store_part(struct paged *paged, struct fill *fill, const struct part
         request_put_cell(paged, &fill->reserve, request);
     }
     if (request->cell != NO_CELL)
-        pool_give(&paged->frames, request->cell);
+        pool_untake(&paged->frames, request->cell);
 }
 
 static void store(struct paged *paged, struct fill *fill, uint64_t end)

@@ -129,7 +129,7 @@ static void give_node(struct table *table, struct table_reserve *reserve, uint64
     if (reserve)
         reserve->nodes[reserve->count++] = cell;
     else
-        pool_give(&table->nodes, cell);
+        pool_untake(&table->nodes, cell);
 }
 
 /* Swap a new node into slot, in place of the hole or lone whose word is *word.  *word becomes the
@@ -170,7 +170,7 @@ static int make_lone(struct table *table, slot_t *slot, uint64_t *word, uint64_t
     if (slot_swap(slot, word, made))
         *word = made;
     else
-        pool_give(&table->lones, cell);
+        pool_untake(&table->lones, cell);
     return 0;
 }
 
@@ -249,7 +249,7 @@ int table_reserve(struct table *table, uint64_t first, uint64_t end,
 void table_unreserve(struct table *table, struct table_reserve *reserve)
 {
     while (reserve->count)
-        pool_give(&table->nodes, reserve->nodes[--reserve->count]);
+        pool_untake(&table->nodes, reserve->nodes[--reserve->count]);
 }
 
 /* Make a slot empty, whatever it holds.  *word becomes the word that was in the slot.  Returns

@@ -114,7 +114,7 @@ int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct re
                                : fill_and_swap(paged, slot, word, made, request);
     if (r <= 0) {
         if (cell != request->cell)
-            pool_give(&paged->frames, cell);
+            pool_untake(&paged->frames, cell);
         return r;
     }
     paged_count_hot(paged, false, entry_hot(made));
