@@ -94,6 +94,44 @@ static void emptied_segments_go_back(void **state)
     blob_log_destroy(&bench.blobs);
 }
 
+/* Blobs die at random.  Each segment that is chosen has almost the most dead bytes: 1/64 of a
+ * segment less at most. */
+static void the_worst_segment_is_chosen(void **state)
+{
+    enum { BLOBS = 40000 };
+    static uint64_t numbers[BLOBS];
+    static const uint8_t bytes[1000];
+    struct bench bench;
+    struct prng prng;
+    uint64_t number;
+    unsigned chosen = 0;
+    (void)state;
+    bench_make(&bench, 64 * MiB);
+    prng_init(&prng, test_seed(), 3);
+    for (unsigned i = 0; i < BLOBS; i++)
+        assert_int_equal(blob_log_store(&bench.blobs, i, bytes, sizeof bytes, &numbers[i]), 0);
+    for (unsigned left = BLOBS; left > 0;) {
+        unsigned i = (unsigned)prng_below(&prng, left);
+        blob_log_drop(&bench.blobs, numbers[i]);
+        numbers[i] = numbers[--left];
+        if (left % 64 != 0 || !blob_log_worst(&bench.blobs, BLOB_LOG_TIDY, &number))
+            continue;
+        uint32_t most = 0;
+        for (uint64_t k = 0; k < bench.blobs.table_size; k++) {
+            const struct segment *segment = &bench.blobs.table[k];
+            if (segment->in_use && k != bench.blobs.open && segment->used - segment->live > most)
+                most = segment->used - segment->live;
+        }
+        const struct segment *found = &bench.blobs.table[number * BLOB_UNIT / CHUNK];
+        assert_true(found->used - found->live + CHUNK / 64 >= most);
+        while (blob_log_next(&bench.blobs, &number))
+            ;
+        chosen++;
+    }
+    assert_true(chosen > 100);
+    blob_log_destroy(&bench.blobs);
+}
+
 static void full_log_refuses(void **state)
 {
     static uint8_t bytes[10000];
@@ -114,6 +152,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blobs_keep_their_bytes),
         cmocka_unit_test(emptied_segments_go_back),
+        cmocka_unit_test(the_worst_segment_is_chosen),
         cmocka_unit_test(full_log_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,10 @@
 /* Only dead bytes count as waste.  The unfilled end of a full segment does not count, because
  * storing the blobs again would leave an unfilled end in another segment.
  *
+ * Each segment is on the list for the share of it that is dead.  So to find a segment to empty,
+ * look for the last list that has one.  (At first, the whole table was searched under the lock
+ * for the segment with the most dead bytes.  With 1 TiB there are half a million segments.)
+ *
  * While a thread empties a segment, the segment is `held`.  Blobs in a held segment can be read,
  * and the segment is not given back to the pool.
  */
@@ -27,6 +31,8 @@ int blob_log_create(struct blob_log *blobs, const struct pool_options *options)
     if (r < 0)
         return r;
     blobs->segment_size = options->chunk;
+    for (unsigned i = 0; i <= BLOB_LISTS; i++)
+        blobs->lists[i] = NO_SEGMENT;
     pthread_mutex_init(&blobs->lock, NULL);
     return 0;
 }
@@ -77,18 +83,73 @@ static int grow_table_locked(struct blob_log *blobs, uint64_t segment)
     return 0;
 }
 
-/* Give a segment back to the pool, unless it has live blobs, is open or is held. */
-static void release_if_dead_locked(struct blob_log *blobs, uint64_t number)
+unsigned blob_log_list_for(const struct blob_log *blobs, uint64_t number)
+{
+    const struct segment *segment = &blobs->table[number];
+    uint64_t dead = segment->used - segment->live;
+    bool is_open = blobs->any_open && blobs->open == number;
+    if (!segment->in_use || is_open || dead == 0)
+        return 0;
+    return 1 + (unsigned)((dead - 1) * BLOB_LISTS / blobs->segment_size);
+}
+
+static void list_remove_locked(struct blob_log *blobs, const struct segment *segment)
+{
+    if (segment->previous != NO_SEGMENT)
+        blobs->table[segment->previous].next = segment->next;
+    else
+        blobs->lists[segment->list] = segment->next;
+    if (segment->next != NO_SEGMENT)
+        blobs->table[segment->next].previous = segment->previous;
+}
+
+static void list_put_locked(struct blob_log *blobs, uint32_t number, unsigned list)
 {
     struct segment *segment = &blobs->table[number];
-    bool open = blobs->any_open && blobs->open == number;
-    if (!segment->in_use || segment->live > 0 || segment->held || open)
+    segment->next = blobs->lists[list];
+    segment->previous = NO_SEGMENT;
+    if (segment->next != NO_SEGMENT)
+        blobs->table[segment->next].previous = number;
+    blobs->lists[list] = number;
+}
+
+/* Move a segment to its list after it has changed. */
+static void relist_locked(struct blob_log *blobs, uint64_t number)
+{
+    struct segment *segment = &blobs->table[number];
+    unsigned list = blob_log_list_for(blobs, number);
+    if (list == segment->list)
         return;
-    segment->in_use = false;
-    blobs->used -= segment->used;
-    blobs->segment_count--;
-    atomic_fetch_add_explicit(&blobs->recycled, 1, memory_order_relaxed);
-    pool_give(&blobs->segments, number);
+    if (segment->list)
+        list_remove_locked(blobs, segment);
+    segment->list = (uint8_t)list;
+    if (list)
+        list_put_locked(blobs, (uint32_t)number, list);
+}
+
+static bool is_dead_locked(const struct blob_log *blobs, uint64_t number)
+{
+    const struct segment *segment = &blobs->table[number];
+    bool is_open = blobs->any_open && blobs->open == number;
+    return segment->in_use && segment->live == 0 && !segment->held && !is_open;
+}
+
+/* Call this after a segment has changed.  The segment goes back to the pool, unless it has live
+ * blobs, is open or is held.  Then it goes to its list.  Returns true if it went back to the
+ * pool. */
+static bool release_if_dead_locked(struct blob_log *blobs, uint64_t number)
+{
+    struct segment *segment = &blobs->table[number];
+    bool is_dead = is_dead_locked(blobs, number);
+    if (is_dead) {
+        segment->in_use = false;
+        blobs->used -= segment->used;
+        blobs->segment_count--;
+        atomic_fetch_add_explicit(&blobs->recycled, 1, memory_order_relaxed);
+        pool_untake(&blobs->segments, number);
+    }
+    relist_locked(blobs, number);
+    return is_dead;
 }
 
 static int open_segment_locked(struct blob_log *blobs)
@@ -99,7 +160,7 @@ static int open_segment_locked(struct blob_log *blobs)
         return r;
     r = grow_table_locked(blobs, number);
     if (r < 0) {
-        pool_give(&blobs->segments, number);
+        pool_untake(&blobs->segments, number);
         return r;
     }
     bool had = blobs->any_open;
@@ -160,10 +221,12 @@ bool blob_log_drop(struct blob_log *blobs, uint64_t number)
     blobs->table[segment].live -= (uint32_t)takes;
     blobs->live -= takes;
     blobs->blob_count--;
-    release_if_dead_locked(blobs, segment);
-    bool wasteful = is_wasteful_locked(blobs);
+    bool is_released = release_if_dead_locked(blobs, segment);
+    bool is_wasteful = is_wasteful_locked(blobs);
     pthread_mutex_unlock(&blobs->lock);
-    return wasteful;
+    if (is_released)
+        pool_shrink_excess(&blobs->segments);
+    return is_wasteful;
 }
 
 /* Whether storing blobs again can free a segment.  It can if the dead bytes of the log and the
@@ -183,20 +246,14 @@ static bool should_empty_locked(const struct blob_log *blobs, enum blob_log_need
     return need == BLOB_LOG_ROOM ? has_segment_to_gain_locked(blobs) : is_wasteful_locked(blobs);
 }
 
-/* Find the segment with the most dead bytes, leaving out the open segment.  Returns false if no
- * other segment has dead bytes. */
+/* Find a segment on the last list that has one.  Returns false if nothing is dead. */
 static bool find_worst_locked(const struct blob_log *blobs, uint64_t *worst)
 {
-    uint64_t most = 0;
-    for (uint64_t i = 0; i < blobs->table_size; i++) {
-        const struct segment *segment = &blobs->table[i];
-        uint64_t dead = segment->used - segment->live;
-        if (segment->in_use && i != blobs->open && dead > most) {
-            *worst = i;
-            most = dead;
-        }
-    }
-    return most > 0;
+    unsigned list = BLOB_LISTS;
+    while (list && blobs->lists[list] == NO_SEGMENT)
+        list--;
+    *worst = blobs->lists[list];
+    return list > 0;
 }
 
 bool blob_log_worst(struct blob_log *blobs, enum blob_log_need need, uint64_t *number)
@@ -218,12 +275,14 @@ bool blob_log_next(struct blob_log *blobs, uint64_t *number)
     uint64_t next = *number + blob_footprint(blob_log_at(blobs, *number)->size) / BLOB_UNIT;
     pthread_mutex_lock(&blobs->lock);
     uint64_t end = segment_start(blobs, segment) + blobs->table[segment].used / BLOB_UNIT;
-    bool more = next < end;
+    bool more = next < end, is_released = false;
     if (!more) {
         blobs->table[segment].held = false;
-        release_if_dead_locked(blobs, segment);
+        is_released = release_if_dead_locked(blobs, segment);
     }
     pthread_mutex_unlock(&blobs->lock);
+    if (is_released)
+        pool_shrink_excess(&blobs->segments);
     if (more)
         *number = next;
     return more;

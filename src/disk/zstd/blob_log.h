@@ -29,6 +29,10 @@
 
 struct reason; /* text/reason.h */
 
+/* List 1 has the segments of which up to 1/64 is dead, list 2 those of which up to 2/64 is dead,
+ * and so on.  Segments without dead bytes are on no list, and neither is the open segment. */
+#define BLOB_LISTS 64
+
 struct blob_log {
     struct pool segments;
     size_t segment_size;
@@ -36,12 +40,13 @@ struct blob_log {
     pthread_mutex_t lock;      /* guards the fields below */
     struct segment *table;     /* the segments; the index is a segment's number */
     uint64_t table_size;
-    bool any_open;          /* whether a segment is open: new blobs are appended to it */
-    uint64_t open;          /* the number of the open segment, if any_open */
-    uint64_t segment_count; /* number of segments in use */
-    uint64_t blob_count;    /* number of live blobs */
-    uint64_t used;          /* bytes appended so far to the segments that are in use */
-    uint64_t live;          /* bytes of live blobs; the rest of `used` is dead */
+    uint32_t lists[BLOB_LISTS + 1]; /* the first segment of each list, or NO_SEGMENT */
+    bool any_open;                  /* whether a segment is open: new blobs are appended to it */
+    uint64_t open;                  /* the number of the open segment, if any_open */
+    uint64_t segment_count;         /* number of segments in use */
+    uint64_t blob_count;            /* number of live blobs */
+    uint64_t used;                  /* bytes appended so far to the segments that are in use */
+    uint64_t live;                  /* bytes of live blobs; the rest of `used` is dead */
 };
 
 /* Make an empty log.  Its pool of segments gets chunk, capacity and budget from options.  Returns
@@ -74,15 +79,18 @@ enum blob_log_need {
     BLOB_LOG_ROOM, /* to free memory: empty a segment only if a whole segment can be gained */
 };
 
-/* Choose a segment to empty: the segment with the most dead bytes.  Returns false if no segment
- * should be emptied.  Otherwise returns true, and *number is the number of the segment's first
- * blob.  Only one thread at a time may empty segments.  After true, that thread must call
- * blob_log_next until the walk ends. */
+/* Choose a segment to be emptied, if one should be.  No other segment has more dead bytes than
+ * this one and 1/64 of a segment.  Returns true and the number of the segment's first blob.
+ * Only one thread at a time may empty segments, and it must call blob_log_next until that
+ * returns false. */
 bool blob_log_worst(struct blob_log *blobs, enum blob_log_need need, uint64_t *number);
 
 /* Set *number to the next blob of the same segment.  That blob may be dead.  Returns false at the
  * end of the segment: the walk has ended. */
 bool blob_log_next(struct blob_log *blobs, uint64_t *number);
+
+/* The number of the list that a segment must be on; 0: none. */
+unsigned blob_log_list_for(const struct blob_log *blobs, uint64_t segment);
 
 /* Verify the invariants of blob_log_check.c.  For tests and debug builds, while no other thread
  * uses the log.  `alive` has `count` entries: the blobs to which the page table leads.  They must

@@ -10,6 +10,7 @@
  *  4. A segment in use is open, or has a live blob.  No segment is held.
  *  5. The counters of the log are the sums over its segments.
  *  6. A segment is in use if and only if its cell in the pool is in use.
+ *  7. Each segment is on the list that blob_log_list_for says, and no list has anything else.
  *
  * The comment above a function gives the numbers of the invariants that it verifies.
  */
@@ -29,6 +30,7 @@ struct walk {
     const struct blob_log *blobs;
     const struct blob_alive *next, *end; /* live blobs that the walk has not met yet */
     uint64_t segments, used, live;       /* sums over the segments walked so far */
+    uint64_t listed;                     /* the segments among them that must be on a list */
     struct pool_marks marks;
     struct reason *reason;
 };
@@ -88,6 +90,7 @@ static int check_segment(struct walk *walk, uint64_t number)
     if (segment->held || (live == 0 && !(blobs->any_open && blobs->open == number)))
         return BROKEN(walk->reason, 4, "segment %" PRIu64 " should have been given back", number);
     walk->segments++;
+    walk->listed += blob_log_list_for(blobs, number) > 0;
     walk->used += at;
     walk->live += live;
     return pool_marks_add(&walk->marks, number, walk->reason); /* 6 */
@@ -110,6 +113,23 @@ static int check_sums(const struct walk *walk, size_t count)
     return 0;
 }
 
+/* Invariant 7.  Gives up on a list that goes round in a circle. */
+static int check_lists(const struct walk *walk)
+{
+    const struct blob_log *blobs = walk->blobs;
+    uint64_t listed = 0;
+    for (unsigned list = 1; list <= BLOB_LISTS; list++)
+        for (uint32_t i = blobs->lists[list]; i != NO_SEGMENT && listed <= walk->listed;
+             i = blobs->table[i].next, listed++)
+            if (blob_log_list_for(blobs, i) != list)
+                return BROKEN(walk->reason, 7, "segment %" PRIu32 " is on list %u, not %u", i,
+                              list, blob_log_list_for(blobs, i));
+    if (listed != walk->listed)
+        return BROKEN(walk->reason, 7, "%" PRIu64 " segments are on lists, not %" PRIu64, listed,
+                      walk->listed);
+    return 0;
+}
+
 static int check_all(struct walk *walk, size_t count)
 {
     const struct blob_log *blobs = walk->blobs;
@@ -117,6 +137,8 @@ static int check_all(struct walk *walk, size_t count)
     for (uint64_t i = 0; r == 0 && i < blobs->table_size; i++)
         if (blobs->table[i].in_use)
             r = check_segment(walk, i);
+    if (r == 0)
+        r = check_lists(walk);
     if (r < 0)
         return r;
     if (walk->next < walk->end)

@@ -32,8 +32,12 @@ struct segment {
     uint32_t used; /* bytes appended so far to the segment */
     uint32_t live; /* bytes of live blobs; the rest of `used` is dead */
     bool in_use;
-    bool held; /* a thread is emptying the segment */
+    bool held;               /* a thread is emptying the segment */
+    uint8_t list;            /* the number of the list that the segment is on; 0: none */
+    uint32_t next, previous; /* on that list: numbers of segments, or NO_SEGMENT */
 };
+
+#define NO_SEGMENT UINT32_MAX
 
 /* The number of bytes that a blob takes in its segment.  size is the size of the compressed
  * page. */
