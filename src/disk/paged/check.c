@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The invariants of a paged disk at rest.  At rest means: no request is running, everything that
- * waited for a grace period has been processed, and the cold store does nothing.
+/* The invariants of a paged disk at rest.  A disk is at rest if no request is running, reclaim
+ * has processed all of its items, and the threads of the cold store are paused.
  *
  *  1. The page table keeps its invariants (table_check.c).
- *  2. Every frame in use holds one page, and every page's frame is in use.
- *  3. `hot` is the number of hot frames.  Without a cold store, `hot` is 0, no frame has an age
- *     and no page is a blob.
- *  4. The cold store keeps its own invariants.  It has the blobs to which the page table leads,
- *     and no others.
- *  5. The budget is charged for the pools and for the cold store, and for nothing else.
+ *  2. Each frame that the pool counts as in use holds exactly one page.  No page is in a frame
+ *     that the pool counts as free.
+ *  3. `hot` is the number of hot frames.  Without a cold store, `hot` is 0, all frames have age
+ *     0, and no page is a blob.
+ *  4. The cold store keeps its own invariants.  Its blobs are exactly those to which the page
+ *     table leads.
+ *  5. The budget is charged for the memory of the pools and of the cold store, and for nothing
+ *     else.
  *
  * The comment above a function gives the numbers of the invariants that it verifies.
  */
@@ -49,7 +51,8 @@ static int note_blob(struct found *found, uint64_t page, uint64_t word)
     return 0;
 }
 
-/* Invariants 2 and 3. */
+/* Verify invariants 2 and 3 (top of this file) for one page: no other page has its frame, and if
+ * there is no cold store, the page is not a blob and has age 0. */
 static int visit_page(void *opaque, uint64_t page, uint64_t word, struct reason *reason)
 {
     struct found *found = opaque;
@@ -63,7 +66,8 @@ static int visit_page(void *opaque, uint64_t page, uint64_t word, struct reason 
     return pool_marks_add(&found->frames, entry_number(word), reason);
 }
 
-/* Invariants 3, 4 and 5. */
+/* Verify invariants 3, 4 and 5 (top of this file): the number of hot frames, the blobs of the
+ * cold store, and the bytes that the budget is charged. */
 static int check_sums(struct found *found, struct reason *reason)
 {
     struct paged *paged = found->paged;
@@ -104,8 +108,8 @@ static int check_at_rest(struct paged *paged, struct reason *reason)
 
 /* When reclaim's thread is idle, it gives free memory back.  This must not happen during the
  * check, because a cell on its way from a magazine to its chunk looks as if it were in use.  So
- * paged_collect first gives all free memory back.  Then the second reclaim_run waits until the
- * thread has finished. */
+ * this function first calls paged_collect, which gives all free memory back.  Then it calls
+ * reclaim_run, which waits until reclaim's thread has finished. */
 int paged_check(void *state, struct reason *reason)
 {
     struct paged *paged = state;

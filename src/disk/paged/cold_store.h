@@ -31,7 +31,7 @@ struct disk_cache; /* disk/disk.h */
 struct disk_stats; /* disk/disk.h */
 struct reason;     /* text/reason.h */
 
-/* A page that the store keeps, and the word in its slot. */
+/* A page that the store keeps: its number, and the word in its slot. */
 struct cold_page {
     uint64_t page, word;
 };
@@ -47,47 +47,50 @@ struct cold_store {
      * request is running, even if start failed or was not called. */
     void (*stop)(void *state);
 
-    /* Free everything.  Called after stop.  All blobs whose words were taken out of the table
-     * have been dropped by then.  Blobs whose words are still in the table have not. */
+    /* Free the store.  Called after stop.  Blobs whose words were taken out of the table have
+     * been dropped before this call.  Blobs whose words are still in the table have not been
+     * dropped, and this function frees them. */
     void (*destroy)(void *state);
 
     /* Pages. */
 
-    /* Make and free a cache of the pages that were read last.  The contract is that of
-     * disk_cache_create and disk_cache_destroy. */
+    /* Create and destroy a cache, which holds the pages that were inflated last.  The contract is
+     * that of disk_cache_create and disk_cache_destroy. */
     int (*cache_create)(void *state, struct disk_cache **cache);
     void (*cache_destroy)(void *state, struct disk_cache *cache);
 
-    /* Unpack the blob to which `word` leads, and write the whole page to the buffer `page`.
-     * Called inside the read section in which the word was found in the table.  cache is NULL, or
-     * a cache that no other thread uses meanwhile.  Returns 0 or -ENOMEM.  On -ENOMEM nothing is
+    /* Write the whole page to the buffer `page`.  `word` leads to the blob of the page.  Called
+     * inside the read section in which `word` was found in the table.  cache is NULL, or a cache
+     * that no other thread uses during the call.  Returns 0 or -ENOMEM.  On -ENOMEM nothing is
      * written. */
     int (*read)(void *state, struct disk_cache *cache, uint64_t word, void *page);
 
-    /* As read, but unpack the page into `cache`, which is not NULL.  *page becomes the address of
-     * the whole page, which is good until the cache is used again.  On -ENOMEM *page is
-     * undefined. */
+    /* Inflate the page into `cache`, which must not be NULL, and set *page to the address of its
+     * bytes.  The bytes stay there until the cache is used again.  On -ENOMEM *page is undefined.
+     * The rest of the contract is that of `read`. */
     int (*peek)(void *state, struct disk_cache *cache, uint64_t word, const void **page);
 
-    /* Free a blob.  Its word was taken out of the table a grace period ago.  Reclaim calls this
-     * function, so it must not wait for a grace period or for reclaim. */
+    /* Free the blob to which `word` leads.  The word was taken out of the table at least a grace
+     * period ago.  Reclaim calls this function, so it must not wait for a grace period or for
+     * reclaim. */
     void (*drop)(void *state, uint64_t word);
 
-    /* Called when the number of hot frames rises above 0, and when it rises above hot_share.  May
-     * be called inside a read section, so it must not wait for a grace period. */
+    /* Called when the number of hot frames rises above 0, and again when it rises above
+     * hot_share.  The caller can be inside a read section, so this function must not wait for a
+     * grace period. */
     void (*wake)(void *state);
 
-    /* Called by a writer if more than hot_most frames are hot.  Does some of the store's work.
-     * May wait a few milliseconds. */
+    /* Called by a writer if more than hot_most frames are hot.  The writer then does some of the
+     * work of the store, or waits a few milliseconds for the store. */
     void (*help)(void *state);
 
     /* Memory. */
 
-    /* Called by a request that found no memory.  Waits until the store has freed some memory.
-     * Returns false if the store cannot free any. */
+    /* Called by a request that could not get memory.  Waits until the store has freed some
+     * memory.  Returns false if the store cannot free any. */
     bool (*make_room)(void *state);
 
-    /* Called after paged->gives_up was set.  Ends all waits in make_room and help. */
+    /* End all waits in make_room and help.  Called after paged->gives_up was set. */
     void (*give_up_waiting)(void *state);
 
     /* Give the store's free memory back to the system and to the budget. */
@@ -95,23 +98,24 @@ struct cold_store {
 
     /* The whole disk. */
 
-    /* Wait until the store has tried to take every page, even pages that are not cold yet. */
+    /* Wait until the store has tried to compress each page that is in a frame, whether or not the
+     * page is cold. */
     void (*settle)(void *state);
 
     /* Set stats->compressed and stats->blob_bytes. */
     void (*stats)(void *state, struct disk_stats *stats);
 
-    /* For tests and debug builds. */
+    /* Only tests and debug builds call the functions below. */
 
-    /* Called while no request is running.  Waits until the store's threads have finished what
-     * they are doing.  The threads then do nothing until resume is called. */
+    /* Wait until the store's threads have finished their current work.  From then on they do
+     * nothing, until resume is called.  Called while no request is running. */
     void (*pause)(void *state);
     void (*resume)(void *state);
 
-    /* Called while the store is paused.  Verifies the store's invariants, and that the store has
-     * exactly the blobs in `pages`.  pages has `count` entries, one for each word in the table
-     * that leads to a blob.  *charged becomes the number of bytes that the budget is charged for
-     * the store.  Returns 0; -EUCLEAN, and reason says what is broken; or -ENOMEM. */
+    /* Verify the store's invariants, and that its blobs are exactly those in `pages`.  Called
+     * while the store is paused.  The array `pages` has `count` entries, one for each word in the
+     * table that leads to a blob.  *charged becomes the number of bytes that the budget is
+     * charged for the store.  Returns 0; -EUCLEAN, and reason says what is broken; or -ENOMEM. */
     int (*check)(void *state, const struct cold_page *pages, size_t count, uint64_t *charged,
                  struct reason *reason);
 };
@@ -120,8 +124,8 @@ struct cold_store {
 struct cold {
     const struct cold_store *store; /* NULL if the disk has no cold store */
     void *state;                    /* state of the store */
-    int64_t hot_share; /* if more frames than this are hot, the store takes younger frames */
-    int64_t hot_most;  /* if more frames than this are hot, writers help the store */
+    int64_t hot_share; /* above this number of hot frames, pages become cold sooner */
+    int64_t hot_most;  /* above this number of hot frames, writers help the store */
 };
 
 #endif

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* deferred - words that a read section leaves to be processed after a grace period
+/* deferred - words that a thread hands to reclaim after its read section
  *
- * A section must not wait, and handing words to reclaim (disk/memory/reclaim.h) can mean
- * waiting.  So a section notes the words that it has unlinked or frozen.  After the section, the
- * thread hands these words to reclaim.  Only one thread at a time may use a struct deferred.
+ * A read section must not wait, but a thread that hands words to reclaim (disk/memory/reclaim.h)
+ * may have to wait for a grace period.  So inside the section, the thread puts each word that it
+ * has unlinked or frozen into a struct deferred.  After the section, it hands these words to
+ * reclaim.  Only one thread at a time may use a struct deferred.
  */
 
 #ifndef NBDRAM_DISK_PAGED_DEFERRED_H
@@ -16,7 +17,7 @@
 
 struct deferred {
     unsigned count;
-    bool is_reserved; /* reclaim has reserved memory for the words */
+    bool is_reserved; /* whether reclaim has reserved memory for the words */
     struct reclaim_item things[DEFERRED_MAX];
 };
 
@@ -26,9 +27,9 @@ static inline void deferred_init(struct deferred *deferred)
     deferred->is_reserved = false;
 }
 
-/* Reserve memory for the noted words, so that deferred_flush does not wait.  Call this before
- * anything is unlinked or frozen, inside the section or before it.  Returns false if there is no
- * memory. */
+/* Reserve the memory that reclaim needs for the words, so that deferred_flush does not wait.
+ * Call this before any word is unlinked or frozen, either inside the section or before it.
+ * Returns false if there is no memory. */
 static inline bool deferred_reserve(struct deferred *deferred, struct reclaim *reclaim)
 {
     if (!deferred->is_reserved)
@@ -36,23 +37,23 @@ static inline bool deferred_reserve(struct deferred *deferred, struct reclaim *r
     return deferred->is_reserved;
 }
 
-/* Note a word that was taken out of its slot.  The page or node to which the word leads is freed
- * after a grace period. */
+/* Add a word that was taken out of its slot.  After a grace period, reclaim frees the page or
+ * node to which the word leads. */
 static inline void deferred_add_unlinked(struct deferred *deferred, uint64_t word)
 {
     deferred->things[deferred->count++] = (struct reclaim_item){.word = word, .frozen = false};
 }
 
-/* Note a word that was frozen in its slot, on the way to `page`.  The slot is examined again
- * after a grace period. */
+/* Add a word that was frozen.  The slot of this word is on the way from the root of the page
+ * table to `page`.  After a grace period, reclaim examines the slot again. */
 static inline void deferred_add_frozen(struct deferred *deferred, uint64_t page, uint64_t word)
 {
     deferred->things[deferred->count++] =
         (struct reclaim_item){.word = word, .page = page, .frozen = true};
 }
 
-/* Hand all noted words to reclaim.  Call this after the section.  If memory was not reserved, and
- * there is none, this waits for a grace period. */
+/* Hand all words to reclaim.  Call this after the section.  If no memory was reserved and none is
+ * free now, this function waits for a grace period. */
 static inline void deferred_flush(struct deferred *deferred, struct reclaim *reclaim)
 {
     if ((deferred->count | deferred->is_reserved) == 0)

@@ -4,10 +4,10 @@
  *
  *     BITS    NAME         MEANING
  *     0-2     kind         see enum entry_kind; the values 5 to 7 are free
- *     3       FROZEN       a thread is about to take the page or node away, and waits for a grace
- *                          period; any thread that is about to write there must thaw the word
- *     4-5     age          of a frame: 0 after a write; the cold store makes it 1, then 2; 3 is
- *                          INERT
+ *     3       FROZEN       after a grace period, a thread will remove the page or node; any other
+ *                          thread must thaw the word before it writes to the page or node
+ *     4-5     age          of a frame: a write sets it to 0; the cold store raises it to 1 and
+ *                          then to 2; the value 3 means that the frame is inert
  *     6       PINNED       a client asked for this frame (DISK_NO_HOLE); so the page stays in the
  *                          frame, and the word is never frozen and has age 0
  *     7-23    generation   differs each time the word is frozen, so that a thread cannot mistake
@@ -20,7 +20,7 @@
  * A word of all zeroes is a hole.
  *
  * A word changes only by compare-and-swap of the whole word.  A swap that publishes the contents
- * of a cell has release order, and a load that leads into a cell has acquire order.  slot_load
+ * of a cell has release order.  A load whose result leads to a cell has acquire order.  slot_load
  * and slot_swap have these orders, and all accesses go through them.
  */
 
@@ -46,7 +46,7 @@ typedef _Atomic uint64_t slot_t;
 #define ENTRY_AGE_MASK ((uint64_t)3 << ENTRY_AGE_SHIFT)
 #define ENTRY_AGE_COLD 2u
 #define ENTRY_AGE_INERT                                                                          \
-    3u /* the frame did not shrink, and the cold store leaves it alone until it is written */
+    3u /* the frame did not shrink when it was compressed, and has not been written since */
 #define ENTRY_PINNED ((uint64_t)1 << 6)
 #define ENTRY_GENERATION_SHIFT 7
 #define ENTRY_GENERATION_MASK ((uint64_t)0x1ffff << ENTRY_GENERATION_SHIFT)
@@ -89,14 +89,14 @@ static inline uint64_t entry_thawed(uint64_t word)
     return word & ~ENTRY_FROZEN;
 }
 
-/* The word of a frame after a write: thawed, and of age 0. */
+/* The word that a frame has after a write: it is not frozen, and its age is 0. */
 static inline uint64_t entry_young(uint64_t word)
 {
     return entry_thawed(entry_aged(word, 0));
 }
 
-/* Whether the word leads to a frame that may be written at once.  If the frame is frozen or aged,
- * its word must be changed first. */
+/* Whether the word leads to a frame that is not frozen and has age 0.  A thread may write to such
+ * a frame at once.  Any other frame needs a new word first. */
 static inline bool entry_writable(uint64_t word)
 {
     return (word & (7 | ENTRY_FROZEN | ENTRY_AGE_MASK)) == ENTRY_FRAME;
@@ -114,8 +114,8 @@ static inline uint64_t slot_load(const slot_t *slot)
     return atomic_load_explicit(slot, memory_order_acquire);
 }
 
-/* Replace *expected by `desired`.  If the slot holds another word, returns false, and *expected
- * becomes that other word. */
+/* If the slot holds the word *expected, replace that word by `desired`.  If the slot holds
+ * another word, return false, and set *expected to that other word. */
 static inline bool slot_swap(slot_t *slot, uint64_t *expected, uint64_t desired)
 {
     return atomic_compare_exchange_strong_explicit(slot, expected, desired, memory_order_acq_rel,

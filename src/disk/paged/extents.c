@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Reporting which parts of a paged disk are holes.  The rules are in paged.h. */
+/* Reporting which parts of a paged disk are holes.  All requests keep the rules in paged.h. */
 
 #include "disk/memory/rcu.h"
 #include "disk/paged/request.h"
@@ -11,8 +11,8 @@ struct extent {
     bool hole;
 };
 
-/* Extents are gathered inside a section, and reported after the section.  The last extent is kept
- * back, because it may still grow in the next section. */
+/* A list of extents.  The list is filled inside a read section, and reported after the section.
+ * The last extent stays in the list, because the next section may make it longer. */
 struct extents {
     struct extent list[64];
     unsigned count;
@@ -27,7 +27,8 @@ static void add_extent(struct extents *extents, uint64_t offset, uint64_t count,
         extents->list[extents->count++] = (struct extent){offset, count, hole};
 }
 
-/* Inside a section: look at words, and add extents to the list until it is full. */
+/* Called inside a section: add extents to the list, until the list is full, the request is done,
+ * or the section must end. */
 static void gather_extents(struct paged *paged, struct request *request, struct extents *extents)
 {
     const unsigned max = sizeof extents->list / sizeof extents->list[0];
@@ -47,8 +48,8 @@ static void gather_extents(struct paged *paged, struct request *request, struct 
     }
 }
 
-/* Report the extents in the list.  If `kept` is 1, keep the last extent in the list and do not
- * report it.  If `kept` is 0, report all. */
+/* Report the extents in the list.  If `kept` is 1, the last extent is not reported and stays in
+ * the list.  If `kept` is 0, all extents are reported. */
 static int report_extents(struct extents *extents, unsigned kept, disk_extent_fn *fn,
                           void *opaque)
 {

@@ -4,9 +4,10 @@
  *
  * A fill has three stages, all in one read section:
  *
- *     lend      A frame is lent as it is, after it was made writable.  For a hole, or for a blob
- *               of which the range covers all, a private cell is lent.  No other thread knows a
- *               private cell.  If the range covers only a part of a blob, the loan ends there.
+ *     lend      A frame is lent as it is, after it was thawed and its age was set to 0.  For a
+ *               hole, or for a blob of which the range covers all, a private cell is lent.  No
+ *               other thread knows a private cell.  If the range covers only a part of a blob,
+ *               the loan ends before that blob.
  *
  *     receive   The caller's function puts bytes into the lent memory.
  *
@@ -14,26 +15,27 @@
  *               page needs a frame, the private cell becomes that frame, and nothing is copied.
  *               Cells and nodes that are not needed go back to their pools.
  *
- * A fill never waits.  After the receiver was called, a fill takes no memory either, because
- * received bytes cannot be put back.  So all memory for the third stage is set aside in the
- * first stage: cells, nodes of the page table, and notes to reclaim about replaced blobs.  The
- * loan ends where memory ends.  It also ends if writers have outrun the cold store.
+ * A fill never waits.  After the caller's function was called, a fill takes no memory either,
+ * because the caller cannot receive the same bytes again.  So the first stage takes all memory
+ * that the third stage can need: private cells, nodes of the page table, and reclaim's memory for
+ * the words of replaced blobs.  If there is no more memory, the loan ends.  The loan also ends if
+ * writers have outrun the cold store.
  *
- * Nodes are put into the page table only in the third stage.  So if the receiver gets no bytes,
- * or only zeroes, no nodes are left behind.  Nodes are set aside even if the table has them
- * already, because a trim may take those away while the receiver runs.
+ * Nodes are put into the page table only in the third stage.  So if no bytes are received, or
+ * only zeroes, no nodes are left behind.  Nodes are set aside even if the table has them already,
+ * because a trim can remove those from the table while the bytes are received.
  *
- * How this keeps to the rules of paged.h:
+ * How a fill keeps rules 1 to 6 of paged.h:
  *
  *  1. request_replace swaps private cells in.  If another thread has made the page meanwhile, the
  *     write path copies the received bytes into the frame of that thread.
  *  2. If a trim unlinks a frame while bytes are received into it, the frame is not reused before
- *     the section ends.  The bytes may be lost, because they lie in the range of the trim, and
- *     the trim is concurrent with the fill.
+ *     the section ends.  The bytes are allowed to be lost, because they lie in the range of the
+ *     trim, and the trim is concurrent with the fill.
  *  3. A frozen or aged frame is thawed before it is lent.  Bytes are received into the frame in
  *     the same section, just as a write copies into a frame.
  *  4. Only the write path replaces the old contents of a page.
- *  5. The receiver does not block: disk_fill requires this of its caller.
+ *  5. The caller's function does not block: disk_fill requires this of its caller.
  *  6. A private cell is not cleared before bytes are received into it.  But no other thread sees
  *     the cell before it is swapped in, and before that the write path clears all bytes of the
  *     cell that were not received.
@@ -48,8 +50,8 @@
 #include "disk/paged/slots.h"
 
 #define FILL_BYTES ((size_t)512 << 10) /* the most bytes that one section receives */
-#define PARTS_MAX (FILL_BYTES >> 12)   /* a part for each page; pages have 4 KiB or more */
-#define ROW_MAX 16                     /* the most cells that are taken and sorted at once */
+#define PARTS_MAX (FILL_BYTES >> 12)   /* enough parts, because a page has at least 4 KiB */
+#define ROW_MAX 16                     /* the most cells that take_row takes and sorts */
 
 /* A part of one page that is received into a private cell. */
 struct part {
@@ -59,18 +61,19 @@ struct part {
 };
 
 struct fill {
-    /* In the first stage, the range that is not lent yet.  In the third stage, the part that
-     * is being stored. */
+    /* While memory is being lent, the range that is not lent yet.  While received bytes are being
+     * stored, the part that is being stored. */
     struct request request;
     size_t lent; /* number of bytes lent so far */
     int iov_count;
     unsigned part_count;
-    struct table_reserve reserve; /* nodes that are set aside for the third stage */
+    struct table_reserve reserve; /* nodes for storing the received bytes */
     struct iovec iov[DISK_FILL_IOV_MAX + 1];
     struct part parts[PARTS_MAX];
 };
 
-/* If the range is too long for one section, cut it at the end of a page. */
+/* Set up a fill.  If the range is too long for one section, the fill ends earlier, at the end of
+ * a page. */
 static void fill_init(struct fill *fill, uint64_t offset, size_t count)
 {
     size_t most = FILL_BYTES - offset % PAGE_SIZE_MAX;
@@ -81,10 +84,10 @@ static void fill_init(struct fill *fill, uint64_t offset, size_t count)
     fill->reserve.count = 0;
 }
 
-/* The first stage: lend. */
+/* The first stage of a fill: lending memory. */
 
-/* Lend n bytes of memory at base for the next n bytes of the range.  Returns false if iov is
- * full. */
+/* Lend the n bytes of memory at `base` for the next n bytes of the range.  Returns false if the
+ * array iov is full. */
 static bool lend_memory(struct fill *fill, void *base, size_t n)
 {
     struct iovec *last = fill->iov_count ? &fill->iov[fill->iov_count - 1] : NULL;
@@ -99,7 +102,8 @@ static bool lend_memory(struct fill *fill, void *base, size_t n)
     return true;
 }
 
-/* Lend a private cell for the next page.  Returns false if iov is full. */
+/* Lend a private cell, whose number is `cell`, for the next page of the range.  Returns false if
+ * the array iov is full. */
 static bool lend_cell(struct paged *paged, struct fill *fill, uint64_t cell)
 {
     size_t at, n = request_part(paged, &fill->request, &at);
@@ -111,8 +115,8 @@ static bool lend_cell(struct paged *paged, struct fill *fill, uint64_t cell)
     return true;
 }
 
-/* Take up to `wanted` cells, and put their numbers into row in ascending order.  Returns how many
- * cells were taken. */
+/* Take up to `wanted` frames from the pool, and put the numbers of their cells into `row` in
+ * ascending order.  Returns how many frames were taken. */
 static unsigned take_row(struct paged *paged, unsigned wanted, enum budget_purpose purpose,
                          uint64_t *row)
 {
@@ -127,8 +131,9 @@ static unsigned take_row(struct paged *paged, unsigned wanted, enum budget_purpo
     return n;
 }
 
-/* Set nodes aside for all of the range that is not lent yet, unless this was done before.
- * Returns false if there is no memory for nodes, or if writers have outrun the cold store. */
+/* Set aside nodes of the page table for all of the range that is not lent yet.  If an earlier
+ * call has set nodes aside, they are enough, and no more are taken.  Returns false if there is no
+ * memory for nodes, or if writers have outrun the cold store. */
 static bool set_nodes_aside(struct paged *paged, struct fill *fill)
 {
     uint64_t first = paged_page_of(paged, fill->request.offset);
@@ -139,8 +144,8 @@ static bool set_nodes_aside(struct paged *paged, struct fill *fill)
                          &fill->reserve) == 0;
 }
 
-/* Lend private cells for the next `pages` pages, or for ROW_MAX pages if that is less.  Returns
- * false if the loan must end here. */
+/* Lend private cells for the next `pages` pages of the range, but for ROW_MAX pages at most.  If
+ * not all of these cells can be lent, returns false, and the loan ends. */
 static bool lend_cells(struct paged *paged, struct fill *fill, uint64_t pages,
                        enum budget_purpose purpose)
 {
@@ -157,8 +162,8 @@ static bool lend_cells(struct paged *paged, struct fill *fill, uint64_t pages,
     return lent == wanted;
 }
 
-/* Lend a private cell for the next page, which is a blob.  Returns false if the loan must end
- * here.  It must if the range covers only a part of the page. */
+/* Lend a private cell for the next page of the range, which is a blob.  If the range covers only
+ * a part of the page, or if the cell cannot be lent, returns false, and the loan ends. */
 static bool lend_for_blob(struct paged *paged, struct fill *fill)
 {
     size_t at, n = request_part(paged, &fill->request, &at);
@@ -167,7 +172,8 @@ static bool lend_for_blob(struct paged *paged, struct fill *fill)
            lend_cells(paged, fill, 1, BUDGET_INFLATE);
 }
 
-/* Return the word in slot.  If it is the word of a frame, first make the frame writable. */
+/* Return the word in slot.  If the word leads to a frame, first thaw the word and set its age to
+ * 0. */
 static uint64_t make_writable(struct paged *paged, slot_t *slot)
 {
     uint64_t word = slot_load(slot);
@@ -176,8 +182,8 @@ static uint64_t make_writable(struct paged *paged, slot_t *slot)
     return word;
 }
 
-/* Lend memory for the pages that one look-up in the page table finds.  Returns false if the loan
- * must end here. */
+/* Lend memory for the next pages of the range, at most for those whose slots one call of
+ * table_find returns.  Returns false if the loan must end. */
 static bool lend_next(struct paged *paged, struct fill *fill)
 {
     struct request *request = &fill->request;
@@ -202,10 +208,11 @@ static bool lend_next(struct paged *paged, struct fill *fill)
     return lend_cells(paged, fill, row, BUDGET_GROW);
 }
 
-/* The third stage: store. */
+/* The third stage of a fill: storing the received bytes. */
 
-/* Write the received bytes of one part to the disk.  `end` is the end of all received bytes.
- * Afterwards the part's cell belongs to the disk or to the pool. */
+/* Write the received bytes of one part to the disk.  `end` is the offset on the disk where the
+ * received bytes end.  If the page does not take over the part's cell as its frame, the cell goes
+ * back to the pool. */
 static void store_part(struct paged *paged, struct fill *fill, const struct part *part,
                        uint64_t end)
 {

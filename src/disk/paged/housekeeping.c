@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* The rules are in paged.h. */
+/* The functions in this file keep the rules that are listed in paged.h. */
 
 #include "disk/paged/housekeeping.h"
 
@@ -25,12 +25,13 @@ void paged_collect(struct paged *paged)
     paged_shrink(paged);
 }
 
-/* Wait for a grace period before looking for memory.  A frame that another thread has taken, but
- * not yet put into the table, is neither free nor hot.  When that thread's section has ended, the
- * frame is one or the other.
+/* First wait for a grace period.  If another thread has taken a frame but has not yet put it into
+ * the page table, the frame is neither free nor hot.  After the grace period, the section of that
+ * thread has ended, and the frame is either free or hot.
  *
- * Other threads also free memory, perhaps between the failed attempt and this call.  So the
- * caller should try again if any memory was released since its last attempt.
+ * Other threads can also free memory after the caller's attempt failed and before this function
+ * is called.  So this function returns true if any memory was released since the caller's last
+ * attempt.
  *
  * -EAGAIN does not count as an attempt, because it does not mean that the machine has no memory.
  */
@@ -49,7 +50,7 @@ bool paged_make_room(struct paged *paged, struct room_search *search, int error)
         gained = cold->store->make_room(cold->state);
     reclaim_run(&paged->reclaim);
     uint64_t released =
-        reclaim_released(&paged->reclaim); /* must be read before the next attempt */
+        reclaim_released(&paged->reclaim); /* must be read before the caller tries again */
     gained = gained || released != search->released;
     search->released = released;
     paged_shrink(paged);
@@ -65,10 +66,10 @@ void paged_give_up_waiting(void *state)
         paged->cold.store->give_up_waiting(paged->cold.state);
 }
 
-/* Finishing work that had to wait for a grace period. */
+/* Functions that process a word after its grace period. */
 
-/* Free the frame or blob to which a page's word leads.  No other thread knows the word any
- * more. */
+/* Free the frame or blob of a page that was unlinked.  `word` is the word of the page, which no
+ * other thread can find any more. */
 static void release_page(void *opaque, uint64_t word)
 {
     struct paged *paged = opaque;
@@ -91,8 +92,9 @@ void paged_make_hole(struct paged *paged, slot_t *slot, uint64_t page, uint64_t 
         deferred_add_frozen(deferred, page, node);
 }
 
-/* Finish with a frame that was found all zero and then frozen.  If no thread has written to the
- * frame since, turn the page into a hole. */
+/* Process the word of a frame that was found all zero and then frozen.  If a thread has thawed
+ * the frame since, do nothing.  If the frame is still all zero, turn the page into a hole.
+ * Otherwise thaw the frame. */
 static void finish_zero_frame(struct paged *paged, const struct reclaim_item *pending,
                               struct deferred *deferred)
 {
@@ -110,8 +112,8 @@ static void finish_zero_frame(struct paged *paged, const struct reclaim_item *pe
         paged_swap(paged, slot, &word, entry_thawed(word));
 }
 
-/* Finish with a node or lone that was found empty and then frozen.  If it is still empty, unlink
- * it. */
+/* Process the word of a node or lone that was found empty and then frozen.  If the node or lone
+ * is still empty, unlink it. */
 static void finish_empty_node(struct paged *paged, const struct reclaim_item *pending,
                               struct deferred *deferred)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Lending the memory of a paged disk to a caller that sends from it.  In the rules of paged.h, a
- * loan counts as a read.  The caller decides when the read section of a loan ends. */
+/* Lending the memory of a paged disk to a caller that sends from it.  A loan keeps those rules of
+ * paged.h that a read must keep.  The caller decides when the read section of a loan ends. */
 
 #include "disk/memory/rcu.h"
 #include "disk/paged/request.h"
@@ -19,8 +19,8 @@ void paged_lend_end(void *state)
     rcu_leave();
 }
 
-/* Describe the piece at the start of the request.  The piece is as long as one look-up in the
- * table can show. */
+/* Set *piece to the piece of the disk at the start of the request: data, a compressed page or a
+ * hole.  The piece covers at most the pages whose slots one call of table_find returns. */
 static void describe_piece(struct paged *paged, const struct request *request,
                            struct disk_piece *piece)
 {

@@ -13,7 +13,7 @@
 #define OTHERS ((uint64_t)192 << 20) /* bytes of address space for the rest of the process */
 #define CALLERS 64 /* number of threads for which the RCU library takes memory at the start */
 
-/* The size of a chunk: 2 MiB.  If the limit is less than 64 chunks of 2 MiB, chunks are
+/* The size of a chunk is 2 MiB.  If the limit of the disk is less than 64 such chunks, a chunk is
  * smaller. */
 static size_t chunk_size(uint64_t limit)
 {
@@ -29,10 +29,10 @@ struct capacities {
     uint64_t frames, nodes, lones, cold;
 };
 
-/* How many bytes of address space a pool reserves.  When every page of the disk is stored, the
- * pool's cells take `bytes` bytes.  The pool reserves twice as much and `chunks` chunks, but
- * never more than there could be memory for.  The second half is for cells that wait for a grace
- * period while new cells have taken their places. */
+/* How many bytes of address space a pool reserves.  `bytes` is the memory that the cells of the
+ * pool take when every page of the disk is stored.  The pool reserves twice that, because cells
+ * can wait for a grace period while new cells have already taken their places.  `chunks` chunks
+ * are added.  The pool never reserves more than there could be memory for. */
 static uint64_t address_space(const struct paged *paged, uint64_t bytes, unsigned chunks)
 {
     uint64_t most = least(budget_ceiling(paged->budget), (uint64_t)1 << 52);
@@ -41,8 +41,9 @@ static uint64_t address_space(const struct paged *paged, uint64_t bytes, unsigne
 }
 
 /* The capacities of the pools if address space is not limited.  A full disk has one node for 15
- * pages, and a few nodes for its ends.  A page has at most one lone, of 16 bytes, and takes at
- * least 64 bytes itself.  A page in the cold store takes less memory than its frame did. */
+ * pages, and a few nodes more at its start and end.  A page has at most one lone.  A lone takes
+ * 16 bytes and a page takes at least 64, so the lones take at most a quarter of the memory of the
+ * pages.  A page in the cold store takes less memory than its frame did. */
 static struct capacities wanted_capacities(const struct paged *paged, unsigned chunks, bool packs)
 {
     uint64_t pages = paged_pages(paged);
@@ -55,12 +56,13 @@ static struct capacities wanted_capacities(const struct paged *paged, unsigned c
     };
 }
 
-/* If address space is limited (RLIMIT_AS), the pools leave a part of it to the rest of the
- * process: OTHERS, or three quarters of `left`, whichever is less.  nbdkit needs OTHERS, because
- * it starts 16 threads for a connection, each with a stack of 8 MiB.  The threads of our own
- * server need a tenth of that.
+/* Choose the capacities of the pools if address space is limited (RLIMIT_AS), and `left` bytes of
+ * it are left.  The pools leave a part to the rest of the process: OTHERS bytes, or three
+ * quarters of `left`, whichever is less.  nbdkit needs OTHERS bytes, because it starts 16 threads
+ * for a connection, each with a stack of 8 MiB.  The threads of our own server need a tenth of
+ * that.
  *
- * The other part of `left` is the pools' share.  The table gets as much as it could ever need,
+ * The pools share the other part of `left`.  The page table gets as much as it could ever need,
  * but no more than 4/10 of the share.  Frames and the cold store get the rest.
  */
 static struct capacities share_address_space(const struct paged *paged, uint64_t left, bool packs)
@@ -105,7 +107,8 @@ static int make_table(struct paged *paged, uint64_t nodes, uint64_t lones)
     return table_create(&paged->table, paged_pages(paged), &options, lones);
 }
 
-/* The cold store makes its own pool later, from paged->pool_options. */
+/* Make the pools of frames, nodes and lones.  The cold store makes its own pool later, with the
+ * options in paged->pool_options. */
 static int make_pools(struct paged *paged, const struct disk_options *options, bool packs)
 {
     paged->pool_options = (struct pool_options){

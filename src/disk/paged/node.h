@@ -30,8 +30,8 @@ static inline uint64_t level_pages(unsigned level)
     return (uint64_t)1 << (NODE_BITS * level);
 }
 
-/* One slot of this level leads to `page` and to the pages around it.  Returns the number of the
- * first page after these. */
+/* The number of the first page after the range to which a slot of this level leads.  `page` is
+ * any page in that range. */
 static inline uint64_t level_end(unsigned level, uint64_t page)
 {
     return (page | (level_pages(level) - 1)) + 1;

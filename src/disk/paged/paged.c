@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Functions that work on the words of pages, and on the frames to which these words lead.  The
- * rules are in paged.h. */
+/* Functions that work on the words of pages, and on the frames to which these words lead.  They
+ * keep the rules in paged.h. */
 
 #include "disk/paged/paged.h"
 

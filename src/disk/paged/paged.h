@@ -15,7 +15,7 @@
  *      |  |                                  |      a writer thaws     |     |
  *      |  |                   write, zero of |                         |     |
  *      |  |                   a part, provide|                         |     |
- *      |  |                                BLOB <----- cold, packed ---'     |
+ *      |  |                                BLOB <---- compressed ------'     |
  *      |  '---------------------------------------------- all zero ----------'
  *      '--- trim, zero of the whole page: from any of the three
  *
@@ -23,10 +23,12 @@
  *      hole, BLOB      FRAME           written, received into, zeroed  request_replace
  *                                      in part (BLOB), provided
  *      FRAME           FRAME, frozen   found all zero, or cold         table_freeze
- *      FRAME, frozen   FRAME           written meanwhile, or no gain   paged_swap
+ *      FRAME, frozen   FRAME           written, or did not shrink      paged_swap
  *      FRAME, frozen   hole            still all zero                  paged_make_hole
- *      FRAME, frozen   BLOB            packed                          the cold store
+ *      FRAME, frozen   BLOB            compressed                      the cold store
  *      any             hole            trimmed or zeroed as a whole    table_unlink
+ *
+ * To provide means to zero a range and to keep memory for it (DISK_NO_HOLE).
  *
  * Rules, numbered as in DESIGN.md, which says why:
  *
@@ -41,12 +43,13 @@
  *     empty nodes (table.c).
  *  4. The old contents of a page are handed to reclaim only after the swap that replaces them.
  *  5. A section waits for no other section, no grace period and no client.  If a request finds no
- *     memory, it leaves its section, makes room, and enters a new section.
+ *     memory, it leaves its section, calls paged_make_room, and enters a new section.
  *  6. A thread fills a frame before it swaps the frame in, and does not fill it again afterwards.
  *     So no reader sees the earlier contents of the frame, and no writer's bytes are overwritten.
  *
- * Any two of these operations may run concurrently on one page, inside sections.  The table shows
- * what is read, what the page holds afterwards, or what keeps the two operations apart:
+ * Any two of these operations may run concurrently on one page, inside sections.  "Finish" is
+ * the swap of a frozen word after its grace period (rule 3).  The table shows what is read, what
+ * the page holds afterwards, or what keeps the two operations apart:
  *
  *                 read   write             zero a part       zero, trim whole   freeze, finish
  *
@@ -80,14 +83,14 @@
 #define PAGE_SIZE_MAX ((size_t)32 << 10)
 
 struct paged {
-    /* Constant while requests run. */
+    /* While requests run, the fields from size to cold do not change. */
     uint64_t size; /* bytes of the disk */
     unsigned page_shift;
     struct budget *budget;
     struct cold cold;
 
-    /* Shared by all pools.  Each pool sets its own cell size.  `capacity` is for the pool of the
-     * cold store; the other pools set their own capacities. */
+    /* Options for all pools of the disk.  Each pool sets its own cell size.  The field `capacity`
+     * is for the pool of the cold store; the other pools set their own capacities. */
     struct pool_options pool_options;
 
     struct pool frames; /* each frame holds one page */
@@ -95,9 +98,9 @@ struct paged {
     struct reclaim reclaim;
     _Atomic int64_t hot; /* the number of hot frames; 0 without a cold store */
 
-    /* If true, no request waits for memory any more.  Relaxed order is enough: give_up_waiting of
-     * the cold store wakes the waiting requests under the store's lock, so they see the
-     * change. */
+    /* If true, requests no longer wait for memory.  Relaxed order is enough: after this field is
+     * set, give_up_waiting of the cold store takes the lock of the store and wakes the waiting
+     * requests, so they see the new value. */
     _Atomic bool gives_up;
 };
 
@@ -123,7 +126,7 @@ static inline void *paged_frame(const struct paged *paged, uint64_t word)
 }
 
 /* Take a frame for a page.  This can fail even if the pool has a free frame, because the budget
- * may keep the memory for another purpose.  Returns 0, or an error of pool_take. */
+ * can keep the memory for another purpose.  Returns 0, or an error of pool_take. */
 int paged_take_frame(struct paged *paged, enum budget_purpose purpose, uint64_t *cell);
 
 /* The number of hot frames.  Relaxed order is enough: no other data depends on the number. */
@@ -137,12 +140,13 @@ static inline bool paged_gives_up(const struct paged *paged)
     return atomic_load_explicit(&paged->gives_up, memory_order_relaxed);
 }
 
-/* Call this after each change of a page's word, to keep the number of hot frames right.  was_hot
- * and is_hot say whether the old word and the new word lead to hot frames. */
+/* Call this after each change of a page's word, so that the disk can count its hot frames.
+ * was_hot and is_hot say whether the old word and the new word lead to hot frames. */
 void paged_count_hot(struct paged *paged, bool was_hot, bool is_hot);
 
-/* Replace the word of a page that stays in its frame.  As slot_swap, with one difference: if the
- * swap succeeds, *word becomes `desired`. */
+/* Replace the word *word in slot by `desired`.  The page stays in its frame.  On success *word
+ * becomes `desired`.  If the slot holds another word, returns false, and *word becomes that other
+ * word. */
 bool paged_swap(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t desired);
 
 #endif

@@ -71,8 +71,8 @@ static uint64_t store(uint64_t word, const struct promise *promise)
     return word | first << FIRST_SHIFT | last << LAST_SHIFT;
 }
 
-/* A unit that the range covers only in part becomes promised.  Whole pages have a shortcut,
- * because most promises are of whole pages. */
+/* If the range covers only a part of a unit, the whole unit becomes promised.  Most promises are
+ * of whole pages, so a whole page is handled without loading the old promise. */
 uint64_t promise_add(uint64_t word, size_t size, size_t at, size_t n)
 {
     size_t unit = size / UNITS;
@@ -84,7 +84,7 @@ uint64_t promise_add(uint64_t word, size_t size, size_t at, size_t n)
     return store(word, &promise);
 }
 
-/* A unit that the range covers only in part stays promised. */
+/* If the range covers only a part of a unit, the unit stays promised. */
 uint64_t promise_remove(uint64_t word, size_t size, size_t at, size_t n)
 {
     size_t unit = size / UNITS;

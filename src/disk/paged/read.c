@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Reading from a paged disk.  The rules are in paged.h. */
+/* Reading from a paged disk.  All requests keep the rules in paged.h. */
 
 #include <string.h>
 
@@ -9,7 +9,8 @@
 #include "disk/paged/slots.h"
 #include "os/bytes.h"
 
-/* Read the request's part of its first page, which is a blob. */
+/* Read the part of the request that lies in its first page.  This page is a blob, to which `word`
+ * leads. */
 static int read_blob(struct paged *paged, uint64_t word, const struct request *request)
 {
     const struct cold *cold = &paged->cold;
@@ -26,8 +27,9 @@ static int read_blob(struct paged *paged, uint64_t word, const struct request *r
     return r;
 }
 
-/* Read the page of slot[0].  The same copy also reads the pages of slot[1], slot[2] and so on, as
- * long as their frames are adjacent, at most up to slot[span - 1].  Advances the request. */
+/* Read the page of slot[0].  If the frames of slot[1], slot[2] and so on are adjacent to its
+ * frame, read their pages with the same copy, at most up to slot[span - 1].  Then make the
+ * request start after the last page that was read. */
 static int read_pages(struct paged *paged, slot_t *slot, uint64_t span, struct request *request)
 {
     size_t at, n = request_part(paged, request, &at);
@@ -49,8 +51,8 @@ static int read_pages(struct paged *paged, slot_t *slot, uint64_t span, struct r
     return r;
 }
 
-/* Read zeroes for the first `span` pages of the request, which have no slot.  Advances the
- * request. */
+/* The first `span` pages of the request have no slot: fill the buffer with zeroes for these
+ * pages.  Then make the request start after them. */
 static void read_hole(struct paged *paged, uint64_t span, struct request *request)
 {
     size_t n = request_parts(paged, request, least(span, request_pages(paged, request)));

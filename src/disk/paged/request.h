@@ -2,9 +2,9 @@
 
 /* request - a range of a paged disk that is being processed, page by page
  *
- * A request is processed in read sections.  A section that copies for long holds up every grace
- * period, so a section copies about a megabyte at most.  `deferred` collects the words that a
- * section has unlinked or frozen.  After the section, these words are handed to reclaim.
+ * A request is processed in read sections.  A grace period waits for the longest section, so a
+ * section copies about a megabyte at most.  `deferred` collects the words that a section has
+ * unlinked or frozen.  After the section, these words are handed to reclaim.
  */
 
 #ifndef NBDRAM_DISK_PAGED_REQUEST_H
@@ -13,32 +13,32 @@
 #include "disk/paged/deferred.h"
 #include "disk/paged/paged.h"
 
-#define SECTION_BYTES ((uint64_t)1 << 20) /* a section ends after it has copied so many bytes */
-#define SECTION_STEPS 4096                /* the most steps of a section that copies nothing */
+#define SECTION_BYTES ((uint64_t)1 << 20) /* a section ends when it has copied this many bytes */
+#define SECTION_STEPS 4096 /* the most calls of table_find in a section that copies nothing */
 
 struct request {
     uint64_t offset;          /* start of the range that is not processed yet */
     uint64_t count;           /* bytes in the range that is not processed yet */
     char *to;                 /* only in a read: buffer for the bytes that are not read yet */
     struct disk_cache *cache; /* only in a read: the caller's cache, or NULL */
-    const char *from;         /* bytes that are not written yet; NULL to write zeroes */
-    bool provide;             /* store zeroes, in pinned frames (DISK_NO_HOLE) */
+    const char *from;         /* the bytes that are not written yet, or NULL to write zeroes */
+    bool provide;             /* zero the range and pin its frames (DISK_NO_HOLE) */
     bool must_not_wait;
 
-    /* A frame that belongs to the caller, or NO_CELL.  The request is then a write to one page,
-     * and the frame already holds the bytes of `from`, at their place in the page.  If the page
-     * needs a frame, it gets this frame: the frame then belongs to the disk, and `cell` becomes
-     * NO_CELL.  Otherwise the frame still belongs to the caller. */
+    /* A frame that belongs to the caller, or NO_CELL.  A request with such a frame is a write to
+     * one page, and the frame already holds the bytes of `from` at their place in the page.  If
+     * the page needs a frame, it gets this frame: the frame then belongs to the disk, and `cell`
+     * becomes NO_CELL.  Otherwise the frame still belongs to the caller. */
     uint64_t cell;
-    uint64_t following; /* pages that the caller is going to write right after this range */
+    uint64_t following; /* number of pages that the caller will write right after this range */
 
     struct deferred deferred;
 };
 
 #define NO_CELL UINT64_MAX
 
-/* Start a request that changes nothing.  This is a function, because an initializer would clear
- * all of deferred.things for each small request. */
+/* Set up a request that does not change the disk.  This is a function, because an initializer of
+ * the struct would clear all of deferred.things, which takes too long for a small request. */
 static inline void request_init(struct request *request, uint64_t offset, uint64_t count)
 {
     request->offset = offset;
@@ -47,7 +47,7 @@ static inline void request_init(struct request *request, uint64_t offset, uint64
     request->from = NULL;
 }
 
-/* Start a request that changes something. */
+/* Set up a request that changes the disk: a write, or zeroing, or a trim. */
 static inline void request_init_change(struct request *request, uint64_t offset, uint64_t count)
 {
     request_init(request, offset, count);
@@ -105,10 +105,10 @@ static inline bool request_must_leave(const struct request *request, uint64_t st
            request->deferred.count + 2 > DEFERRED_MAX;
 }
 
-/* The number of pages, counted from slot[0], that can be copied in one piece, because their
- * frames are adjacent.  slot[0] holds `word`, and at most `span` pages are counted.  Adjacent
- * pages often have adjacent frames, and one copy of 64 KiB takes 3/4 of the time of 16 copies of
- * 4 KiB. */
+/* paged_frames_in_a_row returns how many pages, counted from the page of slot[0], have adjacent
+ * frames, so that one copy can read or write all of them.  slot[0] holds `word`, and at most
+ * `span` pages are counted.  Adjacent pages often have adjacent frames, and one copy of 64 KiB
+ * takes 3/4 of the time of 16 copies of 4 KiB. */
 enum frame_use { FRAME_READ, FRAME_WRITE };
 static inline uint64_t paged_frames_in_a_row(slot_t *slot, uint64_t span, uint64_t word,
                                              enum frame_use use)
@@ -123,7 +123,8 @@ static inline uint64_t paged_frames_in_a_row(slot_t *slot, uint64_t span, uint64
     return n;
 }
 
-/* The number of holes, counted from slot[0] and at most `span`.  slot[0] must be a hole. */
+/* The number of holes that follow each other in the array of slots, counted from slot[0], which
+ * must be a hole.  At most `span` holes are counted. */
 static inline uint64_t paged_holes_in_a_row(slot_t *slot, uint64_t span)
 {
     uint64_t n = 1;
@@ -132,40 +133,41 @@ static inline uint64_t paged_holes_in_a_row(slot_t *slot, uint64_t span)
     return n;
 }
 
-/* The functions below are in write.c. */
+/* The functions below are defined in write.c. */
 
-/* Inside a section: turn a hole or blob into a frame.  *word is the word of the hole or blob, and
- * was found in slot.  The new frame holds the old contents of the page, with the request's part
- * of the page written over them.
+/* Called inside a section: turn a hole or blob into a frame.  *word is the word of the hole or
+ * blob, and was found in slot.  The new frame holds the old contents of the page, and over them
+ * the part of the request that lies in the page.
  *
  * 1         done; *word is the new word
  * 0         another thread has changed the word in slot; *word is what slot holds now
  * -ENOSPC   the budget or the address space is used up
  * -ENOMEM   the system has no memory
- * -EAGAIN   the budget must ask the machine for memory first (budget_refresh); or must_not_wait
- *           is set, and the request would have to wait
+ * -EAGAIN   the budget must first ask the machine how much memory it can give (budget_refresh);
+ *           or must_not_wait is set, and the request would have to wait
  *
  * After an error nothing has changed.
  */
 int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct request *request);
 
-/* Inside a section: continue a write, or continue to provide memory.  The request must not be
- * done yet.  Stops when the request is done, when the section must end, or on an error.  The
- * offset and count of the request then say which part is left.  Returns 0, or an error of
- * request_replace. */
+/* Called inside a section: continue to write the request, or to provide memory for it.  The
+ * request must not be done yet.  This function stops when the request is done, when the section
+ * must end, or on an error.  Then the offset and count of the request say which part is left.
+ * Returns 0, or an error of request_replace. */
 int request_put_some(struct paged *paged, struct request *request);
 
-/* Inside a section: write a request of one page, which has its own frame in request->cell.  The
- * reserve must have been made for this page.  This cannot fail, because it takes no memory except
- * nodes from the reserve. */
+/* Called inside a section: write a request that lies in one page and has its own frame in
+ * request->cell.  table_reserve must have put the nodes for this page into `reserve`.  The write
+ * cannot fail, because it takes no memory except nodes from `reserve`. */
 void request_put_cell(struct paged *paged, struct table_reserve *reserve,
                       struct request *request);
 
-/* Outside of a section: process the whole request.  Returns 0, or -ENOSPC if there is no memory
- * and none can be freed. */
+/* Called outside of sections: process the whole request.  Returns 0, or -ENOSPC if there is no
+ * memory and none can be freed. */
 int request_put(struct paged *paged, struct request *request);
 
-/* As request_put, but never wait.  If the rest of the request needs a wait, returns -EAGAIN. */
+/* Process the request like request_put, but never wait.  If the rest of the request cannot be
+ * processed without waiting, returns -EAGAIN. */
 int request_try_put(struct paged *paged, struct request *request);
 
 #endif

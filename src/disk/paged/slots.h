@@ -3,8 +3,9 @@
 /* slots - the functions in the table of an allocator that keeps a paged disk
  *
  * disk/allocator.h has the contract of each function, at the member of the same name.  The state
- * is a struct paged.  An allocator adds its name, its properties and a function `create`.  That
- * function calls paged_create, and may then set paged->cold: see sparse.c, and zstd/zstd.c.
+ * is a struct paged.  An allocator adds its name, its properties and a function `create`.  Its
+ * `create` calls paged_create.  If the allocator has a cold store, `create` then sets
+ * paged->cold: see zstd/zstd.c, and sparse.c, which has none.
  */
 
 #ifndef NBDRAM_DISK_PAGED_SLOTS_H
@@ -22,12 +23,12 @@
     .give_up_waiting = paged_give_up_waiting, .settle = paged_settle, .stats = paged_stats,      \
     .check = paged_check
 
-/* Functions of life.c. */
+/* The functions below are defined in life.c. */
 
-/* Make a disk without a cold store.  A page has 2^page_shift bytes, at most PAGE_SIZE_MAX.  If
- * the caller is going to add a cold store, packs is true, and paged->pool_options.capacity is
- * the address space for the store's pool.  Otherwise this capacity is 0.  The rest of the
- * contract is that of `create` in disk/allocator.h. */
+/* Make a disk without a cold store.  A page has 2^page_shift bytes, at most PAGE_SIZE_MAX.  packs
+ * says whether the caller is going to add a cold store.  If packs is true, this function sets
+ * paged->pool_options.capacity to the address space for the pool of the cold store.  Otherwise it
+ * sets this capacity to 0.  The rest of the contract is that of `create` in disk/allocator.h. */
 int paged_create(const struct disk_options *options, struct budget *budget, unsigned page_shift,
                  bool packs, struct paged **paged);
 int paged_start(void *state);
@@ -35,10 +36,10 @@ void paged_destroy(void *state);
 int paged_settle(void *state);
 void paged_stats(void *state, struct disk_stats *stats);
 
-/* Function of check.c. */
+/* The function below is defined in check.c. */
 int paged_check(void *state, struct reason *reason);
 
-/* Functions of read.c, extents.c, write.c and zero.c. */
+/* The functions below are defined in read.c, extents.c, write.c and zero.c. */
 
 int paged_cache_create(void *state, struct disk_cache **cache);
 void paged_cache_destroy(void *state, struct disk_cache *cache);
@@ -53,11 +54,11 @@ int paged_try_zero(void *state, uint64_t offset, uint64_t count, unsigned flags,
 /* Zero the range and keep memory for it, as paged_zero does with DISK_NO_HOLE. */
 int paged_provide(struct paged *paged, uint64_t offset, uint64_t count);
 
-/* Function of housekeeping.c. */
+/* The function below is defined in housekeeping.c. */
 
 void paged_give_up_waiting(void *state);
 
-/* Functions of lend.c and fill.c. */
+/* The functions below are defined in lend.c and fill.c. */
 
 void paged_lend_begin(void *state);
 void paged_lend_end(void *state);

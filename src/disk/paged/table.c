@@ -132,9 +132,9 @@ static void give_node(struct table *table, struct table_reserve *reserve, uint64
         pool_untake(&table->nodes, cell);
 }
 
-/* Swap a new node into slot, in place of the hole or lone whose word is *word.  *word becomes the
- * word that slot holds after the swap.  If another thread was first, this is the other thread's
- * word. */
+/* Swap a new node into slot, in place of the hole or lone whose word is *word.  Afterwards *word
+ * is the word that slot holds: the word of the new node, or, if another thread was first, the
+ * word of that thread.  Returns 0, or an error of pool_take. */
 static int make_node(struct table *table, struct table_reserve *reserve, slot_t *slot,
                      uint64_t *word, unsigned level)
 {
@@ -155,8 +155,9 @@ static int make_node(struct table *table, struct table_reserve *reserve, slot_t 
     return 0;
 }
 
-/* Swap a new lone for `page` into slot, in place of a hole.  *word becomes the word that slot
- * holds after the swap.  If another thread was first, this is the other thread's word. */
+/* Swap a new lone for `page` into slot, in place of a hole.  Afterwards *word is the word that
+ * slot holds: the word of the new lone, or, if another thread was first, the word of that thread.
+ * Returns 0, or an error of pool_take. */
 static int make_lone(struct table *table, slot_t *slot, uint64_t *word, uint64_t page)
 {
     uint64_t cell;
@@ -174,17 +175,17 @@ static int make_lone(struct table *table, slot_t *slot, uint64_t *word, uint64_t
     return 0;
 }
 
-/* Whether a hole of level 1 or above should become a lone for `page`.  It should if only one page
- * is going to be stored below the hole now.  That is so if the caller stores one page only, or if
- * `page` is the last page below the hole. */
+/* Whether a hole of level 1 or above should become a lone for `page`, because `page` is the only
+ * page that the caller will store below the hole.  This is so if the caller stores one page only,
+ * or if `page` is the last page below the hole. */
 static bool wants_lone(unsigned level, uint64_t page, uint64_t pages)
 {
     return pages == 1 || level_end(level, page) - page == 1;
 }
 
-/* The common body of table_make and table_make_reserved.  It is inline, so that reserves do not
- * slow table_make down.  reserve may be NULL.  With a reserve, if there is no memory for a lone,
- * nodes take its place. */
+/* The body of table_make and table_make_reserved.  It is inlined into both, so that table_make is
+ * as fast as without reserves.  reserve is NULL if there is no reserve.  If there is a reserve,
+ * but no memory for a lone, nodes are made instead of the lone. */
 __attribute__((always_inline)) static inline int make(struct table *table, uint64_t page,
                                                       uint64_t pages,
                                                       struct table_reserve *reserve,
@@ -252,7 +253,7 @@ void table_unreserve(struct table *table, struct table_reserve *reserve)
         pool_untake(&table->nodes, reserve->nodes[--reserve->count]);
 }
 
-/* Make a slot empty, whatever it holds.  *word becomes the word that was in the slot.  Returns
+/* Make the slot empty, whatever it holds.  *word becomes the word that was in the slot.  Returns
  * false if the slot was empty. */
 static bool take_out_any(slot_t *slot, uint64_t *word)
 {
@@ -267,8 +268,7 @@ uint64_t table_unlink(struct table *table, uint64_t first, uint64_t end, uint64_
 {
     unsigned level = table->height;
     slot_t *slot = &table->root;
-    if (end >=
-        table->pages) /* no page lies beyond the end: nodes that reach beyond it are covered */
+    if (end >= table->pages) /* no page lies beyond the disk: let the range end with the tree */
         end = level_end(level, 0);
     *count = 0;
     while (first < end && *count < max) {
@@ -290,7 +290,7 @@ uint64_t table_unlink(struct table *table, uint64_t first, uint64_t end, uint64_
             (lone ? slot_swap(slot, &word, 0) : take_out_any(slot, &word)))
             out[(*count)++] = word;
         else if (covered && word != 0)
-            continue; /* the word has just changed: look again */
+            continue; /* another thread has changed the word: examine the slot again */
         first = next;
         slot = &table->root;
         level = table->height;
@@ -298,7 +298,7 @@ uint64_t table_unlink(struct table *table, uint64_t first, uint64_t end, uint64_
     return first;
 }
 
-/* Recurses as deep as the table is high.  NOLINTNEXTLINE(misc-no-recursion) */
+/* The recursion is as deep as the table is high.  NOLINTNEXTLINE(misc-no-recursion) */
 void table_release(struct table *table, uint64_t word, table_page_fn *fn, void *opaque)
 {
     switch (entry_kind(word)) {
@@ -353,8 +353,9 @@ static bool is_inner(uint64_t word)
     return entry_kind(word) == ENTRY_NODE || entry_kind(word) == ENTRY_LONE;
 }
 
-/* Find the lowest node or lone on the way to `page`, but not the lone of another page.  Returns
- * the slot that leads to it, or NULL if there is none.  *word becomes the word in that slot. */
+/* Find the lowest node or lone on the way from the root to `page`.  A lone that belongs to
+ * another page does not count.  Returns the slot that leads to the node or lone, or NULL if there
+ * is none.  *word becomes the word in that slot. */
 static slot_t *lowest_inner(struct table *table, uint64_t page, uint64_t *word)
 {
     slot_t *slot = &table->root, *lowest = NULL;

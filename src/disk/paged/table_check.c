@@ -32,7 +32,8 @@ struct walk {
     struct reason *reason;
 };
 
-/* Invariants 4 and 6. */
+/* Verify invariants 4 and 6 (top of this file) for the word of a page: the page is within the
+ * disk, and the word has no bits that words of its kind must not have. */
 static int check_page(struct walk *walk, uint64_t page, uint64_t word)
 {
     if (page >= walk->table->pages)
@@ -46,7 +47,8 @@ static int check_page(struct walk *walk, uint64_t page, uint64_t word)
     return walk->fn(walk->opaque, page, word, walk->reason);
 }
 
-/* Invariants 1 and 6. */
+/* Verify invariants 1 and 6 (top of this file) for a word that does not lead to a page: the word
+ * has a kind, is not pinned and has no age. */
 static int check_inner(struct walk *walk, uint64_t page, uint64_t word)
 {
     if (entry_kind(word) == ENTRY_HOLE && word != 0)
@@ -59,8 +61,9 @@ static int check_inner(struct walk *walk, uint64_t page, uint64_t word)
     return 0;
 }
 
-/* Invariants 2 and 3.  The slot that leads to the lone has the level `level`.  The first page to
- * which this slot leads is `first`. */
+/* Verify invariants 2 and 3 (top of this file) for a lone: no node or lone is below it, and the
+ * slot that leads to it is on the way to its page.  `level` is the level of that slot, and
+ * `first` is the first page to which the slot leads. */
 static int check_lone(struct walk *walk, uint64_t word, unsigned level, uint64_t first)
 {
     int r = pool_marks_add(&walk->lones, entry_number(word), walk->reason);
@@ -81,8 +84,9 @@ static int check_lone(struct walk *walk, uint64_t word, unsigned level, uint64_t
 
 static int check_node(struct walk *walk, uint64_t word, unsigned level, uint64_t first);
 
-/* Check the word in a slot.  level is the level of the slot, and first is the first page to which
- * the slot leads.  Recurses as deep as the table is high.  NOLINTNEXTLINE(misc-no-recursion) */
+/* Verify the word in a slot, and everything below it.  level is the level of the slot, and first
+ * is the first page to which the slot leads.  The recursion is as deep as the table is high.
+ * NOLINTNEXTLINE(misc-no-recursion) */
 static int check_word(struct walk *walk, uint64_t word, unsigned level, uint64_t first)
 {
     bool is_page = entry_kind(word) == ENTRY_FRAME || entry_kind(word) == ENTRY_BLOB;
@@ -97,7 +101,7 @@ static int check_word(struct walk *walk, uint64_t word, unsigned level, uint64_t
                                           : check_node(walk, word, level, first);
 }
 
-/* Recurses as deep as the table is high.  NOLINTNEXTLINE(misc-no-recursion) */
+/* The recursion is as deep as the table is high.  NOLINTNEXTLINE(misc-no-recursion) */
 static int check_node(struct walk *walk, uint64_t word, unsigned level, uint64_t first)
 {
     if (level == 0)

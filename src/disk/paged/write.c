@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Writing to a paged disk, and providing memory for zeroes.  The rules are in paged.h. */
+/* Writing to a paged disk, and providing memory for zeroes.  All requests keep the rules in
+ * paged.h. */
 
 #include <assert.h>
 #include <errno.h>
@@ -13,10 +14,10 @@
 #include "disk/paged/slots.h"
 #include "os/bytes.h"
 
-/* Turning a hole or a blob into a frame (request_replace). */
+/* The functions below turn a hole or a blob into a frame (request_replace). */
 
-/* Unpack the old contents of a page, and store them in the frame, around the n bytes at offset
- * `at`.  These n bytes are kept.  `word` leads to the page's blob. */
+/* Inflate the old contents of a page, and copy them to the frame, except for the n bytes at
+ * offset `at`, which the frame already holds.  `word` leads to the blob of the page. */
 static int inflate_around(struct paged *paged, char *frame, uint64_t word, size_t at, size_t n)
 {
     char page[PAGE_SIZE_MAX];
@@ -28,9 +29,10 @@ static int inflate_around(struct paged *paged, char *frame, uint64_t word, size_
     return 0;
 }
 
-/* Write the new contents of a page to the frame of `made`.  The old contents, to which `word`
- * leads, come first, and the request's part of the page is written over them.  If that part was
- * received in this frame, it is in place already and is not copied. */
+/* Write the new contents of a page to a new frame.  `made` is the word of the frame.  The
+ * contents are the old bytes of the page, to which `word` leads, and over them the part of the
+ * request that lies in the page.  If that part was received in this frame, it is in place already
+ * and is not copied. */
 static int prepare_frame(struct paged *paged, uint64_t made, uint64_t word,
                          const struct request *request)
 {
@@ -55,7 +57,8 @@ static int prepare_frame(struct paged *paged, uint64_t made, uint64_t word,
     return 0;
 }
 
-/* Choose the frame that a page gets.  If the request has a frame of its own, that is the one. */
+/* Choose the frame that a page gets.  If the request has a frame of its own, the page gets that
+ * frame.  Otherwise a frame is taken from the pool. */
 static int choose_frame(struct paged *paged, uint64_t word, const struct request *request,
                         uint64_t *cell)
 {
@@ -65,19 +68,20 @@ static int choose_frame(struct paged *paged, uint64_t word, const struct request
     return paged_take_frame(paged, word ? BUDGET_INFLATE : BUDGET_GROW, cell);
 }
 
-/* Whether a request that must not wait may turn a page into a frame now.  It may not if writers
- * have outrun the cold store.  If the page is a blob, there must also be memory to note the blob
- * for reclaim. */
+/* Whether a request that must not wait can turn a hole or a blob into a frame now.  It cannot if
+ * writers have outrun the cold store, or if the page is a blob and reclaim has no memory for the
+ * word of that blob. */
 static bool may_replace_at_once(struct paged *paged, uint64_t word, struct request *request)
 {
     return !paged_is_cold_store_outrun(paged) &&
            (word == 0 || deferred_reserve(&request->deferred, &paged->reclaim));
 }
 
-/* Rules 1 and 6: fill the frame of `made`, and then swap it in.  Once the frame is in the table,
- * other threads write to it, so this thread must not copy into it any more.  If the request was
- * received in this frame, such a copy would even be from the frame to itself.  Returns 1, 0 or an
- * error, as request_replace. */
+/* Fill a new frame, and then swap its word into slot.  `made` is that word.  Rules 1 and 6 of
+ * paged.h require this order: after the swap, other threads write to the frame, so this thread
+ * must not copy into it any more.  If the request was received in this frame, the
+ * source and the target of such a copy would even be the same bytes.  Returns what
+ * request_replace returns. */
 static int fill_and_swap(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t made,
                          const struct request *request)
 {
@@ -85,7 +89,8 @@ static int fill_and_swap(struct paged *paged, slot_t *slot, uint64_t *word, uint
     return r < 0 ? r : slot_swap(slot, word, made);
 }
 
-/* For sabotage.h: swap the frame in before it is filled, which breaks the rules. */
+/* Swap the word of the new frame into slot, and then fill the frame.  This order breaks rules 1
+ * and 6 of paged.h on purpose, so that a test can notice it (sabotage.h). */
 static int swap_and_fill(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t made,
                          const struct request *request)
 {
@@ -96,7 +101,9 @@ static int swap_and_fill(struct paged *paged, slot_t *slot, uint64_t *word, uint
     return 1;
 }
 
-/* Keeps rules 1, 4 and 6 of paged.h. */
+/* This function keeps three rules of paged.h.  Rule 1: a swap puts the new frame into the slot,
+ * and the loser of the swap frees its frame.  Rule 4: the old word is handed to reclaim only
+ * after the swap.  Rule 6: the frame is filled before the swap. */
 int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct request *request)
 {
     uint64_t cell;
@@ -126,9 +133,11 @@ int request_replace(struct paged *paged, slot_t *slot, uint64_t *word, struct re
     return 1;
 }
 
-/* Writing.  In these functions, slot holds the word of the request's first page. */
+/* The functions below write to pages.  In each of them, slot holds the word of the first page of
+ * the request. */
 
-/* Inlined by force: a write of 4 KiB then takes 30 instructions less. */
+/* The compiler is made to inline this function, which saves 30 instructions in a write of 4
+ * KiB. */
 __attribute__((always_inline)) static inline int write_page(struct paged *paged, slot_t *slot,
                                                             struct request *request)
 {
@@ -151,8 +160,9 @@ __attribute__((always_inline)) static inline int write_page(struct paged *paged,
     }
 }
 
-/* Store zeroes, and keep the memory for them.  The page is pinned before it is zeroed.  Otherwise
- * another thread could find the page all zero and make it a hole in between. */
+/* Store zeroes in a page, and keep memory for them.  The page is pinned before it is zeroed.  In
+ * the other order, another thread could find the page all zero and turn it into a hole before it
+ * is pinned. */
 static int provide_page(struct paged *paged, slot_t *slot, struct request *request)
 {
     size_t at, n = request_part(paged, request, &at);
@@ -173,8 +183,8 @@ static int provide_page(struct paged *paged, slot_t *slot, struct request *reque
     }
 }
 
-/* Whether the first page of the request has no slot, and the request writes only zeroes to it.
- * Such a write changes nothing, so no nodes are made for it. */
+/* Whether the first page of the request has no slot and the request writes only zeroes to that
+ * page.  Such a write changes nothing, so no nodes are made for it. */
 static bool is_zero_to_hole(struct paged *paged, const struct request *request)
 {
     size_t at, n = request_part(paged, request, &at);
@@ -183,9 +193,9 @@ static bool is_zero_to_hole(struct paged *paged, const struct request *request)
            !table_find(&paged->table, paged_page_of(paged, request->offset), &span);
 }
 
-/* Write to the page of slot[0].  The same copy also writes to the pages of slot[1], slot[2] and
- * so on, as long as their frames are adjacent, at most up to slot[span - 1].  Advances the
- * request. */
+/* Write to the page of slot[0].  If the frames of slot[1], slot[2] and so on are adjacent to its
+ * frame, write to their pages with the same copy, at most up to slot[span - 1].  Then make the
+ * request start after the last page that was written. */
 static int put_pages(struct paged *paged, slot_t *slot, uint64_t span, struct request *request)
 {
     size_t at, n = request_part(paged, request, &at);
@@ -233,10 +243,10 @@ int request_put_some(struct paged *paged, struct request *request)
     return 0;
 }
 
-/* The reserve is large enough, with one exception.  A trim may take nodes of the reserve out of
- * the table again, after this section has put them in.  If a node is missing then, that trim
- * covers all pages to which the node would lead, and is concurrent with this write.  So the
- * written bytes may be lost. */
+/* `reserve` holds all nodes that the write needs, with one exception.  If this section has put
+ * nodes of the reserve into the table, a trim can have removed them again.  If a node is missing
+ * for this reason, the trim covers all pages to which the node would lead, and is concurrent with
+ * this write.  So the written bytes are allowed to be lost, and nothing is written. */
 void request_put_cell(struct paged *paged, struct table_reserve *reserve, struct request *request)
 {
     slot_t *slot;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Zeroing and trimming a paged disk.  The rules are in paged.h. */
+/* Zeroing and trimming a paged disk.  All requests keep the rules in paged.h. */
 
 #include <errno.h>
 
@@ -11,9 +11,10 @@
 #include "disk/paged/slots.h"
 #include "os/bytes.h"
 
-/* Called after a part of a frame was zeroed.  If the whole frame is zero now, freeze it.  After a
- * grace period the frame is examined again, and becomes a hole if it is still all zero.  This
- * first look only avoids freezing frames that would not become holes. */
+/* Called after a part of a frame was zeroed.  If the whole frame is zero now, this function
+ * freezes it.  After a grace period, reclaim examines the frame again, and makes it a hole if it
+ * is still all zero.  The test in this function only avoids freezing frames that cannot become
+ * holes. */
 static void freeze_if_all_zero(struct paged *paged, slot_t *slot, uint64_t word,
                                struct request *request)
 {
@@ -21,14 +22,14 @@ static void freeze_if_all_zero(struct paged *paged, slot_t *slot, uint64_t word,
         !bytes_are_zero(paged_frame(paged, word), paged_page_size(paged)))
         return;
     if (request->must_not_wait && !deferred_reserve(&request->deferred, &paged->reclaim))
-        return; /* another thread has just zeroed the rest of the frame: see zero_frame */
+        return; /* another thread has zeroed the rest of the frame since zero_frame examined it */
     if (table_freeze(&paged->table, slot, &word))
         deferred_add_frozen(&request->deferred, paged_page_of(paged, request->offset), word);
 }
 
-/* Zero the request's part of a frame.  Returns 1, or -EAGAIN if nothing was changed.  -EAGAIN
- * means that the request must not wait, the frame would have to be frozen, and there is no memory
- * to note that for reclaim. */
+/* Zero the part of the request that lies in a frame.  Returns 1, or -EAGAIN if nothing was
+ * changed.  -EAGAIN means that the whole frame would be zero and would have to be frozen, but the
+ * request must not wait, and reclaim has no memory for the frozen word. */
 static int zero_frame(struct paged *paged, slot_t *slot, uint64_t word, struct request *request)
 {
     size_t at, n = request_part(paged, request, &at), size = paged_page_size(paged);
@@ -42,8 +43,8 @@ static int zero_frame(struct paged *paged, slot_t *slot, uint64_t word, struct r
     return 1;
 }
 
-/* The word that a frame must have before the request's part of it is zeroed.  This word makes the
- * frame writable, and promises nothing of that part. */
+/* The word that a frame must have before the request zeroes a part of it.  The word is not
+ * frozen, has age 0, and does not promise any byte of that part. */
 static uint64_t word_to_zero_in(const struct paged *paged, const struct request *request,
                                 uint64_t word)
 {
@@ -53,12 +54,12 @@ static uint64_t word_to_zero_in(const struct paged *paged, const struct request 
     return promise_remove(entry_young(word), paged_page_size(paged), at, n);
 }
 
-/* Inside a section: zero the request's part of its first page.  The part is less than the whole
- * page.
+/* Called inside a section: zero the part of the request that lies in its first page.  The part is
+ * less than the whole page.
  *
- * The promise is taken back before the bytes are zeroed.  In the other order, the word could
- * change in between.  Taking the promise back would then have to be tried again, but the part
- * must not be zeroed twice.
+ * The promise is taken back before the bytes are zeroed.  In the other order, another thread
+ * could change the word after the bytes are zeroed.  Taking the promise back would then have to
+ * be tried again, but the bytes must not be zeroed twice.
  */
 static int zero_part(struct paged *paged, struct request *request)
 {
@@ -104,9 +105,9 @@ static int zero_edge(struct paged *paged, uint64_t offset, uint64_t count)
     return paged_lacks_memory(r) ? -ENOSPC : r;
 }
 
-/* Inside a section: call this after the pages [first, end) were unlinked.  If the lowest node on
- * the way to either end of the range is empty now, freeze it, in order to take it away.  Nodes in
- * between were unlinked together with their pages. */
+/* Called inside a section, after the pages [first, end) were unlinked.  If the lowest node on the
+ * way to the first or the last of these pages is empty now, freeze that node, as the first step
+ * of removing it.  Nodes between the two were unlinked together with their pages. */
 static void freeze_empty_ends(struct paged *paged, uint64_t first, uint64_t end,
                               struct deferred *deferred)
 {
@@ -118,9 +119,10 @@ static void freeze_empty_ends(struct paged *paged, uint64_t first, uint64_t end,
     }
 }
 
-/* Rule 2: unlink the pages [first, end).  Returns the page up to which all pages are unlinked.
- * If must_not_wait is false, this is `end`.  If it is true, there may be no memory to note more
- * unlinked words. */
+/* Unlink the pages [first, end), as rule 2 of paged.h requires for whole pages.  Returns the page
+ * up to which all pages are unlinked.  If must_not_wait is false, this is `end`.  If
+ * must_not_wait is true, the function stops early if reclaim has no memory for more unlinked
+ * words. */
 static uint64_t unlink_pages(struct paged *paged, uint64_t first, uint64_t end,
                              bool must_not_wait)
 {
@@ -143,8 +145,8 @@ static uint64_t unlink_pages(struct paged *paged, uint64_t first, uint64_t end,
     return end;
 }
 
-/* Unlink whole pages first, and then zero the parts of pages at both ends of the range.  Zeroing
- * a part can take memory, and unlinking has freed some. */
+/* Zero a range.  Whole pages are unlinked first, and the parts of pages at both ends of the range
+ * are zeroed afterwards.  Zeroing a part can take memory, and unlinking has freed some. */
 static int zero_range(struct paged *paged, uint64_t offset, uint64_t count)
 {
     size_t size = paged_page_size(paged);
@@ -176,9 +178,9 @@ static int try_zero_edge(struct paged *paged, uint64_t offset, uint64_t count)
     return r == -ENOSPC || r == -ENOMEM ? -EAGAIN : r;
 }
 
-/* Zero the range in ascending order, unlike zero_range.  On -EAGAIN *done says how much is
- * zeroed.  That part must not be zeroed again: a client may have written there since, and may
- * have read its bytes back. */
+/* Zero the range in ascending order, and never wait.  On -EAGAIN *done is the number of bytes
+ * zeroed so far.  These bytes must not be zeroed again: in the meantime a client may have written
+ * to them and read its own bytes back. */
 static int try_zero_range(struct paged *paged, uint64_t offset, uint64_t count, uint64_t *done)
 {
     size_t size = paged_page_size(paged);
@@ -222,8 +224,8 @@ int paged_zero(void *state, uint64_t offset, uint64_t count, unsigned flags)
     return zero_range(state, offset, count);
 }
 
-/* A trim is a hint.  If there is no memory for zeroing a part of a page, the part keeps its
- * bytes, and the trim succeeds. */
+/* A trim is only a hint.  If there is no memory for zeroing a part of a page, the bytes of that
+ * part stay as they are, and the trim still succeeds. */
 int paged_trim(void *state, uint64_t offset, uint64_t count)
 {
     int r = paged_zero(state, offset, count, 0);
