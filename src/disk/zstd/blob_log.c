@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Only dead bytes count as waste.  The unfilled end of a full segment does not count, because
- * storing the blobs again would leave an unfilled end in another segment.
+/* Only dead bytes count as wasted memory.  The unfilled end of a full segment does not count: if
+ * the blobs of that segment were stored again, they would leave an unfilled end in another
+ * segment.
  *
- * Each segment is on the list for the share of it that is dead.  So to find a segment to empty,
- * look for the last list that has one.  (At first, the whole table was searched under the lock
- * for the segment with the most dead bytes.  With 1 TiB there are half a million segments.)
+ * A segment with dead bytes is on a list, and a segment on a later list has more dead bytes
+ * (BLOB_LISTS in blob_log.h).  So a segment to empty is on the last list that is not empty.  (At
+ * first, the whole table was searched under the lock for the segment with the most dead bytes.
+ * With 1 TiB there are half a million segments.)
  *
- * While a thread empties a segment, the segment is `held`.  Blobs in a held segment can be read,
- * and the segment is not given back to the pool.
+ * While a thread empties a segment, the segment is `held`.  The blobs in a held segment can still
+ * be read, and the segment is not given back to the pool.
  */
 
 #include "disk/zstd/blob_log.h"
@@ -23,7 +25,7 @@ int blob_log_create(struct blob_log *blobs, const struct pool_options *options)
     struct pool_options segments = *options;
     segments.cell = options->chunk;
     segments.huge = false; /* huge pages would make the unfilled part of a segment resident */
-    /* A word has 40 bits for a blob's number. */
+    /* A word of the page table has only 40 bits for the number of a blob. */
     if (segments.capacity > POOL_CELLS_MAX * BLOB_UNIT)
         segments.capacity = POOL_CELLS_MAX * BLOB_UNIT;
     memset(blobs, 0, sizeof *blobs);
@@ -66,7 +68,7 @@ const struct blob *blob_log_at(const struct blob_log *blobs, uint64_t number)
     return at(blobs, number);
 }
 
-/* Make the table large enough to have an entry for this segment. */
+/* Make the array `table` large enough to have an entry for this segment. */
 static int grow_table_locked(struct blob_log *blobs, uint64_t segment)
 {
     if (segment < blobs->table_size)
@@ -113,7 +115,8 @@ static void list_put_locked(struct blob_log *blobs, uint32_t number, unsigned li
     blobs->lists[list] = number;
 }
 
-/* Move a segment to its list after it has changed. */
+/* Call this after a segment has changed: move it to the list to which it belongs now
+ * (BLOB_LISTS). */
 static void relist_locked(struct blob_log *blobs, uint64_t number)
 {
     struct segment *segment = &blobs->table[number];
@@ -134,9 +137,9 @@ static bool is_dead_locked(const struct blob_log *blobs, uint64_t number)
     return segment->in_use && segment->live == 0 && !segment->held && !is_open;
 }
 
-/* Call this after a segment has changed.  The segment goes back to the pool, unless it has live
- * blobs, is open or is held.  Then it goes to its list.  Returns true if it went back to the
- * pool. */
+/* Call this after a segment has changed.  If the segment has no live blobs and is neither open
+ * nor held, it goes back to the pool.  Otherwise it goes to the list to which it belongs now
+ * (BLOB_LISTS).  Returns true if the segment went back to the pool. */
 static bool release_if_dead_locked(struct blob_log *blobs, uint64_t number)
 {
     struct segment *segment = &blobs->table[number];
@@ -229,10 +232,10 @@ bool blob_log_drop(struct blob_log *blobs, uint64_t number)
     return is_wasteful;
 }
 
-/* Whether storing blobs again can free a segment.  It can if the dead bytes of the log and the
- * unfilled bytes of the open segment add up to more than one segment.  Another 1/128 of the log
- * is required, for two reasons: some bytes are lost at the ends of segments, and at most 128
- * bytes should be stored again for each dead byte. */
+/* Whether a segment can be freed if live blobs are stored again in other segments.  It can if the
+ * dead bytes of the log and the unfilled bytes of the open segment add up to more than one
+ * segment.  This function requires another 1/128 of the log, for two reasons: some bytes are lost
+ * at the ends of segments, and at most 128 bytes should be stored again for each dead byte. */
 static bool has_segment_to_gain_locked(const struct blob_log *blobs)
 {
     uint64_t total = blobs->segment_count * blobs->segment_size;
@@ -246,7 +249,8 @@ static bool should_empty_locked(const struct blob_log *blobs, enum blob_log_need
     return need == BLOB_LOG_ROOM ? has_segment_to_gain_locked(blobs) : is_wasteful_locked(blobs);
 }
 
-/* Find a segment on the last list that has one.  Returns false if nothing is dead. */
+/* Find a segment that has many dead bytes: one on the last list that is not empty.  Returns false
+ * if all lists are empty. */
 static bool find_worst_locked(const struct blob_log *blobs, uint64_t *worst)
 {
     unsigned list = BLOB_LISTS;

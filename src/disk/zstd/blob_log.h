@@ -6,9 +6,9 @@
  * to the open segment, one right after the other.  A blob is never changed.  When all blobs of a
  * segment have been dropped, the segment is given back to the pool.
  *
- * If few blobs are left in a segment, the caller can empty the segment: it stores these blobs
- * again, and drops the old ones.  blob_log_worst chooses such a segment, and blob_log_next walks
- * its blobs.
+ * If few live blobs are left in a segment, the caller can empty the segment: it stores these
+ * blobs again, and drops the old ones.  blob_log_worst chooses such a segment, and blob_log_next
+ * walks its blobs.
  *
  * Any thread may call any function except create and destroy.  A blob may be read inside the read
  * section in which its word was found in the page table.  blob_log_drop does not wait for
@@ -29,8 +29,10 @@
 
 struct reason; /* text/reason.h */
 
-/* List 1 has the segments of which up to 1/64 is dead, list 2 those of which up to 2/64 is dead,
- * and so on.  Segments without dead bytes are on no list, and neither is the open segment. */
+/* The segments with dead bytes are kept in lists, by the share of a segment that is dead.  List 1
+ * has the segments of which at most 1/64 is dead, list 2 those of which more than 1/64 and at
+ * most 2/64 is dead, and so on.  The open segment and the segments without dead bytes are on no
+ * list. */
 #define BLOB_LISTS 64
 
 struct blob_log {
@@ -61,41 +63,42 @@ int blob_log_store(struct blob_log *blobs, uint64_t page, const void *bytes, siz
 
 const struct blob *blob_log_at(const struct blob_log *blobs, uint64_t number);
 
-/* The number of segments given back so far.  A blob can get the number of an earlier blob only
- * after this counter has grown; cache.c relies on that.  Relaxed order is enough: the later
- * blob's word is swapped into the page table (release) after the counter has grown. */
+/* The number of segments that were given back to the pool so far.  Before a blob can get the
+ * number of an earlier blob, this counter has grown; cache.c relies on that.  Relaxed order is
+ * enough: after the counter has grown, the word of the later blob is swapped into the page table
+ * with release order. */
 static inline uint64_t blob_log_recycled(const struct blob_log *blobs)
 {
     return atomic_load_explicit(&blobs->recycled, memory_order_relaxed);
 }
 
-/* Free a blob.  Returns true if too much of the log is dead now, so that segments should be
- * emptied.  The limit is two segments, plus 1/16 of the log. */
+/* Free a blob.  Returns true if the caller should empty segments, because the log now has too
+ * many dead bytes: more than two segments plus 1/16 of the log. */
 bool blob_log_drop(struct blob_log *blobs, uint64_t number);
 
-/* Why segments are emptied. */
+/* When it is worth while to empty a segment. */
 enum blob_log_need {
-    BLOB_LOG_TIDY, /* to tidy: empty a segment only if too much of the log is dead */
-    BLOB_LOG_ROOM, /* to free memory: empty a segment only if a whole segment can be gained */
+    BLOB_LOG_TIDY, /* normally: only if the log has too many dead bytes (see blob_log_drop) */
+    BLOB_LOG_ROOM, /* when memory is short: only if a whole segment can be freed */
 };
 
-/* Choose a segment to be emptied, if one should be.  No other segment has more dead bytes than
- * this one and 1/64 of a segment.  Returns true and the number of the segment's first blob.
- * Only one thread at a time may empty segments, and it must call blob_log_next until that
- * returns false. */
+/* Choose a segment to empty, with about the most dead bytes: another segment can have more, but
+ * by 1/64 of a segment at most.  Returns false if no segment should be emptied.  Otherwise
+ * returns true, and *number is the number of the first blob of the segment.  The caller must then
+ * call blob_log_next until that returns false.  Only one thread at a time may empty segments. */
 bool blob_log_worst(struct blob_log *blobs, enum blob_log_need need, uint64_t *number);
 
-/* Set *number to the next blob of the same segment.  That blob may be dead.  Returns false at the
- * end of the segment: the walk has ended. */
+/* Set *number to the number of the next blob in the same segment.  That blob can be dead.
+ * Returns false if the segment has no further blob. */
 bool blob_log_next(struct blob_log *blobs, uint64_t *number);
 
-/* The number of the list that a segment must be on; 0: none. */
+/* The number of the list on which a segment belongs, or 0 if it belongs on no list. */
 unsigned blob_log_list_for(const struct blob_log *blobs, uint64_t segment);
 
-/* Verify the invariants of blob_log_check.c.  For tests and debug builds, while no other thread
- * uses the log.  `alive` has `count` entries: the blobs to which the page table leads.  They must
- * be exactly the live blobs of the log.  This function sorts `alive`.  Returns 0; -EUCLEAN, and
- * reason says what is broken; or -ENOMEM. */
+/* Verify the invariants of blob_log_check.c.  Only tests and debug builds call this function,
+ * while no other thread uses the log.  `alive` has `count` entries: the blobs to which the page
+ * table leads.  They must be exactly the live blobs of the log.  This function sorts `alive`.
+ * Returns 0; -EUCLEAN, and reason says what is broken; or -ENOMEM. */
 struct blob_alive {
     uint64_t number, page;
 };

@@ -10,7 +10,8 @@
  *  4. A segment in use is open, or has a live blob.  No segment is held.
  *  5. The counters of the log are the sums over its segments.
  *  6. A segment is in use if and only if its cell in the pool is in use.
- *  7. Each segment is on the list that blob_log_list_for says, and no list has anything else.
+ *  7. Each segment is on the list that blob_log_list_for returns, or on no list if that is 0.  No
+ *     list has any other entry.
  *
  * The comment above a function gives the numbers of the invariants that it verifies.
  */
@@ -28,9 +29,9 @@
 
 struct walk {
     const struct blob_log *blobs;
-    const struct blob_alive *next, *end; /* live blobs that the walk has not met yet */
+    const struct blob_alive *next, *end; /* live blobs that the walk has not reached yet */
     uint64_t segments, used, live;       /* sums over the segments walked so far */
-    uint64_t listed;                     /* the segments among them that must be on a list */
+    uint64_t listed;                     /* number of these segments that must be on a list */
     struct pool_marks marks;
     struct reason *reason;
 };
@@ -41,8 +42,9 @@ static int compare_numbers(const void *left, const void *right)
     return a->number < b->number ? -1 : a->number > b->number;
 }
 
-/* Report that invariant 2 is broken: the walk has passed the number of the next live blob.
- * Either no blob has that number, or two pages have the same blob. */
+/* Report that invariant 2 (top of this file) is broken: the walk has passed the number of the
+ * next live blob and has not found this blob.  Either no blob has that number, or two pages have
+ * the same blob. */
 static int report_missing(const struct walk *walk)
 {
     return BROKEN(walk->reason, 2,
@@ -50,7 +52,8 @@ static int report_missing(const struct walk *walk)
                   walk->next->page, walk->next->number);
 }
 
-/* Invariant 2.  If the blob is alive, adds its bytes to *live. */
+/* Verify invariant 2 (top of this file) for one blob: if the blob is live, its header names the
+ * only page that has it.  Adds the bytes of a live blob to *live. */
 static int check_blob(struct walk *walk, uint64_t number, uint64_t *live)
 {
     const struct blob *blob = blob_log_at(walk->blobs, number);
@@ -66,7 +69,9 @@ static int check_blob(struct walk *walk, uint64_t number, uint64_t *live)
     return 0;
 }
 
-/* Invariants 1, 2, 3 and 4. */
+/* Verify invariants 1 to 4 (top of this file) for one segment: its blobs leave no gaps, its live
+ * blobs are those of the page table, `live` is the sum of their bytes, and the segment is
+ * needed. */
 static int check_segment(struct walk *walk, uint64_t number)
 {
     const struct blob_log *blobs = walk->blobs;
@@ -96,7 +101,8 @@ static int check_segment(struct walk *walk, uint64_t number)
     return pool_marks_add(&walk->marks, number, walk->reason); /* 6 */
 }
 
-/* Invariant 5. */
+/* Verify invariant 5 (top of this file): the counters of the log are the sums over its
+ * segments. */
 static int check_sums(const struct walk *walk, size_t count)
 {
     const struct blob_log *blobs = walk->blobs;
@@ -113,7 +119,8 @@ static int check_sums(const struct walk *walk, size_t count)
     return 0;
 }
 
-/* Invariant 7.  Gives up on a list that goes round in a circle. */
+/* Verify invariant 7 (top of this file): each list has exactly the segments that belong on it.
+ * If the segments of a list form a circle, the walk of the lists ends all the same. */
 static int check_lists(const struct walk *walk)
 {
     const struct blob_log *blobs = walk->blobs;

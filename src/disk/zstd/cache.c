@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* An entry keeps two values from the time when its page was inflated: the page's word, and the
- * number of segments that the log had given back.  The entry is good if both are still the same.
- * Both are read inside one section, first the word in the page table, then the counter.  A good
- * entry is never stale, for these reasons:
+/* An entry of the cache keeps two values from the time when its page was inflated: the word of
+ * the page, and the number of segments that the blob log had given back to the pool.  A thread
+ * that looks for a page reads both values again, inside one section: first the word in the page
+ * table, then the counter of segments.  The entry is used only if both are still the same.  Its
+ * bytes are then those of the page, for these reasons:
  *
  *  1. A blob's word contains nothing but the blob's number, which is its place in the log.  A
  *     blob never changes.  So the same number can lead to other bytes only after the blob's
@@ -38,7 +39,7 @@ struct entry {
 struct disk_cache {
     struct codec_unpacker *unpacker;
     size_t page_size;
-    uint64_t clock;      /* number of uses so far, of all entries together */
+    uint64_t clock;      /* how often entries were used so far, all entries together */
     struct entry *taken; /* the entry that the last cache_take chose */
     struct entry entries[ENTRIES];
     char pages[]; /* ENTRIES pages, one for each entry */
@@ -94,7 +95,7 @@ const void *cache_find(struct disk_cache *cache, const struct blob_log *blobs, u
     return NULL;
 }
 
-/* Choose the least recently used entry. */
+/* Empty the entry that was not used for the longest time, and return its buffer. */
 void *cache_take(struct disk_cache *cache)
 {
     struct entry *oldest = &cache->entries[0];

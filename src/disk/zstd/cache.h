@@ -20,7 +20,7 @@
 
 struct disk_cache;
 
-/* About how many bytes of memory a cache takes, including its decompression context. */
+/* The approximate number of bytes that a cache takes, including its decompression context. */
 uint64_t cache_size(size_t page_size);
 
 /* Returns 0 or -ENOMEM. */
@@ -30,15 +30,15 @@ void cache_destroy(struct disk_cache *cache);
 /* The cache's own decompression context, to be passed to codec_unpack. */
 struct codec_unpacker *cache_unpacker(struct disk_cache *cache);
 
-/* Find the page of the blob to which `word` leads.  Returns NULL if the page is not in the
- * cache.  Call this inside the read section in which the word was found in the page table.  The
- * returned page is good until the next cache_take. */
+/* Find the inflated page of the blob to which `word` leads.  Returns NULL if the page is not in
+ * the cache.  Call this inside the read section in which `word` was found in the page table.  The
+ * returned page is valid until the next call of cache_take. */
 const void *cache_find(struct disk_cache *cache, const struct blob_log *blobs, uint64_t word);
 
-/* Add a page that cache_find has not found.  Call cache_take, which empties an entry and returns
- * its buffer.  Inflate the page into the buffer, and call cache_keep with the page's word.  If
- * inflating fails, leave out cache_keep.  All this must be inside the same read section as
- * cache_find. */
+/* How to add a page that cache_find has not found: call cache_take, which empties an entry and
+ * returns the buffer of that entry.  Inflate the page into the buffer.  Then call cache_keep with
+ * the word of the page, unless inflating has failed.  Do all this inside the section in which
+ * cache_find was called. */
 void *cache_take(struct disk_cache *cache);
 void cache_keep(struct disk_cache *cache, const struct blob_log *blobs, uint64_t word);
 

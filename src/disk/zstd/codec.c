@@ -12,8 +12,8 @@
 
 #include "os/thread.h"
 
-/* The contexts that are kept for one processor.  A thread that takes a context leaves NULL in its
- * place. */
+/* The contexts of libzstd that are kept for one processor.  A thread that takes a context leaves
+ * NULL in its place. */
 struct contexts {
     _Alignas(64) _Atomic(ZSTD_CCtx *) pack;
     _Atomic(ZSTD_DCtx *) unpack;
@@ -29,7 +29,7 @@ struct codec {
     struct contexts *contexts; /* one element for each processor */
 
     pthread_mutex_t last_lock;   /* guards `last` */
-    struct codec_unpacker *last; /* the extra context, for threads that cannot make one */
+    struct codec_unpacker *last; /* the extra context, for threads that cannot make a context */
 };
 
 int codec_unpacker_create(struct codec_unpacker **made)
@@ -141,7 +141,7 @@ static int unpack(ZSTD_DCtx *context, const void *packed, size_t packed_size, vo
                   size_t size)
 {
     size_t n = ZSTD_decompressDCtx(context, page, size, packed, packed_size);
-    assert(n == size); /* cannot fail: the bytes are from codec_pack, and never change */
+    assert(n == size); /* cannot fail: codec_pack has made these bytes, and they never change */
     return n == size ? 0 : -EIO;
 }
 

@@ -13,11 +13,12 @@
 #include "disk/zstd/cache.h"
 #include "os/thread.h"
 
-#define HOT_SHARE_LEAST 8 /* frames; the hot share is never smaller than this */
+#define HOT_SHARE_LEAST 8 /* the hot share is at least this number of frames */
 
-/* Reading and dropping pages. */
+/* Functions that read and drop compressed pages. */
 
-/* Relaxed order is enough for cache_bytes: no other data depends on it. */
+/* The functions below access cache_bytes with relaxed order, because no other data depends on
+ * it. */
 
 static void give_cache_bytes(struct compressor *compressor, uint64_t bytes)
 {
@@ -25,8 +26,8 @@ static void give_cache_bytes(struct compressor *compressor, uint64_t bytes)
     budget_give(compressor->paged->budget, bytes);
 }
 
-/* If the budget has no room for a cache, *cache is NULL and the call succeeds.  Reads work
- * without a cache. */
+/* If the budget does not allow the memory for a cache, set *cache to NULL and return 0.  Reads
+ * work without a cache. */
 static int compressor_cache_create(void *state, struct disk_cache **cache)
 {
     struct compressor *compressor = state;
@@ -82,9 +83,9 @@ static int compressor_peek(void *state, struct disk_cache *cache, uint64_t word,
     return r;
 }
 
-/* The broadcast is sent under the lock.  A thread checks for work under the lock before it
- * sleeps.  Without the lock here, the broadcast could come between the check and the sleep, and
- * the thread would miss the broadcast. */
+/* Wake the threads of the compressor.  The broadcast is sent under the lock, because a thread
+ * checks for work under the lock before it sleeps.  Without the lock, the broadcast could come
+ * between the check and the sleep, and the thread would miss it. */
 static void compressor_wake(void *state)
 {
     struct compressor *compressor = state;
@@ -112,7 +113,7 @@ static void sleep_locked(struct compressor *compressor)
         pthread_cond_wait(&compressor->wake, &compressor->lock);
 }
 
-/* Do a piece of the most urgent work.  Returns false if there is nothing to do. */
+/* Do some work of the most urgent kind.  Returns false if there is nothing to do. */
 static bool work_locked(struct compressor *compressor)
 {
     if (compressor->paused)
@@ -140,7 +141,7 @@ static void *compressor_main(void *arg)
     return NULL;
 }
 
-/* Functions in which a caller waits for the compressor, or does some of its work. */
+/* Functions in which a request waits for the compressor, or does some of its work. */
 
 static void wait_ten_milliseconds_locked(struct compressor *compressor)
 {
@@ -154,9 +155,10 @@ static void wait_ten_milliseconds_locked(struct compressor *compressor)
     pthread_cond_timedwait(&compressor->progress, &compressor->lock, &until);
 }
 
-/* Pack a few pages once.  One call after each write is enough, because a write makes no more
- * frames hot than one call packs.  If no page is ripe, wait ten milliseconds for the threads
- * instead.  The threads need a grace period, which seldom takes longer. */
+/* Compress a few ripe pages in the thread of a writer.  One call after each write is enough,
+ * because a write makes no more frames hot than one call compresses.  If no page is ripe, the
+ * writer waits instead: until the threads of the compressor have done some work, or for ten
+ * milliseconds.  The threads need a grace period, which seldom takes longer. */
 static void compressor_help(void *state)
 {
     struct compressor *compressor = state;
@@ -174,10 +176,10 @@ static void compressor_help(void *state)
 
 enum goal { ONE_PAGE_PACKED, ALL_PAGES_TRIED };
 
-/* Wait until the threads have reached `goal`.  While a caller waits here, the threads freeze
- * frames of any age.  After two more rounds, every page has been tried: the first of these rounds
- * may have begun before the call, but the second is complete.  Returns true if any page was
- * packed. */
+/* Wait until the threads have reached `goal`: one page was compressed, or every page was tried.
+ * While a caller waits here, the threads freeze frames of any age.  After two more rounds every
+ * page has been tried, because the first of these rounds can have begun before the call, but the
+ * second is complete.  Returns true if any page was compressed. */
 static bool wait_for_packing(struct compressor *compressor, enum goal goal)
 {
     pthread_mutex_lock(&compressor->lock);
@@ -200,8 +202,9 @@ static bool wait_for_packing(struct compressor *compressor, enum goal goal)
     return any;
 }
 
-/* If the machine just had no memory for blobs, packing is hopeless until the next round is due.
- * Emptying segments of the log can still free memory. */
+/* Free memory for a request.  If the machine has just refused memory for blobs, no page can be
+ * compressed until the next round is due.  But emptying segments of the log can still free
+ * memory. */
 static bool compressor_make_room(void *state)
 {
     struct compressor *compressor = state;
@@ -234,8 +237,9 @@ static void compressor_shrink(void *state)
     pool_shrink(&compressor->blobs.segments);
 }
 
-/* Each kind of work leads to another.  Packing leaves frames to reclaim.  Reclaiming leaves dead
- * blobs in the log, which has to be tidied.  Tidying leaves old blobs to reclaim. */
+/* Wait until no work is left.  Each kind of work makes other work: compressing pages leaves their
+ * frames to reclaim, reclaim makes blobs dead, so that segments have to be emptied, and emptying
+ * a segment leaves its old blobs to reclaim. */
 static void compressor_settle(void *state)
 {
     struct compressor *compressor = state;
@@ -299,9 +303,10 @@ static int compressor_check(void *state, const struct cold_page *pages, size_t c
     return r;
 }
 
-/* Making, starting and destroying. */
+/* Functions that make, start and destroy the compressor. */
 
-/* Start one thread for every two processors: the other half of the processors serves requests. */
+/* Start one thread for every two processors, so that the other half of the processors can serve
+ * requests. */
 static int compressor_start(void *state)
 {
     struct compressor *compressor = state;

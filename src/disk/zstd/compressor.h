@@ -4,26 +4,28 @@
  *
  * Writes are stored in frames, as fast as with sparse.  Background threads freeze frames that
  * have not been written for a while, and put blobs in their place.  If more frames are hot than
- * the hot share, the threads also freeze younger frames.  If writers outrun the threads, the
- * writers help.  A frame that does not compress is left alone until it is written again.
+ * the hot share, the threads also freeze frames of age 1.  If writers outrun the threads, the
+ * writers help.  A frame that does not shrink when it is compressed is left alone until it is
+ * written again.
  *
- * A thread looks for work in this order:
+ * A thread does the first of these that is needed:
  *
- *     pack.c    pack the pages that are ripe
- *     sweep.c   send the hand round the disk, to find cold pages
+ *     pack.c    compress the pages that are ripe
+ *     sweep.c   scan the disk for cold pages: move the hand on, and freeze frames
  *     tidy.c    empty segments of the log that have few live blobs
  *
  * What happens to a hot frame:
  *
- *     hot frame --sweep--> frozen --grace period--> ripe --pack--> blob  shrank by 1/32 or more
- *         ^                  |                              +----> hole  is all zero
- *         '----- written ----'                              '----> INERT  did not shrink enough
+ *     hot frame --freeze-> frozen --grace period-> ripe --compress-> blob  shrank by 1/32 or more
+ *         ^                  |                            +--------> hole  is all zero
+ *         '---- written -----'                            '--------> INERT did not shrink enough
  *
- * If no frame is hot and the log is tidy, the threads sleep.
+ * If no frame is hot and the log has few dead bytes, the threads sleep.
  *
  * LOCKS.  `lock` guards the hand, the ripe pages and the fields that say what the threads are
- * doing.  A thread releases the lock before it packs, sweeps or tidies, and before it waits for a
- * grace period.  A thread takes no other lock while it holds this lock.
+ * doing.  A thread releases the lock before it compresses pages, scans the disk or empties
+ * segments, and before it waits for a grace period.  A thread takes no other lock while it holds
+ * this lock.
  */
 
 #ifndef NBDRAM_DISK_ZSTD_COMPRESSOR_H
@@ -36,44 +38,44 @@
 #include "disk/zstd/blob_log.h"
 #include "disk/zstd/codec.h"
 
-#define COMPRESSOR_RIPE_MAX 256 /* pages: the most that one sweep freezes */
+#define COMPRESSOR_RIPE_MAX 256 /* the most pages that one scan freezes */
 #define COMPRESSOR_THREADS_MAX 16
 
 struct compressor {
-    /* Constant after start. */
+    /* After start, the fields from paged to thread_count do not change. */
     struct paged *paged;
     struct codec *codec;
     pthread_t threads[COMPRESSOR_THREADS_MAX];
     unsigned thread_count;
 
     struct blob_log blobs; /* has its own lock */
-    _Atomic bool untidy;   /* too much of the log is dead: it should be tidied */
+    _Atomic bool untidy;   /* the log has too many dead bytes: segments should be emptied */
 
-    _Atomic uint64_t cache_bytes; /* bytes that the budget is charged for caches of pages */
+    _Atomic uint64_t cache_bytes; /* bytes charged to the budget for caches of inflated pages */
 
     pthread_mutex_t lock;    /* guards the fields below, except `frozen` */
     pthread_cond_t wake;     /* wakes the threads when there may be work */
     pthread_cond_t progress; /* wakes waiting callers when work has been done */
     struct reclaim_item ripe[COMPRESSOR_RIPE_MAX];
-    unsigned ripe_count; /* number of entries in `ripe`; a sweep starts only if there are none */
-    unsigned packing;    /* number of pages from `ripe` that threads are packing now */
-    bool sweeping;       /* a thread is sweeping; only one thread at a time sweeps */
+    unsigned ripe_count; /* number of entries in `ripe`; no scan starts unless it is 0 */
+    unsigned packing;    /* number of ripe pages that threads are compressing now */
+    bool sweeping;       /* a thread is scanning the disk; only one thread at a time does */
     bool tidying;        /* a thread is emptying segments; only one thread at a time does */
     bool paused;         /* the threads must not start any work */
     bool stop;
 
-    uint64_t hand;              /* number of the page where the hand is */
-    bool round_begun;           /* a round has begun and has not ended */
+    uint64_t hand;              /* number of the page that the hand has reached */
+    bool round_begun;           /* a round has begun and has not ended yet */
     uint64_t rounds;            /* number of rounds completed so far */
     struct timespec next_round; /* when the next round is due, by CLOCK_MONOTONIC */
 
-    uint64_t packed;  /* number of pages that packing has taken out of their frames so far */
-    unsigned waiters; /* number of callers that wait for packing */
-    uint64_t waited_rounds; /* value of `rounds` at which no caller waits any more */
-    bool no_room_for_blobs; /* packing found no memory: the threads wait for the next round */
+    uint64_t packed;        /* number of pages whose frames compressing has freed so far */
+    unsigned waiters;       /* number of callers in wait_for_packing */
+    uint64_t waited_rounds; /* the value of `rounds` for which callers wait */
+    bool no_room_for_blobs; /* there was no memory for a blob: wait for the next round */
 
-    /* Pages that the current sweep has frozen.  Only the thread that sweeps uses these two
-     * fields. */
+    /* Pages that the current scan has frozen.  Only the thread that scans the disk uses this
+     * array and frozen_count. */
     struct reclaim_item frozen[COMPRESSOR_RIPE_MAX];
     unsigned frozen_count;
 };
@@ -82,27 +84,29 @@ struct compressor {
  * of zstd.  Returns 0 or -ENOMEM.  On an error paged->cold is unchanged. */
 int compressor_create(struct paged *paged, int level);
 
-/* The threads work by means of the functions below.  If a function's name ends in _locked, the
- * caller holds the lock. */
+/* The threads call the functions below to do their work.  If a function's name ends in _locked,
+ * the caller must hold the lock. */
 
-/* Pack a few ripe pages.  At least one page must be ripe.  Releases the lock during the work, and
- * takes it again. */
+/* Compress a few ripe pages.  At least one page must be ripe.  This function releases the lock
+ * while it works, and takes it again before it returns. */
 void compressor_pack_locked(struct compressor *compressor);
 
 bool compressor_should_sweep_locked(struct compressor *compressor);
 
-/* Move the hand on for a while.  Stop early if enough pages are frozen, or if the hand reaches
- * the end of the disk.  Then wait until the frozen pages are ripe.  No page may be ripe at the
- * start.  Releases the lock during the work, and takes it again. */
+/* Scan a part of the disk for cold pages: move the hand on, and freeze frames.  The scan stops
+ * early if it has frozen COMPRESSOR_RIPE_MAX pages, or if the hand reaches the end of the disk.
+ * Then this function waits until the frozen pages are ripe.  No page may be ripe before the call.
+ * This function releases the lock while it works, and takes it again before it returns. */
 void compressor_sweep_locked(struct compressor *compressor);
 
 bool compressor_is_round_due_locked(const struct compressor *compressor);
 
 bool compressor_should_tidy_locked(struct compressor *compressor);
 
-/* Empty segments of the log.  With BLOB_LOG_TIDY, go on until the log is tidy.  With
- * BLOB_LOG_ROOM, empty one segment.  Returns true if at least one segment was emptied.  Releases
- * the lock during the work, and takes it again. */
+/* Empty segments of the log.  With BLOB_LOG_TIDY, go on until the log does not have too many dead
+ * bytes.  With BLOB_LOG_ROOM, empty one segment.  Returns true if at least one segment was
+ * emptied.  This function releases the lock while it works, and takes it again before it
+ * returns. */
 bool compressor_tidy_locked(struct compressor *compressor, enum blob_log_need need);
 
 #endif

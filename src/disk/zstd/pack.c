@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Packing ripe pages.  A page is ripe if it was frozen and a grace period has passed since.
+/* Compressing ripe pages.  A page is ripe if it was frozen and a grace period has passed since.
  *
  * The codec compresses a copy of the page, because libzstd promises nothing if its input changes
  * during the call.  When the blob is swapped in, the word in the slot must still be the frozen
  * word.  If it is, no thread has written to the page meanwhile, and the copy is right.
  *
- * Load the word, copy the page and swap the word inside one section.  Otherwise another thread
- * could trim the page, free its frame, and use the frame for the same page again in between.
+ * A thread loads the word, copies the page and swaps the word inside one section.  Otherwise, in
+ * the meantime, another thread could trim the page, free its frame, and use the frame for the
+ * same page again.
  */
 
 #include <errno.h>
@@ -17,19 +18,19 @@
 #include "disk/zstd/compressor.h"
 #include "os/bytes.h"
 
-#define PAGES_AT_ONCE 4 /* pages that a thread packs before it looks for other work */
+#define PAGES_AT_ONCE 4 /* the most pages that one call of compressor_pack_locked compresses */
 
-/* The result of packing a ripe page. */
+/* The result of compressing a ripe page. */
 enum outcome {
-    STAYS,     /* the page did not shrink, or a client wrote or trimmed it meanwhile */
+    STAYS,     /* the page did not shrink, or a client has written to it or trimmed it */
     PACKED,    /* the page no longer takes a frame */
-    ASK_FIRST, /* the budget must ask the machine before there is memory for the blob */
+    ASK_FIRST, /* the budget must first ask the machine how much memory it can give */
     NO_ROOM,   /* there is no memory for the blob, or for compressing the page */
     OUTCOMES,
 };
 
-/* Inside a section: store the compressed page as a blob, and swap the blob's word into the
- * slot. */
+/* Called inside a section: store the compressed page as a blob, and swap the word of the blob
+ * into the slot of the page. */
 static enum outcome swap_in_blob(struct compressor *compressor, slot_t *slot,
                                  const struct reclaim_item *ripe, const void *packed, size_t size,
                                  struct deferred *deferred)
@@ -48,7 +49,8 @@ static enum outcome swap_in_blob(struct compressor *compressor, slot_t *slot,
     return PACKED;
 }
 
-/* Inside a section: pack a ripe page.  slot still holds the frozen word, which is ripe->word. */
+/* Called inside a section: compress a ripe page.  slot still holds the frozen word, which is
+ * ripe->word. */
 static enum outcome pack_page(struct compressor *compressor, slot_t *slot,
                               const struct reclaim_item *ripe, struct deferred *deferred)
 {
@@ -98,7 +100,7 @@ void compressor_pack_locked(struct compressor *compressor)
     pthread_mutex_unlock(&compressor->lock);
     for (unsigned i = 0; i < count; i++)
         outcomes[pack_ripe(compressor, &ripe[i])]++;
-    if (outcomes[NO_ROOM]) /* blobs cannot use the memory of free frames: give it back */
+    if (outcomes[NO_ROOM]) /* give the memory of free frames back, so that blobs can use it */
         paged_collect(compressor->paged);
     if (outcomes[NO_ROOM] || outcomes[ASK_FIRST])
         budget_refresh(compressor->paged->budget);

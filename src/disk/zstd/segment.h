@@ -19,7 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BLOB_UNIT 16u /* bytes: blob numbers count in this unit */
+#define BLOB_UNIT 16u /* bytes in one unit of a blob's number */
 
 struct blob {
     uint64_t page; /* number of the page to which the blob belongs */
@@ -33,8 +33,8 @@ struct segment {
     uint32_t live; /* bytes of live blobs; the rest of `used` is dead */
     bool in_use;
     bool held;               /* a thread is emptying the segment */
-    uint8_t list;            /* the number of the list that the segment is on; 0: none */
-    uint32_t next, previous; /* on that list: numbers of segments, or NO_SEGMENT */
+    uint8_t list;            /* number of the list (BLOB_LISTS) that the segment is on, or 0 */
+    uint32_t next, previous; /* its neighbours on the list, or NO_SEGMENT */
 };
 
 #define NO_SEGMENT UINT32_MAX

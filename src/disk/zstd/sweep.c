@@ -2,17 +2,18 @@
 
 /* Finding cold pages.
  *
- * One thread at a time sweeps: it sends the hand round the disk, in the order of pages.  Each
- * time the hand meets a hot frame, the frame's age goes up by one, up to 2.  A write makes the
- * age 0 again.  So if the hand meets a frame of age 2, the frame was not written for two
- * rounds.  The thread then freezes the frame.
+ * One thread at a time scans the disk: it moves the hand from page to page, in the order of their
+ * numbers.  At the end of the disk a round ends, and the hand goes back to the start.  Each time
+ * the hand meets a hot frame, the frame's age goes up by one, up to 2.  A write makes the age 0
+ * again.  So if the hand meets a frame of age 2, the frame was not written for two rounds.  The
+ * thread then freezes the frame.
  *
- * If memory is short, rounds start sooner and freeze younger frames:
+ * If memory is short, rounds start sooner, and the thread freezes frames of a lower age:
  *
  *     A ROUND STARTS                                           AGE AT WHICH A FRAME IS FROZEN
  *     EPOCH seconds after the end of the last round            2
  *     at once, if more frames are hot than the hot share       1
- *     at once, if a caller waits for packing                   0
+ *     at once, if a caller waits in wait_for_packing           0
  */
 
 #include <string.h>
@@ -20,11 +21,11 @@
 #include "disk/memory/rcu.h"
 #include "disk/zstd/compressor.h"
 
-#define EPOCH 1             /* seconds from the end of a round to the next one */
-#define STEPS 8192          /* look-ups in the page table in one section */
-#define SECTIONS_AT_ONCE 64 /* sections in one call of compressor_sweep_locked */
+#define EPOCH 1             /* seconds from the end of a round to the start of the next round */
+#define STEPS 8192          /* the most calls of table_find in one section */
+#define SECTIONS_AT_ONCE 64 /* the most sections in one call of compressor_sweep_locked */
 
-/* The age at which frames are frozen, from the table above. */
+/* The age at which frames are frozen now.  The table at the top of this file shows this age. */
 static unsigned freeze_age_locked(const struct compressor *compressor)
 {
     const struct paged *paged = compressor->paged;
@@ -33,7 +34,8 @@ static unsigned freeze_age_locked(const struct compressor *compressor)
     return paged_hot(paged) > paged->cold.hot_share ? 1 : ENTRY_AGE_COLD;
 }
 
-/* Inside a section: if the page is in a hot frame, raise the frame's age or freeze the frame. */
+/* Called inside a section: if the page is in a hot frame, raise the age of the frame, or freeze
+ * the frame if it is old enough. */
 static void sweep_page(struct compressor *compressor, slot_t *slot, uint64_t page,
                        unsigned freeze_age)
 {
@@ -52,8 +54,8 @@ static bool is_enough_frozen(const struct compressor *compressor)
     return compressor->frozen_count == COMPRESSOR_RIPE_MAX;
 }
 
-/* Move the hand on from the page `hand`, for one section.  Returns the page where the hand is
- * then. */
+/* Inside one section, move the hand on from the page `hand`.  Returns the page that the hand has
+ * reached. */
 static uint64_t sweep_section(struct compressor *compressor, uint64_t hand, unsigned freeze_age)
 {
     struct table *table = &compressor->paged->table;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* Tidying the log of blobs: live blobs are moved out of a segment, so that the segment can be
- * given back.  A blob never changes.  So moving a blob takes a copy and a swap of the page's
- * word, but no freeze. */
+/* Emptying segments of the blob log: live blobs are moved to other segments, so that a segment
+ * can be given back to its pool.  A blob never changes.  So to move a blob, it is enough to copy
+ * it and to swap the word of its page.  The page need not be frozen. */
 
 #include <errno.h>
 
@@ -10,7 +10,7 @@
 #include "disk/paged/deferred.h"
 #include "disk/zstd/compressor.h"
 
-/* If the blob is alive, move it to another segment.  Returns 0, or an error of blob_log_store. */
+/* If the blob is live, move it to another segment.  Returns 0, or an error of blob_log_store. */
 static int move_blob(struct compressor *compressor, uint64_t number)
 {
     const struct blob *blob = blob_log_at(&compressor->blobs, number);
@@ -34,7 +34,8 @@ static int move_blob(struct compressor *compressor, uint64_t number)
     return r;
 }
 
-/* As move_blob, but if the budget must ask the machine for memory first, wait for the answer. */
+/* Move a blob, as move_blob does.  If the budget must first ask the machine how much memory it
+ * can give, wait for the answer, and try again. */
 static int move_blob_waiting(struct compressor *compressor, uint64_t number)
 {
     int r;
@@ -43,9 +44,10 @@ static int move_blob_waiting(struct compressor *compressor, uint64_t number)
     return r;
 }
 
-/* Empty the segment that blob_log_worst chooses.  Returns false if no segment is chosen, or if
- * there is no memory for moving all of its live blobs.  The old blobs are freed only after a
- * grace period.  This function waits for that, so that the same segment is not chosen again. */
+/* Empty the segment that blob_log_worst chooses.  Returns false if it chooses no segment, or if
+ * there is no memory for moving all live blobs of the segment.  The old blobs are freed only
+ * after a grace period.  This function waits until they are freed, so that the next call does not
+ * choose the same segment. */
 static bool empty_segment(struct compressor *compressor, enum blob_log_need need)
 {
     uint64_t number;
@@ -73,8 +75,8 @@ bool compressor_tidy_locked(struct compressor *compressor, enum blob_log_need ne
     return gained;
 }
 
-/* Relaxed order is enough: `untidy` is only a hint.  If more of the log dies, `untidy` is set
- * again. */
+/* Relaxed order is enough: nothing is lost if a thread sees a new value of `untidy` late.  If
+ * more blobs become dead, `untidy` is set again. */
 bool compressor_should_tidy_locked(struct compressor *compressor)
 {
     return !compressor->tidying &&
