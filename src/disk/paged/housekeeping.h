@@ -39,8 +39,8 @@ struct room_search {
     uint64_t released; /* value of reclaim_released before the last attempt to take memory */
 };
 
-/* Whether `error` means that there was too little memory, so that paged_make_room may find some.
- * pool_take returns such errors, and so do functions that call it. */
+/* Whether `error` means that there was too little memory, so that the caller should call
+ * paged_make_room.  pool_take returns such errors, and so do functions that call it. */
 static inline bool paged_lacks_memory(int error)
 {
     return error == -ENOSPC || error == -ENOMEM || error == -EAGAIN;

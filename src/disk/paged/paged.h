@@ -144,9 +144,9 @@ static inline bool paged_gives_up(const struct paged *paged)
  * was_hot and is_hot say whether the old word and the new word lead to hot frames. */
 void paged_count_hot(struct paged *paged, bool was_hot, bool is_hot);
 
-/* Replace the word *word in slot by `desired`.  The page stays in its frame.  On success *word
- * becomes `desired`.  If the slot holds another word, returns false, and *word becomes that other
- * word. */
+/* If slot holds the word *word, replace that word by `desired`, and set *word to `desired`.
+ * Otherwise return false, and set *word to the word that slot holds.  The page must stay in its
+ * frame. */
 bool paged_swap(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t desired);
 
 #endif

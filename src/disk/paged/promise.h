@@ -8,8 +8,8 @@
  * promised.
  *
  * The word of the page records the promised part, in the bits of the generation.  A pinned frame
- * is never frozen, so it needs no generation.  The record takes no memory, and it changes
- * together with the pin, in one swap.
+ * is never frozen, so it needs no generation.  The record takes no extra memory, and one
+ * swap changes both the record and the pin.
  *
  *     BITS    NAME     MEANING
  *     7-14    first    FORM 0: the units from `first` to `last` are promised; a unit is 1/256 of

@@ -284,8 +284,8 @@ uint64_t table_unlink(struct table *table, uint64_t first, uint64_t end, uint64_
             uint64_t page = table_lone(table, word)->page;
             covered = page >= first && page < end;
         }
-        /* Take a lone out only if the slot still holds it.  Otherwise the slot may hold a node by
-         * now, and the range may not cover all pages of that node. */
+        /* Take a lone out only if the slot still holds it.  Otherwise the slot can hold a node by
+         * now, and it is not certain that the range covers all pages of that node. */
         if (covered && word != 0 &&
             (lone ? slot_swap(slot, &word, 0) : take_out_any(slot, &word)))
             out[(*count)++] = word;

@@ -123,11 +123,11 @@ bool table_freeze(struct table *table, slot_t *slot, uint64_t *word);
 bool table_freeze_empty(struct table *table, uint64_t page, uint64_t *word);
 bool table_unlink_empty(struct table *table, uint64_t page, uint64_t word);
 
-/* Verify the invariants of table_check.c.  For tests and debug builds.  No other thread may use
- * the table, and no unlinked word may wait for its release.  The words of all pages are passed to
- * fn, in ascending order of pages, so that the caller can verify them.  If fn returns a value
- * other than 0, the walk ends.  Returns 0; -EUCLEAN, and reason says what is broken; -ENOMEM; or
- * the value of fn. */
+/* Verify the invariants of table_check.c.  Only tests and debug builds call this function.  No
+ * other thread uses the table during the call, and no unlinked word waits for its release.  The
+ * words of all pages are passed to fn, in ascending order of pages, so that the caller can verify
+ * them.  If fn returns a value other than 0, the walk ends.  Returns 0; -EUCLEAN, and reason says
+ * what is broken; -ENOMEM; or the value of fn. */
 typedef int table_visit_fn(void *opaque, uint64_t page, uint64_t word, struct reason *reason);
 int table_check(struct table *table, table_visit_fn *fn, void *opaque, struct reason *reason);
 

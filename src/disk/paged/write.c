@@ -79,9 +79,8 @@ static bool may_replace_at_once(struct paged *paged, uint64_t word, struct reque
 
 /* Fill a new frame, and then swap its word into slot.  `made` is that word.  Rules 1 and 6 of
  * paged.h require this order: after the swap, other threads write to the frame, so this thread
- * must not copy into it any more.  If the request was received in this frame, the
- * source and the target of such a copy would even be the same bytes.  Returns what
- * request_replace returns. */
+ * must not copy into it any more.  If the request was received in this frame, the source and the
+ * target of such a copy would even be the same bytes.  Returns what request_replace returns. */
 static int fill_and_swap(struct paged *paged, slot_t *slot, uint64_t *word, uint64_t made,
                          const struct request *request)
 {
@@ -161,8 +160,8 @@ __attribute__((always_inline)) static inline int write_page(struct paged *paged,
 }
 
 /* Store zeroes in a page, and keep memory for them.  The page is pinned before it is zeroed.  In
- * the other order, another thread could find the page all zero and turn it into a hole before it
- * is pinned. */
+ * the other order, another thread could find the page all zero, and turn it into a hole before
+ * the page is pinned. */
 static int provide_page(struct paged *paged, slot_t *slot, struct request *request)
 {
     size_t at, n = request_part(paged, request, &at);

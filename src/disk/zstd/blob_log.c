@@ -115,8 +115,8 @@ static void list_put_locked(struct blob_log *blobs, uint32_t number, unsigned li
     blobs->lists[list] = number;
 }
 
-/* Call this after a segment has changed: move it to the list to which it belongs now
- * (BLOB_LISTS). */
+/* Call this after a segment has changed: move the segment to the list on which it belongs now
+ * (see BLOB_LISTS). */
 static void relist_locked(struct blob_log *blobs, uint64_t number)
 {
     struct segment *segment = &blobs->table[number];
@@ -138,8 +138,8 @@ static bool is_dead_locked(const struct blob_log *blobs, uint64_t number)
 }
 
 /* Call this after a segment has changed.  If the segment has no live blobs and is neither open
- * nor held, it goes back to the pool.  Otherwise it goes to the list to which it belongs now
- * (BLOB_LISTS).  Returns true if the segment went back to the pool. */
+ * nor held, it goes back to the pool.  Otherwise it goes to the list on which it belongs now (see
+ * BLOB_LISTS).  Returns true if the segment went back to the pool. */
 static bool release_if_dead_locked(struct blob_log *blobs, uint64_t number)
 {
     struct segment *segment = &blobs->table[number];

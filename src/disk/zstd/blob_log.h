@@ -76,7 +76,7 @@ static inline uint64_t blob_log_recycled(const struct blob_log *blobs)
  * many dead bytes: more than two segments plus 1/16 of the log. */
 bool blob_log_drop(struct blob_log *blobs, uint64_t number);
 
-/* When it is worth while to empty a segment. */
+/* Conditions for emptying a segment. */
 enum blob_log_need {
     BLOB_LOG_TIDY, /* normally: only if the log has too many dead bytes (see blob_log_drop) */
     BLOB_LOG_ROOM, /* when memory is short: only if a whole segment can be freed */

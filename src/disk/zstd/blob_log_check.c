@@ -4,8 +4,8 @@
  *
  *  1. The blobs of a segment in use fill it from its start up to `used`, without gaps.  `used` is
  *     not greater than the size of a segment.
- *  2. Each live blob is one of these blobs.  Exactly one page has it, and its header names that
- *     page.
+ *  2. Each live blob is one of the blobs of invariant 1.  Exactly one page has it, and its header
+ *     names that page.
  *  3. `live` of a segment is the number of bytes that its live blobs take.
  *  4. A segment in use is open, or has a live blob.  No segment is held.
  *  5. The counters of the log are the sums over its segments.

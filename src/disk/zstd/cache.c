@@ -39,7 +39,7 @@ struct entry {
 struct disk_cache {
     struct codec_unpacker *unpacker;
     size_t page_size;
-    uint64_t clock;      /* how often entries were used so far, all entries together */
+    uint64_t clock;      /* how often the entries of this cache were used so far, in total */
     struct entry *taken; /* the entry that the last cache_take chose */
     struct entry entries[ENTRIES];
     char pages[]; /* ENTRIES pages, one for each entry */

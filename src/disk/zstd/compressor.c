@@ -237,9 +237,9 @@ static void compressor_shrink(void *state)
     pool_shrink(&compressor->blobs.segments);
 }
 
-/* Wait until no work is left.  Each kind of work makes other work: compressing pages leaves their
- * frames to reclaim, reclaim makes blobs dead, so that segments have to be emptied, and emptying
- * a segment leaves its old blobs to reclaim. */
+/* Wait until no work is left.  One kind of work leads to another.  Compressing pages leaves their
+ * frames to reclaim.  Reclaim leaves dead blobs in the log, so that segments have to be emptied.
+ * Emptying a segment leaves its old blobs to reclaim. */
 static void compressor_settle(void *state)
 {
     struct compressor *compressor = state;

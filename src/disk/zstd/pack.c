@@ -4,7 +4,8 @@
  *
  * The codec compresses a copy of the page, because libzstd promises nothing if its input changes
  * during the call.  When the blob is swapped in, the word in the slot must still be the frozen
- * word.  If it is, no thread has written to the page meanwhile, and the copy is right.
+ * word.  If it is, no thread has written to the page meanwhile, and the copy has the bytes of
+ * the page.
  *
  * A thread loads the word, copies the page and swaps the word inside one section.  Otherwise, in
  * the meantime, another thread could trim the page, free its frame, and use the frame for the
