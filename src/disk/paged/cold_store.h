@@ -98,8 +98,8 @@ struct cold_store {
 
     /* The whole disk. */
 
-    /* Wait until the store has tried to compress each page that is in a frame, whether or not the
-     * page is cold. */
+    /* Wait until the store has tried to compress each page that is in a hot frame, even if the
+     * page is not cold yet. */
     void (*settle)(void *state);
 
     /* Set stats->compressed and stats->blob_bytes. */

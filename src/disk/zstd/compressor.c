@@ -176,10 +176,10 @@ static void compressor_help(void *state)
 
 enum goal { ONE_PAGE_PACKED, ALL_PAGES_TRIED };
 
-/* Wait until the threads have reached `goal`: one page was compressed, or every page was tried.
- * While a caller waits here, the threads freeze frames of any age.  After two more rounds every
- * page has been tried, because the first of these rounds can have begun before the call, but the
- * second is complete.  Returns true if any page was compressed. */
+/* Wait until the threads have reached `goal`: one page was compressed, or each page in a hot
+ * frame was tried.  While a caller waits here, the threads freeze hot frames of any age.  After
+ * two more rounds all of these pages have been tried, because the first of these rounds can have
+ * begun before the call, but the second is complete.  Returns true if any page was compressed. */
 static bool wait_for_packing(struct compressor *compressor, enum goal goal)
 {
     pthread_mutex_lock(&compressor->lock);
