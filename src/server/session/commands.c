@@ -3,6 +3,7 @@
 #include "server/session/commands.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "disk/disk.h"
@@ -39,16 +40,79 @@ void commands_refuse(struct connection *connection, const struct nbd_request *re
     answer_request(connection, request, error);
 }
 
+/* Parking. */
+
+/* Hold the connection if it must not take another request now, and else release it. */
+static void hold_or_release(struct connection *connection)
+{
+    bool is_held = connection->payload.is_parked || connection->zeroing.is_parked ||
+                   park_is_full(connection->worker->park, &connection->parked);
+    if (is_held && connection->state == CONNECTION_TRANSMISSION) {
+        connection->state = CONNECTION_HELD;
+    } else if (!is_held && connection->state == CONNECTION_HELD) {
+        connection->state = CONNECTION_TRANSMISSION;
+        connection->unread_ready = !buffer_is_empty(&connection->unread);
+    }
+}
+
+static int park(struct connection *connection, const struct park_job *job, const void *data)
+{
+    struct worker *worker = connection->worker;
+    int r = park_add(worker->park, &connection->parked, job, data);
+    if (r == 0)
+        counter_add(&worker->counters.parked, 1);
+    turn_look(&worker->turn);
+    return r;
+}
+
+/* Park the last `count` bytes of a request, which the park will answer.  data are the bytes of a
+ * write, else NULL. */
+__attribute__((cold)) static void park_rest(struct connection *connection,
+                                            const struct nbd_request *request, uint64_t count,
+                                            const void *data)
+{
+    const struct park_job job = {
+        .request = *request, .offset = request->offset + request->length - count, .count = count};
+    int r = park(connection, &job, data);
+    if (r < 0)
+        answer_request(connection, request, r);
+    hold_or_release(connection);
+}
+
+/* Park a part of the active payload job or zero job: `count` bytes from offset `at` of the
+ * request's range.  *is_parked is the job's flag.  Returns 0 or -ENOMEM. */
+__attribute__((cold)) static int park_part(struct connection *connection,
+                                           const struct nbd_request *request, uint64_t at,
+                                           uint64_t count, const void *data, bool *is_parked)
+{
+    const struct park_job job = {
+        .request = *request, .offset = request->offset + at, .count = count, .is_part = true};
+    int r = park(connection, &job, data);
+    *is_parked = r == 0;
+    hold_or_release(connection);
+    return r;
+}
+
 /* Zeroing. */
 
-static int zero_or_trim(struct connection *connection, const struct nbd_request *request,
-                        uint64_t at, uint64_t n)
+static int try_zero_or_trim(struct connection *connection, const struct nbd_request *request,
+                            uint64_t at, uint64_t n, uint64_t *done)
 {
     struct disk *disk = connection->service->disk;
     unsigned flags = request->flags & NBD_CMD_FLAG_NO_HOLE ? DISK_NO_HOLE : 0;
     if (request->type == NBD_CMD_TRIM)
-        return disk_trim(disk, request->offset + at, n);
-    return disk_zero(disk, request->offset + at, n, flags);
+        return disk_try_trim(disk, request->offset + at, n, done);
+    return disk_try_zero(disk, request->offset + at, n, flags, done);
+}
+
+/* `error` is the result for all bytes of the job so far. */
+static void end_zeroing_if_whole(struct connection *connection, int error)
+{
+    struct zero_job *job = &connection->zeroing;
+    if (error == 0 && job->at < job->request.length)
+        return;
+    job->active = false;
+    answer_request(connection, &job->request, error);
 }
 
 /* Each slice except the last ends at a multiple of COMMANDS_ZERO_SLICE, so that no slice ends
@@ -59,14 +123,14 @@ void commands_zero_slice(struct connection *connection)
     uint64_t from = job->request.offset + job->at, left = job->request.length - job->at;
     uint64_t to_end = (from + job->slice) / COMMANDS_ZERO_SLICE * COMMANDS_ZERO_SLICE - from;
     uint64_t n = left < to_end ? left : to_end;
+    uint64_t done;
     int64_t start = os_clock_ns();
-    int error = zero_or_trim(connection, &job->request, job->at, n);
+    int error = try_zero_or_trim(connection, &job->request, job->at, n, &done);
     job->slice = turn_next_slice(&connection->worker->turn, job->slice, start);
-    job->at += n;
-    if (error == 0 && job->at < job->request.length)
-        return;
-    job->active = false;
-    answer_request(connection, &job->request, error);
+    job->at += error == -EAGAIN ? done : n;
+    if (error == -EAGAIN)
+        error = park_part(connection, &job->request, job->at, n - done, NULL, &job->is_parked);
+    end_zeroing_if_whole(connection, error);
 }
 
 /* Payloads. */
@@ -82,17 +146,38 @@ static void end_payload_if_whole(struct connection *connection)
     answer_request(connection, &job->request, job->error);
 }
 
+/* The last `count` bytes that have arrived have to wait. */
+__attribute__((cold)) static void park_payload(struct connection *connection,
+                                               const uint8_t *bytes, size_t count)
+{
+    struct payload_job *job = &connection->payload;
+    if (job->at == job->request.payload) {
+        job->active = false;
+        park_rest(connection, &job->request, count, bytes);
+    } else {
+        job->error =
+            park_part(connection, &job->request, job->at - count, count, bytes, &job->is_parked);
+    }
+}
+
 void commands_feed_payload(struct connection *connection, struct input *input)
 {
     struct payload_job *job = &connection->payload;
     uint64_t missing = job->request.payload - job->at;
     size_t n = input->left < missing ? input->left : (size_t)missing;
     const uint8_t *bytes = input_consume(input, n);
-    if (job->error == 0)
-        job->error =
-            disk_write(connection->service->disk, job->request.offset + job->at, n, bytes);
+    size_t done;
+    int r = job->error;
+    if (r == 0)
+        r = disk_try_write(connection->service->disk, job->request.offset + job->at, n, bytes,
+                           &done);
     turn_spend(&connection->worker->turn, n);
     job->at += n;
+    if (job->error == 0 && r == -EAGAIN) {
+        park_payload(connection, bytes + done, n - done);
+        return;
+    }
+    job->error = r;
     end_payload_if_whole(connection);
 }
 
@@ -114,6 +199,25 @@ void commands_payload_filled(struct connection *connection, size_t n, int error)
     end_payload_if_whole(connection);
 }
 
+void commands_end_parked(struct connection *connection)
+{
+    struct park_job *job = park_take_finished(&connection->parked);
+    if (!job->is_part) {
+        if (job->request.type == NBD_CMD_WRITE && job->error == 0)
+            counter_add(&connection->worker->counters.received, job->request.length);
+        answer_request(connection, &job->request, job->error);
+    } else if (connection->payload.is_parked) {
+        connection->payload.is_parked = false;
+        connection->payload.error = job->error;
+    } else {
+        connection->zeroing.is_parked = false;
+        connection->zeroing.at += job->count;
+        end_zeroing_if_whole(connection, job->error);
+    }
+    free(job);
+    hold_or_release(connection);
+}
+
 /* Each function in this section is the handler of one command.  The handlers are called by
  * commands_carry_out. */
 
@@ -128,10 +232,14 @@ static void carry_out_read(struct connection *connection, struct nbd_request *re
 static void carry_out_write(struct connection *connection, struct nbd_request *request,
                             struct input *payload)
 {
-    size_t n = (size_t)request->payload;
-    int error =
-        disk_write(connection->service->disk, request->offset, n, input_consume(payload, n));
+    size_t n = (size_t)request->payload, done;
+    const uint8_t *bytes = input_consume(payload, n);
+    int error = disk_try_write(connection->service->disk, request->offset, n, bytes, &done);
     turn_spend(&connection->worker->turn, n);
+    if (error == -EAGAIN) {
+        park_rest(connection, request, n - done, bytes + done);
+        return;
+    }
     if (error == 0)
         counter_add(&connection->worker->counters.received, n);
     answer_request(connection, request, error);
@@ -170,9 +278,13 @@ static void carry_out_write_zeroes(struct connection *connection, struct nbd_req
     bool provide = request->flags & NBD_CMD_FLAG_NO_HOLE;
     (void)payload;
     if (request->length <= COMMANDS_ZERO_SLICE) {
-        int error = zero_or_trim(connection, request, 0, request->length);
+        uint64_t done;
+        int error = try_zero_or_trim(connection, request, 0, request->length, &done);
         turn_spend(&connection->worker->turn, (size_t)request->length);
-        answer_request(connection, request, error);
+        if (error == -EAGAIN)
+            park_rest(connection, request, request->length - done, NULL);
+        else
+            answer_request(connection, request, error);
     } else if (provide && !disk_could_provide(disk, request->length)) {
         answer_request(connection, request, -ENOSPC);
     } else {

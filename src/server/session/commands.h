@@ -11,9 +11,14 @@
  *                   refused.  commands_feed_payload and commands_payload_filled continue the job
  *     zero_job      a trim or a write zeroes of a long range.  commands_zero_slice continues the
  *                   job by one slice.  Other connections may be served between two slices
+ *     park_job      a write, trim or write zeroes that has to wait.  The threads of the park carry
+ *                   it out (park.h), and commands_end_parked answers it.  Parts of a payload job
+ *                   or a zero job are parked in the same way.  The job goes on when the part has
+ *                   returned
  *
  * While a payload job or a zero job is active, the next request of the connection is not
- * processed.
+ * processed.  The connection is HELD while a part of such a job is parked, or too many
+ * requests are.
  *
  * Each function adds at most one reply.  The caller has to make sure that the reply fits into the
  * scratch (replies_are_full).
@@ -62,5 +67,9 @@ void commands_payload_filled(struct connection *connection, size_t n, int error)
 
 /* Zero or trim the next slice of the zero job that is active. */
 void commands_zero_slice(struct connection *connection);
+
+/* Answer the first parked request that has finished, or continue the job of which it is a part.
+ * The connection is released if nothing holds it any more. */
+void commands_end_parked(struct connection *connection);
 
 #endif

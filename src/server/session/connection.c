@@ -9,6 +9,7 @@
 
 #include "os/check.h"
 #include "server/host/log.h"
+#include "server/session/commands.h"
 #include "server/session/inbox.h"
 #include "server/session/negotiation.h"
 #include "server/session/replies.h"
@@ -58,6 +59,8 @@ static void check_invariants(const struct connection *connection)
 void connection_destroy(struct connection *connection)
 {
     check_invariants(connection);
+    if (connection->worker)
+        park_abandon(connection->worker->park, &connection->parked);
     transport_close(&connection->transport);
     buffer_drop(&connection->unread);
     buffer_drop(&connection->unsent);
@@ -69,11 +72,23 @@ void connection_destroy(struct connection *connection)
 void connection_attach(struct connection *connection, struct worker *worker)
 {
     connection->worker = worker;
+    park_owner_init(&connection->parked, connection, &worker->returns);
 }
 
 bool connection_is_handshaking(const struct connection *connection)
 {
     return connection->handshake;
+}
+
+bool connection_is_parked(const struct connection *connection)
+{
+    return connection->parked.count > 0;
+}
+
+void connection_hold(struct connection *connection)
+{
+    if (connection->state == CONNECTION_TRANSMISSION)
+        connection->state = CONNECTION_HELD;
 }
 
 bool connection_is_closed(const struct connection *connection)
@@ -141,6 +156,13 @@ static int discard_input(struct connection *connection)
     return n == -EAGAIN ? 0 : n < 0 ? (int)n : 1;
 }
 
+/* Whether the state has changed to one in which step_once does something else than receive. */
+static bool needs_another_step(const struct connection *connection)
+{
+    return connection->state != CONNECTION_HANDSHAKE &&
+           connection->state != CONNECTION_TRANSMISSION;
+}
+
 /* Receive once, process the bytes that have arrived, and send the replies.  Returns
  *
  *     1             the caller has to call again, because there is possibly more to do
@@ -151,20 +173,39 @@ static int receive_and_reply(struct connection *connection)
     int r = inbox_receive(connection);
     int sent = replies_flush(connection);
     if (r < 0 && r != -EAGAIN) {
-        if (sent != -EAGAIN)
+        if (sent != -EAGAIN && !connection_is_parked(connection))
             return r;
         connection->state = CONNECTION_DRAINING; /* send the kept replies before closing */
     }
     if (sent < 0)
         return sent;
-    if (connection->state == CONNECTION_DRAINING)
-        return -ENOTCONN;
     /* If r is 0, probably no more bytes have arrived.  While the server is stopping, receive once
      * more to be certain. */
     if (r == 0 && connection->worker->stopping)
         return 1;
-    return r > 0 || connection->state == CONNECTION_TLS || inbox_is_ready(connection) ||
+    return r > 0 || needs_another_step(connection) || inbox_is_ready(connection) ||
            transport_has_pending(&connection->transport);
+}
+
+/* Answer the parked requests that have finished.  Returns 1 if the connection is not held any
+ * more, 0 if other parked requests have to return first, or a negative result of replies_flush.
+ * -ENOTCONN means that nothing is left to be answered in the state DRAINING. */
+static int answer_parked(struct connection *connection)
+{
+    int r = 0;
+    while (r == 0 && !TAILQ_EMPTY(&connection->parked.finished)) {
+        if (replies_are_full(connection))
+            r = replies_flush(connection);
+        else
+            commands_end_parked(connection);
+    }
+    if (r == 0)
+        r = replies_flush(connection);
+    if (r < 0)
+        return r;
+    if (connection->state == CONNECTION_DRAINING)
+        return connection_is_parked(connection) ? 0 : -ENOTCONN;
+    return connection->state == CONNECTION_TRANSMISSION;
 }
 
 static int step_once(struct connection *connection)
@@ -177,7 +218,9 @@ static int step_once(struct connection *connection)
         return negotiation_secure(connection);
     case CONNECTION_LINGERING:
         return discard_input(connection);
+    case CONNECTION_HELD:
     case CONNECTION_DRAINING:
+        return answer_parked(connection);
     case CONNECTION_CLOSED:
         break;
     }
@@ -210,7 +253,8 @@ void connection_step(struct connection *connection)
 static bool is_in_flight(const struct connection *connection)
 {
     return connection->wants_turn || connection->payload.active || connection->zeroing.active ||
-           replies_are_waiting(connection) || !buffer_is_empty(&connection->unread);
+           connection_is_parked(connection) || replies_are_waiting(connection) ||
+           !buffer_is_empty(&connection->unread);
 }
 
 void connection_stop(struct connection *connection)
@@ -240,11 +284,19 @@ bool connection_is_securing(const struct connection *connection)
     return connection->state == CONNECTION_TLS;
 }
 
+/* In HELD and DRAINING, only the return of parked requests gives work to do. */
+__attribute__((noinline)) static uint32_t events_of_state(const struct connection *connection)
+{
+    if (connection->state == CONNECTION_TLS)
+        return transport_events(&connection->transport);
+    if (connection->state == CONNECTION_HELD || connection->state == CONNECTION_DRAINING)
+        return 0;
+    return EPOLLIN;
+}
+
 uint32_t connection_events(const struct connection *connection)
 {
     if (replies_are_waiting(connection))
         return EPOLLOUT;
-    if (connection->state == CONNECTION_TLS)
-        return transport_events(&connection->transport);
-    return EPOLLIN;
+    return connection->state == CONNECTION_TRANSMISSION ? EPOLLIN : events_of_state(connection);
 }

@@ -11,12 +11,12 @@
  *     |  GO,   |                 |
  *     |  EXPORT_NAME             | refused
  *     |        v                 |
- *     |   TRANSMISSION           |         from every state: after an error, at the end of the
+ *     |   TRANSMISSION <-> HELD  |         from every state: after an error, at the end of the
  *     |        |                 |         stream, or if it is idle when the server stops
  *     | ABORT  | DISC, bad magic |                          |
  *     v        v                 v                          |
  *      DRAINING ----------> CLOSED <------------------------'
- *            all was sent      ^
+ *            all was answered  ^
  *                              '-- LINGERING <-- from every state: if a request or option was
  *                   end of stream                answered while the server was stopping
  *
@@ -25,7 +25,11 @@
  *     TLS           negotiation_secure   `handshake` exists; nothing is unread; the deadline is
  *                                        that of HANDSHAKE
  *     TRANSMISSION  inbox_receive        `session` is constant, except for shutting_down
- *     DRAINING      replies_resume       nothing more is received; replies go out
+ *     HELD          -                    nothing is received until parked requests have returned
+ *                                        (park.h): as many are parked as may be, or a part of the
+ *                                        active payload job or zero job is
+ *     DRAINING      answer_parked        nothing more is received; replies go out, also those to
+ *                                        parked requests
  *     LINGERING     discard_input        nothing more is sent.  Bytes that arrive are received
  *                                        and thrown away: unread bytes would make the system
  *                                        reset the connection before the client has read our
@@ -38,9 +42,14 @@
  * call of transport_receive, and the replies to them.  The sizes of the arrays in struct scratch
  * limit both.
  *
+ * At the end of the stream the client may still wait for answers to its parked requests, so the
+ * connection is DRAINING until they are answered.  A connection that ends before that abandons
+ * them.
+ *
  * The files of a connection form layers.  Each file includes only files to its right:
  *
- *     connection - inbox - negotiation, requests - commands - replies - plan - state, worker
+ *     connection - inbox - negotiation, requests - commands - replies - plan - state, worker -
+ *     park
  *
  * Threads: the main thread creates a connection.  After connection_attach the connection belongs
  * to the thread of its loop.
@@ -93,6 +102,13 @@ uint32_t connection_events(const struct connection *connection);
 
 /* Whether the handshake of the connection is not complete yet. */
 bool connection_is_handshaking(const struct connection *connection);
+
+/* Whether requests of the connection are parked (park.h). */
+bool connection_is_parked(const struct connection *connection);
+
+/* Called when a parked request has returned.  The next step will answer it, before it receives
+ * anything.  Does nothing if the connection has ended. */
+void connection_hold(struct connection *connection);
 
 /* Whether the connection has ended.  If it has, the caller has to destroy it. */
 bool connection_is_closed(const struct connection *connection);

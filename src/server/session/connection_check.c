@@ -38,6 +38,30 @@ static const char *broken_in_rule(const struct connection *connection)
     return NULL;
 }
 
+static const char *broken_parking_rule(const struct connection *connection)
+{
+    const struct payload_job *payload = &connection->payload;
+    const struct zero_job *zeroing = &connection->zeroing;
+    enum connection_state state = connection->state;
+    const struct park_job *job;
+    unsigned finished = 0;
+    TAILQ_FOREACH(job, &connection->parked.finished, link)
+    finished++;
+    if (connection->parked.count > PARK_JOBS_MAX || finished > connection->parked.count)
+        return "9: the number of parked requests is wrong";
+    if (connection->parked.count && (connection->handshake || state == CONNECTION_LINGERING))
+        return "9: a request is parked before transmission or after it";
+    if ((payload->is_parked && !payload->active) || (zeroing->is_parked && !zeroing->active))
+        return "10: a part of a job is parked, and there is no job";
+    if ((payload->is_parked || zeroing->is_parked) && connection->parked.count == 0)
+        return "10: a part of a job is parked, and nothing is";
+    if ((payload->is_parked || zeroing->is_parked) && state == CONNECTION_TRANSMISSION)
+        return "10: a part of a job is parked, and further requests are taken";
+    if (state == CONNECTION_HELD && connection->parked.count == 0)
+        return "11: the connection is held, and by nothing";
+    return NULL;
+}
+
 static bool is_waiting_read_valid(const struct read_job *job, bool is_first)
 {
     uint64_t end = job->request.offset + job->request.length;
@@ -61,5 +85,7 @@ int connection_check(const struct connection *connection, struct reason *reason)
     const char *broken = broken_in_rule(connection);
     if (!broken)
         broken = broken_out_rule(connection);
+    if (!broken)
+        broken = broken_parking_rule(connection);
     return broken ? reason_set(reason, -EUCLEAN, "connection: %s", broken) : 0;
 }

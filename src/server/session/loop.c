@@ -192,6 +192,17 @@ static void add_connection(struct loop *loop, struct connection *connection)
     join_line(loop, connection);
 }
 
+/* Connections whose parked requests have returned wait in the line, to answer them. */
+static void collect_parked(struct loop *loop)
+{
+    struct park_owner *owner;
+    while ((owner = park_collect(loop->worker.park, &loop->worker.returns))) {
+        connection_hold(owner->connection);
+        if (!connection_is_closed(owner->connection) && !owner->connection->line)
+            join_line(loop, owner->connection);
+    }
+}
+
 static void stop_connections(struct loop *loop)
 {
     struct connection *connection;
@@ -217,6 +228,7 @@ static void handle_wakeup(struct loop *loop)
         TAILQ_REMOVE(&arrived, connection, link);
         add_connection(loop, connection);
     }
+    collect_parked(loop);
     if (stop && !loop->worker.stopping)
         stop_connections(loop);
 }
@@ -248,7 +260,7 @@ static void expire_idle(struct loop *loop, int events)
     if (events < 0 || events == EVENTS_MAX)
         return;
     while ((connection = TAILQ_FIRST(&loop->idling)) && connection->deadline <= loop->asked) {
-        if (connection->line)
+        if (connection->line || connection_is_parked(connection))
             set_deadline(connection, &loop->idling, loop->service->idle_seconds);
         else
             expire(loop, connection);
@@ -374,7 +386,8 @@ static void free_loop(struct loop *loop)
     pthread_mutex_destroy(&loop->lock);
 }
 
-int loop_start(struct loop *loop, const struct service *service, struct open_connections *open)
+int loop_start(struct loop *loop, const struct service *service, struct open_connections *open,
+               struct park *park)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = loop};
     *loop = (struct loop){
@@ -389,6 +402,8 @@ int loop_start(struct loop *loop, const struct service *service, struct open_con
     TAILQ_INIT(&loop->ended);
     loop->epoll = epoll_create1(EPOLL_CLOEXEC);
     loop->wake_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    loop->worker.park = park;
+    park_returns_init(&loop->worker.returns, loop->wake_event);
     loop->worker.scratch = calloc(1, sizeof *loop->worker.scratch);
     int r;
     if (loop->epoll < 0 || loop->wake_event < 0 ||

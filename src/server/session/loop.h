@@ -72,9 +72,10 @@ struct loop {
     int64_t deadline; /* when a stopping loop closes all its connections (os_clock_ms) */
 };
 
-/* Start a loop and its thread.  `service` and `open` have to exist as long as the loop.  Returns
- * 0 or -errno.  After an error nothing is left to free. */
-int loop_start(struct loop *loop, const struct service *service, struct open_connections *open);
+/* Start a loop and its thread.  `service`, `open` and `park` have to exist as long as the loop.
+ * Returns 0 or -errno.  After an error nothing is left to free. */
+int loop_start(struct loop *loop, const struct service *service, struct open_connections *open,
+               struct park *park);
 
 /* Give a connection to a loop, which then owns the connection.  Called by the main thread.  When
  * the connection has ended, the loop subtracts 1 from open->count. */

@@ -19,6 +19,7 @@ void server_stop(struct server *server)
         loop_ask_to_stop(&server->loops[i]);
     for (unsigned i = 0; i < server->loop_count; i++)
         loop_join(&server->loops[i]);
+    park_stop(&server->park);
 }
 
 void server_free(struct server *server)
@@ -41,8 +42,10 @@ int server_start(struct server *server, unsigned loops)
         close(server->open.ended_event);
         return -ENOMEM;
     }
+    park_init(&server->park, server->service.disk);
     for (server->loop_count = 0; r == 0 && server->loop_count < loops;) {
-        r = loop_start(&server->loops[server->loop_count], &server->service, &server->open);
+        r = loop_start(&server->loops[server->loop_count], &server->service, &server->open,
+                       &server->park);
         server->loop_count += r == 0;
     }
     if (r < 0) {

@@ -22,6 +22,7 @@ struct server {
     struct loop *loops; /* an array of the started loops; constant until server_free */
     unsigned loop_count;
     struct open_connections open;
+    struct park park;  /* requests of all loops that have to wait */
     uint64_t accepted; /* number of connections that were accepted since the start */
 };
 

@@ -17,6 +17,11 @@
  *     7  `waiting` exists if waiting_count is not 0; waiting_count is at most SCRATCH_READS.
  *     8  The unsent data of a waiting read are the last part of its range, and not empty.
  *        Only the first waiting read may have promised bytes, and all of these are unsent.
+ *     9  At most PARK_JOBS_MAX requests are parked, and none of them in HANDSHAKE, TLS and
+ *        LINGERING.  No more requests have finished than are parked.
+ *    10  If a part of the payload job or of the zero job is parked, that job is active, and the
+ *        state is not TRANSMISSION.
+ *    11  In HELD, at least one request is parked.
  *
  * Threads: see connection.h.
  */
@@ -32,13 +37,15 @@
 #include "nbd/session.h"
 #include "server/net/transport.h"
 #include "server/session/buffer.h"
+#include "server/session/park.h"
 #include "server/session/service.h"
 #include "server/session/worker.h"
 
 enum connection_state {
     CONNECTION_HANDSHAKE,    /* options are negotiated */
-    CONNECTION_TLS,          /* the TLS handshake is in progress, or will begin */
     CONNECTION_TRANSMISSION, /* requests are carried out */
+    CONNECTION_TLS,          /* the TLS handshake is in progress, or will begin */
+    CONNECTION_HELD,         /* parked requests have to return first; nothing is received */
     CONNECTION_DRAINING,     /* nothing more is received, but replies still go out */
     CONNECTION_LINGERING,    /* nothing more is sent, and bytes that arrive are thrown away */
     CONNECTION_CLOSED,       /* the connection has ended, and the loop will free it */
@@ -50,6 +57,7 @@ struct payload_job {
     uint64_t at; /* number of bytes of the payload that have arrived */
     int error;   /* 0, or -errno; after an error the rest is thrown away */
     bool active;
+    bool is_parked; /* the park writes the bytes that arrived last */
 };
 
 /* A trim or a write zeroes of a long range.  It is carried out slice by slice. */
@@ -58,6 +66,7 @@ struct zero_job {
     uint64_t at;    /* number of bytes that are zeroed or trimmed already */
     uint64_t slice; /* length of the next slice, in bytes */
     bool active;
+    bool is_parked; /* the park carries out the rest of the last slice */
 };
 
 struct connection {
@@ -76,6 +85,7 @@ struct connection {
     bool bulk; /* the last request had a large payload; the next one probably has, too */
     struct payload_job payload;
     struct zero_job zeroing;
+    struct park_owner parked; /* requests, and parts of the two jobs above, that have to wait */
 
     bool answered_late; /* a request or an option was answered while the server was stopping */
 

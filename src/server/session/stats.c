@@ -24,6 +24,7 @@ struct snapshot {
     uint64_t accepted;
     uint64_t requests[NBD_COMMANDS];
     uint64_t failed;   /* requests that were answered with an error */
+    uint64_t parked;   /* requests, or parts of long ones, that had to wait */
     uint64_t received; /* bytes written to the disk */
     uint64_t sent;     /* bytes read from the disk */
     struct disk_stats disk;
@@ -43,6 +44,7 @@ static void add_loop(struct snapshot *snapshot, const struct counters *counters)
     for (unsigned i = 0; i < NBD_COMMANDS; i++)
         snapshot->requests[i] += counter_read(&counters->requests[i]);
     snapshot->failed += counter_read(&counters->failed);
+    snapshot->parked += counter_read(&counters->parked);
     snapshot->received += counter_read(&counters->received);
     snapshot->sent += counter_read(&counters->sent);
 }
@@ -82,7 +84,8 @@ void stats_print(const struct server *server, FILE *to)
     fprintf(to, "nbdram statistics\n");
     fprintf(to, "  connections     %u now, %llu in all\n", s.connections,
             (unsigned long long)s.accepted);
-    fprintf(to, "  requests        %llu failed\n", (unsigned long long)s.failed);
+    fprintf(to, "  requests        %llu failed, %llu parked\n", (unsigned long long)s.failed,
+            (unsigned long long)s.parked);
     for (unsigned i = 0; i < NBD_COMMANDS; i++)
         fprintf(to, "    %-13s %llu\n", nbd_command_name(i), (unsigned long long)s.requests[i]);
     fprintf(to, "  read            %.1f MiB\n", mebibytes(s.sent));
@@ -121,11 +124,17 @@ static void print_json(const struct server *server, FILE *to)
         const char *name;
         uint64_t value;
     } numbers[] = {
-        {"connections", s.connections},  {"accepted", s.accepted},
-        {"bytes_read", s.sent},          {"bytes_written", s.received},
-        {"disk_size", s.size},           {"stored_bytes", s.stored},
-        {"memory_bytes", s.disk.memory}, {"memory_limit", s.disk.limit},
-        {"compressed_bytes", s.packed},  {"compressed_to_bytes", s.disk.blob_bytes},
+        {"connections", s.connections},
+        {"accepted", s.accepted},
+        {"parked", s.parked},
+        {"bytes_read", s.sent},
+        {"bytes_written", s.received},
+        {"disk_size", s.size},
+        {"stored_bytes", s.stored},
+        {"memory_bytes", s.disk.memory},
+        {"memory_limit", s.disk.limit},
+        {"compressed_bytes", s.packed},
+        {"compressed_to_bytes", s.disk.blob_bytes},
         {"resident_bytes", s.resident},
     };
     fprintf(to, "{\n");

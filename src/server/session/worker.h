@@ -24,6 +24,7 @@
 #include "nbd/command.h"
 #include "nbd/handshake.h"
 #include "nbd/wire.h"
+#include "server/session/park.h"
 #include "server/session/turn.h"
 
 #define SCRATCH_IN (160u << 10)  /* the most bytes that one receive call takes */
@@ -71,6 +72,7 @@ static inline bool scratch_is_empty(const struct scratch *scratch)
 struct counters {
     _Atomic uint64_t requests[NBD_COMMANDS];
     _Atomic uint64_t failed;   /* requests that were answered with an error */
+    _Atomic uint64_t parked;   /* jobs of the park (park.h) */
     _Atomic uint64_t received; /* bytes of payload written to the disk */
     _Atomic uint64_t sent;     /* bytes read from the disk, including holes */
 };
@@ -86,6 +88,8 @@ static inline void counter_add(_Atomic uint64_t *counter, uint64_t n)
 struct worker {
     struct scratch *scratch;
     struct disk_cache *cache; /* the pages that this loop decompressed last; NULL: not needed */
+    struct park *park;
+    struct park_returns returns; /* jobs of the park that return to this loop */
     struct counters counters;
     struct turn turn;
     unsigned requests_taken; /* requests since the last epoll_wait; a large one counts as 2 */

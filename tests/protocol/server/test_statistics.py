@@ -96,7 +96,7 @@ def check_screen(errors, numbers):
     found = dict(re.split(r"  +", line.strip(), maxsplit=1) for line in lines if "  " in line)
     names = {name.replace(" ", "_"): text for name, text in found.items()}
     assert found["connections"].split() == ["2", "now,", str(numbers["accepted"]), "in", "all"]
-    assert found["requests"] == "6 failed"
+    assert found["requests"] == f"6 failed, {numbers['parked']} parked"
     for name in ("write", "disconnect", "flush", "trim", "cache"):
         assert re.search(rf"^    {name} +{numbers['requests'][name]}$", errors, re.MULTILINE)
     assert names["holding_data"] == "0.8 MiB"
