@@ -20,9 +20,10 @@
  *           file or a device may also return -EIO from any function that returns int.  The server
  *           and the plugin pass that error on to the client.
  * WAITING.  A function waits if it blocks for a grace period, for the compressor, for a device,
- *           or for memory that other threads give back.  Functions whose names begin with try_
- *           must not wait.  Neither must lend, nor a read between lend_begin and lend_end.  Their
- *           thread serves other clients, too, and these would have to wait with it.
+ *           or for memory that other threads give back.  Three kinds of calls must not wait: the
+ *           functions whose names begin with try_, the function `lend`, and a `read` between
+ *           lend_begin and lend_end.  The thread that makes such a call also serves other
+ *           clients, and they would have to wait, too.
  */
 
 #ifndef NBDRAM_DISK_ALLOCATOR_H
@@ -51,7 +52,8 @@ struct allocator {
 
     const char *name;    /* the word that a person types after allocator=; lower case, no comma */
     const char *summary; /* a line for help texts: at most 51 columns, no full stop */
-    uint32_t page_size;  /* bytes, a power of two, at most 64 KiB; aligned requests are fastest */
+    uint32_t
+        page_size; /* bytes, a power of two, at most 64 KiB; requests aligned to it are fastest */
 
     bool takes_mlock; /* mlock=BOOL is accepted; it keeps memory from being swapped out */
     bool takes_level; /* level=N is accepted, from DISK_LEVEL_MIN to DISK_LEVEL_MAX */

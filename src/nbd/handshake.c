@@ -284,7 +284,7 @@ enum option_property {
     /* the option may carry data; without HAS_DATA, data are an error */
     HAS_DATA = 1 << 0,
     WITHOUT_TLS = 1 << 1,  /* the option may come before TLS even if the policy requires TLS */
-    WHEN_CLOSING = 1 << 2, /* the option is answered even after the server began to stop */
+    WHEN_CLOSING = 1 << 2, /* the option is answered even after the server has begun to stop */
 };
 
 static const struct rule {

@@ -67,7 +67,8 @@ struct line {
     uint64_t number; /* the number after key; unchanged if the file has no such line */
 };
 
-/* For each of `lines`, find the line of the file that begins with its key, and read the number.
+/* For each entry of `lines`, find the line in the file that begins with the entry's key, and read
+ * the number after the key.
  * Returns 0 or an error of open_error. */
 static int read_lines(const char *root, const char *directory, const char *name,
                       struct line *lines, size_t count)

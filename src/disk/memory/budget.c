@@ -185,7 +185,7 @@ static void init_locks(struct budget *budget)
     pthread_condattr_destroy(&monotonic);
 }
 
-/* Ask the machine, and set the reserve, total and ceiling.  The reserve depends on the size of
+/* Ask the machine how much memory it has, and set the reserve, total and ceiling.  The reserve depends on the size of
  * the machine's memory, and total depends on the reserve. */
 static int init_from_machine(struct budget *budget)
 {

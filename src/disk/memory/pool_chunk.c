@@ -210,9 +210,9 @@ int pool_take_batch(struct pool *pool, enum budget_purpose purpose, unsigned n, 
 
 /* Shrinking. */
 
-/* Set the state of all cells of n granules, beginning with granule `first`.  If value is true,
- * cells that are in use become free.  If value is false, cells that are free become in use.  The
- * granules are resident. */
+/* Mark all cells of n granules, beginning with granule `first`, as free if value is true, and as
+ * in use if value is false.  None of the cells may be in that state already.  The granules are
+ * resident. */
 static void granules_set_free_locked(struct pool_inside *in, struct chunk *chunk, uint32_t first,
                                      uint32_t n, bool value)
 {

@@ -57,7 +57,7 @@ struct compressor {
     pthread_cond_t wake;     /* wakes the threads when there may be work */
     pthread_cond_t progress; /* wakes waiting callers when work has been done */
     struct reclaim_item ripe[COMPRESSOR_RIPE_MAX];
-    unsigned ripe_count; /* number of entries in `ripe`; no scan starts unless it is 0 */
+    unsigned ripe_count; /* number of entries in `ripe`; a scan starts only when it is 0 */
     unsigned packing;    /* number of ripe pages that threads are compressing now */
     bool sweeping;       /* a thread is scanning the disk; only one thread at a time does */
     bool tidying;        /* a thread is emptying segments; only one thread at a time does */
@@ -84,7 +84,7 @@ struct compressor {
  * of zstd.  Returns 0 or -ENOMEM.  On an error paged->cold is unchanged. */
 int compressor_create(struct paged *paged, int level);
 
-/* The threads call the functions below to do their work.  If a function's name ends in _locked,
+/* The compressor's threads call the functions below to do their work.  If a function's name ends in _locked,
  * the caller must hold the lock. */
 
 /* Compress a few ripe pages.  At least one page must be ripe.  This function releases the lock

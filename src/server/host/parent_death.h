@@ -17,7 +17,8 @@
  * Returns 0 or -errno.  -ESRCH means that the parent has ended already: the kernel will not send
  * the signal.
  *
- * The kernel forgets the signal at a fork, and when the user changes. */
+ * A child process does not inherit this setting, and the kernel clears it when the process
+ * changes its user id. */
 int parent_death_signal(int signal, pid_t parent);
 
 /* Returns the signal that the kernel will send when the parent ends, or 0. */

@@ -17,8 +17,8 @@ struct pid_line {
     size_t length;
 };
 
-/* Make the line of the file.  Each use makes the line anew, because the process id changes when
- * the process goes to the background. */
+/* Make the line that the file contains.  The line is made again whenever it is needed, because
+ * the process id changes when the process goes to the background. */
 static struct pid_line make_line(void)
 {
     struct pid_line line;

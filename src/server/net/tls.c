@@ -57,8 +57,9 @@ struct tls_session {
     bool is_half_done; /* the last receive stopped although the descriptor may have more bytes */
     struct tls_peer peer;
 
-    uint8_t *unsent;               /* encrypted bytes that wait to be written; NULL: none */
-    size_t unsent_at, unsent_size; /* bytes of `unsent` written so far; size of `unsent` */
+    uint8_t *unsent;    /* encrypted bytes that wait to be written; NULL: none */
+    size_t unsent_at;   /* number of bytes of `unsent` that were written */
+    size_t unsent_size; /* size of `unsent` in bytes */
 };
 
 /* Return session->system_error as an -errno.  ECONNRESET becomes -EPIPE, because both mean that

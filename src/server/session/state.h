@@ -85,7 +85,7 @@ struct connection {
     bool bulk; /* the last request had a large payload; the next one probably has, too */
     struct payload_job payload;
     struct zero_job zeroing;
-    struct park_owner parked; /* requests, and parts of the two jobs above, that have to wait */
+    struct park_owner parked; /* requests, and parts of `payload` and `zeroing`, that must wait */
 
     bool answered_late; /* a request or an option was answered while the server was stopping */
 
