@@ -56,8 +56,9 @@ struct chunk_header {
     uint32_t length; /* the number of bytes of payload, which follow the header */
 };
 
-/* Put the header of a chunk of a reply into the writer, and claim the first `more` bytes of the chunk's payload.  Returns a
- * pointer to the claimed bytes.  Returns NULL if the writer has too little space.
+/* Put the header of a chunk of a reply into the writer, and claim the first `more` bytes of the
+ * chunk's payload.  Returns a pointer to the claimed bytes.  Returns NULL if the writer has too
+ * little space.
  *
  * The function has to be marked always_inline, because the compiler does not inline it otherwise.
  * Without inlining, a small structured read takes 1 % more instructions. */

@@ -185,8 +185,8 @@ static void init_locks(struct budget *budget)
     pthread_condattr_destroy(&monotonic);
 }
 
-/* Ask the machine how much memory it has, and set the reserve, total and ceiling.  The reserve depends on the size of
- * the machine's memory, and total depends on the reserve. */
+/* Ask the machine how much memory it has, and set the reserve, total and ceiling.  The reserve
+ * depends on the size of the machine's memory, and total depends on the reserve. */
 static int init_from_machine(struct budget *budget)
 {
     struct os_memory_room room;

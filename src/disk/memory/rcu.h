@@ -72,11 +72,12 @@ static inline void rcu_wait(void)
 }
 
 /* Make liburcu allocate its memory for this number of threads.  Otherwise liburcu allocates
- * memory when a thread first enters a section, and if there is no memory, it aborts the process
- * in the middle of a request.  With this function, the abort comes at the start.  (liburcu's
- * thread-local variable needs memory, too.  A setting in meson.build places the variable in
- * static TLS, so its memory is allocated together with the thread.)  This function starts threads, so call it after the last fork.  If
- * some of the threads cannot be started, memory is allocated for fewer threads. */
+ * memory when a thread first enters a section, and if there is no memory, it aborts the
+ * process in the middle of a request.  With this function, the abort comes at the start.
+ * (liburcu's thread-local variable needs memory, too.  A setting in meson.build places the
+ * variable in static TLS, so its memory is allocated together with the thread.)  This function
+ * starts threads, so call it after the last fork.  If some of the threads cannot be started,
+ * memory is allocated for fewer threads. */
 void rcu_make_room(unsigned threads);
 
 #endif

@@ -84,8 +84,8 @@ struct compressor {
  * of zstd.  Returns 0 or -ENOMEM.  On an error paged->cold is unchanged. */
 int compressor_create(struct paged *paged, int level);
 
-/* The compressor's threads call the functions below to do their work.  If a function's name ends in _locked,
- * the caller must hold the lock. */
+/* The compressor's threads call the functions below to do their work.  If a function's name
+ * ends in _locked, the caller must hold the lock. */
 
 /* Compress a few ripe pages.  At least one page must be ripe.  This function releases the lock
  * while it works, and takes it again before it returns. */
