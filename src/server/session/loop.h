@@ -12,13 +12,15 @@
  * most TURN_CHEAP_NS, else it is costly.  If one of the last two turns of a connection was cheap,
  * the connection gets a short turn as soon as epoll reports an event of it.  All other
  * connections wait in a line, and get long turns.  Between two calls of epoll_wait the loop
- * serves the line for the length of one long turn.  So a client with one request in flight waits
- * for one long turn at most, even if many other clients are busy.  A single costly turn does not
- * send a connection to the line, because a turn is also costly if the system gave the processor
- * to another process meanwhile.
+ * serves the line for the length of one long turn.  A single costly turn does not send a
+ * connection to the line, because a turn is also costly if the system gave the processor to
+ * another process meanwhile.
  *
  * Connections whose handshake is not complete wait in a second line, because one step of a TLS
- * handshake takes longer than a turn.  Each line is served once between two calls of epoll_wait.
+ * handshake takes longer than a turn.  The loop serves the second line, too, for the length of
+ * one long turn between two calls of epoll_wait.  It destroys connections that have ended for as
+ * long.  So a client with one request in flight waits for the length of three long turns, even if
+ * many other clients are busy.
  *
  * Other threads can send a loop a new connection, or the order to stop.  They change a field that
  * the loop's lock guards, and then write to the loop's eventfd.  handle_wakeup (loop.c) receives
