@@ -33,6 +33,7 @@ static void take_down(struct program *program)
     captive_wait(&program->captive, deadline);
     listen_close(&program->listeners);
     pidfile_close(&program->pidfile);
+    inherited_forget(&program->inherited);
     stats_file_close(&program->stats);
     disk_destroy(program->disk);
     tls_credentials_free(program->credentials);

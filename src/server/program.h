@@ -15,6 +15,7 @@
 #include "server/cli/options.h"
 #include "server/host/background.h"
 #include "server/host/captive.h"
+#include "server/host/inherited.h"
 #include "server/host/log.h"
 #include "server/host/pidfile.h"
 #include "server/net/listen.h"
@@ -37,6 +38,7 @@ struct program {
     struct server server;
     struct captive captive; /* the command of --run */
     struct background background;
+    struct inherited inherited; /* in the background: descriptors that are let go when ready */
     struct pidfile pidfile;
     int signals; /* descriptor from which signals are read (host/signals.h) */
     enum accepting accepting;

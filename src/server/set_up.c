@@ -49,6 +49,16 @@ static int fork_command(struct program *program)
     return 0;
 }
 
+/* In the foreground, descriptors stay open: the command of --run inherits them, and who holds a
+ * lock while nbdram runs passes it to us. */
+static int note_inherited(struct program *program)
+{
+    if (program->options.foreground)
+        return 0;
+    int r = inherited_note(&program->inherited);
+    return r < 0 ? report_error(program, "cannot note the open descriptors", r) : 0;
+}
+
 static int open_signals(struct program *program)
 {
     struct reason reason;
@@ -232,8 +242,9 @@ static int leave_terminal(struct program *program)
 {
     const struct options *options = &program->options;
     announce(options, program->listeners.uri);
-    log_drain(&program->log); /* the next call makes standard error the null device */
-    background_ready(&program->background);
+    log_drain(&program->log); /* the next calls let standard error go */
+    inherited_close(&program->inherited);
+    background_ready(&program->background, options->log == LOG_TO_STDERR);
     log_set(&program->log, options->log, options->verbose, !options->foreground);
     return 0;
 }
@@ -262,6 +273,8 @@ int set_up(struct program *program)
         /* This is the first step, so that the command of --run inherits the rights, limits,
          * signals and descriptors with which we were started. */
         fork_command,
+        /* This step comes before we open descriptors of our own. */
+        note_inherited,
         /* After this step, a signal does not end the program at once, so take_down always
          * runs. */
         open_signals,

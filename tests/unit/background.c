@@ -37,7 +37,7 @@ struct launch {
     int report;      /* the daemon writes its number there */
     int end;         /* the daemon stays until the other end of this pipe is closed */
     int end_of_ours; /* that end, which the daemon closes */
-    enum { GETS_READY, FAILS, IS_KILLED, STAYS } behaviour;
+    enum { GETS_READY, KEEPS_ERRORS, FAILS, IS_KILLED, STAYS } behaviour;
 };
 
 static bool is_null_device(int fd)
@@ -79,12 +79,13 @@ static void as_daemon(void *argument)
     }
     if (launch->behaviour == IS_KILLED)
         raise(SIGKILL);
-    if (launch->behaviour == GETS_READY) {
+    if (launch->behaviour == GETS_READY || launch->behaviour == KEEPS_ERRORS) {
         MUST(pidfile_write(&pidfile, &reason) == 0);
         printf("said after\n");
-        background_ready(&background);
-        MUST(is_null_device(1) && is_null_device(2));
-        background_ready(&background);
+        background_ready(&background, launch->behaviour == KEEPS_ERRORS);
+        MUST(is_null_device(1));
+        MUST(is_null_device(2) == (launch->behaviour != KEEPS_ERRORS));
+        background_ready(&background, false);
     }
     MUST(dprintf(launch->report, "%ld", (long)getpid()) > 0);
     MUST(read(launch->end, &byte, 1) == 0);
@@ -152,6 +153,20 @@ static void launcher_ends_when_the_daemon_is_ready(void **state)
     close_ends(&one);
     assert_int_equal(child_wait(daemon), 0);
     assert_false(file_exists("pid"));
+}
+
+/* The log goes to standard error, in the background, too. */
+static void daemon_may_keep_its_standard_error(void **state)
+{
+    (void)state;
+    struct launched one = launch_daemon(KEEPS_ERRORS);
+    char text[64];
+    assert_int_equal(child_wait(one.launcher), 0);
+    ssize_t got = read(one.report, text, sizeof text - 1);
+    assert_true(got > 0);
+    text[got] = '\0';
+    close_ends(&one);
+    assert_int_equal(child_wait((pid_t)atol(text)), 0);
 }
 
 static void launcher_fails_when_the_daemon_ends(void **state)
@@ -226,6 +241,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(launcher_ends_when_the_daemon_is_ready),
+        TEST(daemon_may_keep_its_standard_error),
         TEST(launcher_fails_when_the_daemon_ends),
         TEST(daemon_that_is_not_ready_ends_with_its_launcher),
         TEST(process_ends_with_its_parent),

@@ -5,7 +5,7 @@
  *   parent                                child
  *   fork  ------------------------------> new session, folder /, no input
  *   waits for a byte on a pipe            ... prepares to serve; can still print ...
- *   exit 0  <---------------------------- background_ready: no output any more; then a byte
+ *   exit 0  <---------------------------- background_ready: output is let go; then a byte
  *   exit 1  <---------------------------- the child ends earlier: the pipe is closed
  *
  * Ctrl-C ends only the parent, because the child has its own session.  But a person who has
@@ -91,7 +91,7 @@ int background_enter(struct background *background, struct reason *reason)
     return detach(parent, reason);
 }
 
-void background_ready(struct background *background)
+void background_ready(struct background *background, bool keeps_errors)
 {
     if (!background->is_awaited)
         return;
@@ -100,7 +100,8 @@ void background_ready(struct background *background)
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null >= 0) {
         dup2(null, STDOUT_FILENO);
-        dup2(null, STDERR_FILENO);
+        if (!keeps_errors)
+            dup2(null, STDERR_FILENO);
         if (null > STDERR_FILENO)
             close(null);
     }

@@ -30,7 +30,8 @@ struct background {
 int background_enter(struct background *background, struct reason *reason);
 
 /* To be called as soon as the server accepts connections.  If a parent waits, the standard output
- * and the standard error of this process become the null device, and the parent exits. */
-void background_ready(struct background *background);
+ * of this process becomes the null device, and so does its standard error unless keeps_errors is
+ * true.  Then the parent exits. */
+void background_ready(struct background *background, bool keeps_errors);
 
 #endif

@@ -2,9 +2,11 @@
 """How nbdram starts, in the background and in the foreground, what it leaves, how it ends."""
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import re
+import select
 import signal
 import subprocess
 
@@ -12,7 +14,7 @@ import nbd
 import pytest
 
 from daemons import at_socket, daemon, ignoring, refused, running, size_at
-from harness import HANG_SECONDS, MIB, SERVER, adopt_orphans, until
+from harness import HANG_SECONDS, MIB, SERVER, adopt_orphans, run, until
 
 # In the background.
 
@@ -36,6 +38,59 @@ def test_background_prints_the_uri():
     with daemon("-p", "0", "--print-uri", "1M") as (_, printed):
         (uri,) = re.findall(r"nbd://\S+", printed)
         assert size_at(uri) == MIB
+
+
+def descriptors_of(pid):
+    return {fd: os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+
+
+def test_background_lets_inherited_descriptors_go():
+    """A lock is released, and who reads a pipe sees its end."""
+    reader, writer = os.pipe()
+    adopt_orphans()
+    with open("lock", "w") as lock, open("9", "w") as other:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        passed = (lock.fileno(), other.fileno(), writer)
+        run(SERVER, "-U", "s", "-P", "pid", "1M", pass_fds=passed)
+        pid = int(pathlib.Path("pid").read_text())
+        os.close(writer)
+    try:
+        with open("lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ready, _, _ = select.select([reader], [], [], HANG_SECONDS)
+        assert ready and os.read(reader, 1) == b""
+        places = descriptors_of(pid).values()
+        assert not {place for place in places if place.startswith(os.getcwd() + "/")}
+        assert size_at(at_socket("s")) == MIB
+    finally:
+        os.close(reader)
+        os.kill(pid, signal.SIGTERM)
+        assert os.waitpid(pid, 0) == (pid, 0)
+
+
+def test_background_uses_an_inherited_descriptor_before_it_goes():
+    with open("given", "w+") as given:
+        adopt_orphans()
+        fd = given.fileno()
+        run(SERVER, "-U", "s", "-P", f"/dev/fd/{fd}", "1M", pass_fds=(fd,))
+        given.seek(0)
+        pid = int(given.read())
+    os.kill(pid, signal.SIGTERM)
+    assert os.waitpid(pid, 0) == (pid, 0)
+
+
+def test_background_logs_to_standard_error_if_it_is_told_to():
+    adopt_orphans()
+    with open("errors", "w+") as errors:
+        command = [SERVER, "--log=stderr", "-U", "s", "-P", "pid", "1M"]
+        subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, check=True)
+    pid = int(pathlib.Path("pid").read_text())
+    try:
+        os.kill(pid, signal.SIGUSR1)
+        until(lambda: "resident" in pathlib.Path("errors").read_text())
+    finally:
+        os.kill(pid, signal.SIGTERM)
+        assert os.waitpid(pid, 0) == (pid, 0)
 
 
 def test_a_failed_start_leaves_no_socket():
