@@ -212,8 +212,8 @@ int disk_try_zero(struct disk *disk, uint64_t offset, uint64_t count, unsigned f
 int disk_try_trim(struct disk *disk, uint64_t offset, uint64_t count, uint64_t *done);
 
 /* From now on no request waits for free memory.  If there is none, a request fails with -ENOSPC
- * at once.  A request that is already waiting for memory fails, too.  A server calls this when it
- * is about to stop. */
+ * at once.  A request that is already waiting for memory fails, too, even while many pages are
+ * being freed.  A server calls this when it is about to stop. */
 void disk_give_up_waiting(struct disk *disk);
 
 /* Whether the disk could ever provide memory for count bytes.  If not, disk_zero with

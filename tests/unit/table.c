@@ -50,11 +50,12 @@ static uint64_t get(struct bench *bench, uint64_t page)
     return word;
 }
 
-static void count_drop(void *opaque, uint64_t word)
+static bool count_drop(void *opaque, uint64_t word)
 {
     struct bench *bench = opaque;
     assert_int_equal(entry_kind(word), ENTRY_FRAME);
     bench->dropped++;
+    return true;
 }
 
 /* Unlink the pages [first, end), a few at a time, and release them. */

@@ -12,6 +12,9 @@
  * A round is run under the lock `running`, so no two rounds run at once.  When a thread begins a
  * round, all earlier rounds have ended.  So when reclaim_run returns, all items that were handed
  * in before the call are processed, even those that another thread's round had taken.
+ *
+ * A thread that needs memory does not run a round itself, and does not wait for `running`: it
+ * could not be called away from there.  It asks reclaim's thread, and waits for `progress`.
  */
 
 #include "disk/memory/reclaim.h"
@@ -41,20 +44,24 @@ struct reclaim_batch {
 _Static_assert(sizeof(struct reclaim_batch) <= 4096, "a batch fits into one page");
 _Static_assert(RECLAIM_RESERVED_MAX <= BATCH_ITEMS, "one new batch is enough");
 
+#define PAGES_PER_WAKE 64 /* after so many pages, threads that need memory may go on */
+
 #define SPARES_KEPT 2 /* spare batches to keep in addition to the reserved ones */
 
-void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_idle_fn *idle, void *opaque)
+void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_shrink_fn *shrink,
+                    void *opaque)
 {
     pthread_condattr_t monotonic;
     memset(reclaim, 0, sizeof *reclaim);
     reclaim->fn = fn;
-    reclaim->idle = idle;
+    reclaim->shrink = shrink;
     reclaim->opaque = opaque;
     pthread_mutex_init(&reclaim->running, NULL);
     pthread_mutex_init(&reclaim->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&reclaim->wake, &monotonic);
+    pthread_cond_init(&reclaim->progress, NULL);
     pthread_condattr_destroy(&monotonic);
 }
 
@@ -120,10 +127,24 @@ static size_t append_all_locked(struct reclaim *reclaim, const struct reclaim_it
     return appended;
 }
 
-/* Process an item.  If the item is a word that was taken out of the table, its memory is now
- * free, and the word is counted.  The counter is increased in release order, paired with the
- * acquire order in reclaim_released.  So a thread that sees the new count also sees that the
- * memory is free. */
+static void wake_waiters(struct reclaim *reclaim)
+{
+    pthread_mutex_lock(&reclaim->lock);
+    if (reclaim->waiters)
+        pthread_cond_broadcast(&reclaim->progress);
+    pthread_mutex_unlock(&reclaim->lock);
+}
+
+/* Release order, paired with the acquire in reclaim_released: a thread that sees the new count
+ * also sees that the memory is free. */
+void reclaim_count_page(struct reclaim *reclaim)
+{
+    uint64_t before = atomic_fetch_add_explicit(&reclaim->released, 1, memory_order_release);
+    if (before % PAGES_PER_WAKE == 0)
+        wake_waiters(reclaim);
+}
+
+/* Release order, as above. */
 static void process_item(struct reclaim *reclaim, const struct reclaim_item *item)
 {
     bool frozen = item->frozen;
@@ -209,27 +230,43 @@ uint64_t reclaim_released(struct reclaim *reclaim)
     return atomic_load_explicit(&reclaim->released, memory_order_acquire);
 }
 
-/* Wait until an item is handed in or the thread must end, but for one second at most.  Returns
- * false if neither has happened.  The lock is released during the wait, and taken again. */
+static bool has_work_locked(const struct reclaim *reclaim)
+{
+    return reclaim->waiting || reclaim->asked != reclaim->answered || reclaim->stop;
+}
+
+/* Returns false if there was nothing to do for a second.  Releases the lock and takes it
+ * again. */
 static bool wait_a_second_locked(struct reclaim *reclaim)
 {
     struct timespec until;
     int r = 0;
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec++;
-    while (r == 0 && !reclaim->waiting && !reclaim->stop)
+    while (r == 0 && !has_work_locked(reclaim))
         r = pthread_cond_timedwait(&reclaim->wake, &reclaim->lock, &until);
-    return reclaim->waiting || reclaim->stop;
+    return has_work_locked(reclaim);
 }
 
-/* Call the idle function while `running` is held.  A round of another thread waits until the idle
- * function has returned.  So if the idle function was running when reclaim_run was called, it has
- * returned when reclaim_run returns. */
-static void run_idle(struct reclaim *reclaim)
+/* Call the function under `running`.  A round by another thread then waits for it, so after
+ * reclaim_run this thread is at rest. */
+static void run_shrink(struct reclaim *reclaim)
 {
     pthread_mutex_lock(&reclaim->running);
-    reclaim->idle(reclaim->opaque);
+    reclaim->shrink(reclaim->opaque);
     pthread_mutex_unlock(&reclaim->running);
+}
+
+/* Do what the threads that wait have asked for.  Releases the lock and takes it again. */
+static void answer_locked(struct reclaim *reclaim)
+{
+    uint64_t asked = reclaim->asked;
+    pthread_mutex_unlock(&reclaim->lock);
+    reclaim_run(reclaim);
+    run_shrink(reclaim);
+    pthread_mutex_lock(&reclaim->lock);
+    reclaim->answered = asked;
+    pthread_cond_broadcast(&reclaim->progress);
 }
 
 static void *reclaim_thread(void *arg)
@@ -239,18 +276,61 @@ static void *reclaim_thread(void *arg)
     pthread_mutex_lock(&reclaim->lock);
     while (!reclaim->stop) {
         if (was_idle)
-            while (!reclaim->waiting && !reclaim->stop)
+            while (!has_work_locked(reclaim))
                 pthread_cond_wait(&reclaim->wake, &reclaim->lock);
         was_idle = !wait_a_second_locked(reclaim);
+        if (reclaim->asked != reclaim->answered) {
+            answer_locked(reclaim);
+            continue;
+        }
         pthread_mutex_unlock(&reclaim->lock);
         if (was_idle)
-            run_idle(reclaim);
+            run_shrink(reclaim);
         else
             run_round(reclaim);
         pthread_mutex_lock(&reclaim->lock);
     }
     pthread_mutex_unlock(&reclaim->lock);
     return NULL;
+}
+
+/* released is NULL if a change of the count does not end the wait. */
+static bool await(struct reclaim *reclaim, const uint64_t *released)
+{
+    if (!reclaim->started) {
+        reclaim_run(reclaim);
+        reclaim->shrink(reclaim->opaque);
+        return true;
+    }
+    pthread_mutex_lock(&reclaim->lock);
+    uint64_t mine = ++reclaim->asked;
+    reclaim->waiters++;
+    pthread_cond_signal(&reclaim->wake);
+    while (reclaim->answered < mine && !reclaim->gives_up &&
+           (!released || reclaim_released(reclaim) == *released))
+        pthread_cond_wait(&reclaim->progress, &reclaim->lock);
+    reclaim->waiters--;
+    bool is_answered = reclaim->answered >= mine;
+    pthread_mutex_unlock(&reclaim->lock);
+    return is_answered;
+}
+
+bool reclaim_await(struct reclaim *reclaim, uint64_t released)
+{
+    return await(reclaim, &released);
+}
+
+bool reclaim_await_all(struct reclaim *reclaim)
+{
+    return await(reclaim, NULL);
+}
+
+void reclaim_give_up_waiting(struct reclaim *reclaim)
+{
+    pthread_mutex_lock(&reclaim->lock);
+    reclaim->gives_up = true;
+    pthread_cond_broadcast(&reclaim->progress);
+    pthread_mutex_unlock(&reclaim->lock);
 }
 
 int reclaim_start(struct reclaim *reclaim)
@@ -275,6 +355,7 @@ void reclaim_destroy(struct reclaim *reclaim)
     while (reclaim->spares)
         free(take_spare_locked(reclaim, true));
     pthread_cond_destroy(&reclaim->wake);
+    pthread_cond_destroy(&reclaim->progress);
     pthread_mutex_destroy(&reclaim->lock);
     pthread_mutex_destroy(&reclaim->running);
     reclaim->fn = NULL;

@@ -35,34 +35,40 @@ struct reclaim_item {
  * grace period and outside of a read section.  The function may hand in more items. */
 typedef void reclaim_fn(void *opaque, const struct reclaim_item *item);
 
-/* The function that reclaim's thread calls when no item was handed in for a second.  After that,
- * it is not called again until an item has been handed in. */
-typedef void reclaim_idle_fn(void *opaque);
+/* Give free memory back to the system.  Called by reclaim's thread for threads that need
+ * memory, and when nothing was handed in for a second.  After that second, the function is not
+ * called again until something has been handed in or a thread needs memory. */
+typedef void reclaim_shrink_fn(void *opaque);
 
 struct reclaim {
-    /* reclaim_create sets the fields fn, idle and opaque.  They do not change afterwards. */
+    /* reclaim_create sets the fields fn, shrink and opaque.  They do not change afterwards. */
     reclaim_fn *fn;
-    reclaim_idle_fn *idle;
+    reclaim_shrink_fn *shrink;
     void *opaque;
 
-    pthread_mutex_t running; /* held during a round and while idle runs; taken before `lock` */
+    pthread_mutex_t running; /* held during a round and while shrink runs; taken before `lock` */
 
     pthread_mutex_t lock;          /* guards the fields below */
-    pthread_cond_t wake;           /* signals that an item was handed in or `stop` is set */
+    pthread_cond_t wake;           /* signals that the thread has something to do */
+    pthread_cond_t progress;       /* signals that threads that wait for memory may go on */
     struct reclaim_batch *waiting; /* items that no round has taken yet */
     struct reclaim_batch *spares;  /* empty batches */
     size_t spare_count;            /* the number of spares, at least `reserved` */
     size_t reserved;               /* number of reservations whose items were not handed in yet */
+    uint64_t asked, answered;      /* number of requests for memory, and of those answered */
+    unsigned waiters;              /* number of threads that wait for memory */
+    bool gives_up;                 /* no thread waits for memory any more */
     bool started;                  /* the thread exists */
     bool stop;                     /* the thread must end */
     pthread_t thread;
 
-    _Atomic uint64_t released; /* number of words released so far */
+    _Atomic uint64_t released; /* number of words and pages released so far */
 };
 
 /* Set up the structure.  Before reclaim_start is called, only reclaim_run processes items.
- * opaque is passed to fn and idle, and belongs to the caller. */
-void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_idle_fn *idle, void *opaque);
+ * opaque is passed to fn and shrink, and belongs to the caller. */
+void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_shrink_fn *shrink,
+                    void *opaque);
 
 /* Start the thread.  Call this after the last fork.  Returns 0, or -errno of pthread_create. */
 int reclaim_start(struct reclaim *reclaim);
@@ -90,9 +96,24 @@ void reclaim_add_reserved(struct reclaim *reclaim, const struct reclaim_item *it
  * process these, too. */
 void reclaim_run(struct reclaim *reclaim);
 
-/* The number of words that were released so far.  When a word is counted, its memory is already
- * free.  So if a thread tries to get memory and fails, and the count is the same before and
- * after, no word was released in between. */
+/* For a thread that needs memory: have reclaim's thread do what reclaim_run does, and then call
+ * shrink.  Wait until that is done, and return true.  Or return false at once when
+ *  - reclaim_give_up_waiting was called, or
+ *  - the number of words released is not `released` any more (reclaim_await only).
+ * A release of many pages can take seconds, and nobody has to wait for all of it. */
+bool reclaim_await(struct reclaim *reclaim, uint64_t released);
+bool reclaim_await_all(struct reclaim *reclaim);
+
+/* From now on reclaim_await and reclaim_await_all do not wait, and threads that are waiting there
+ * go on. */
+void reclaim_give_up_waiting(struct reclaim *reclaim);
+
+/* The number of words released so far, and of pages released so far with the node that led to
+ * them.  When one is counted, its memory is already free.  So if the count is the same before and
+ * after a failed attempt to get memory, nothing was released in between. */
 uint64_t reclaim_released(struct reclaim *reclaim);
+
+/* To be called by fn: count a page that was released with the node that led to it. */
+void reclaim_count_page(struct reclaim *reclaim);
 
 #endif

@@ -108,7 +108,7 @@ static int check_at_rest(struct paged *paged, struct reason *reason)
 
 /* When reclaim's thread is idle, it gives free memory back.  This must not happen during the
  * check, because a cell on its way from a magazine to its chunk looks as if it were in use.  So
- * this function first calls paged_collect, which gives all free memory back.  Then it calls
+ * this function first calls paged_shrink, which gives all free memory back.  Then it calls
  * reclaim_run, which waits until reclaim's thread has finished. */
 int paged_check(void *state, struct reason *reason)
 {
@@ -116,7 +116,8 @@ int paged_check(void *state, struct reason *reason)
     const struct cold *cold = &paged->cold;
     if (cold->store)
         cold->store->pause(cold->state);
-    paged_collect(paged);
+    reclaim_run(&paged->reclaim);
+    paged_shrink(paged);
     reclaim_run(&paged->reclaim);
     int r = check_at_rest(paged, reason);
     if (cold->store)

@@ -21,8 +21,7 @@ void paged_shrink(struct paged *paged)
 
 void paged_collect(struct paged *paged)
 {
-    reclaim_run(&paged->reclaim);
-    paged_shrink(paged);
+    reclaim_await_all(&paged->reclaim);
 }
 
 /* First wait for a grace period.  If another thread has taken a frame but has not yet put it into
@@ -45,23 +44,26 @@ bool paged_make_room(struct paged *paged, struct room_search *search, int error)
         return true;
     }
     bool gained = search->attempts++ == 0;
+    if (gained)
+        search->released = reclaim_released(&paged->reclaim);
     rcu_wait();
     if (!gained && cold->store)
         gained = cold->store->make_room(cold->state);
-    reclaim_run(&paged->reclaim);
+    bool is_complete = reclaim_await(&paged->reclaim, search->released);
     uint64_t released =
         reclaim_released(&paged->reclaim); /* must be read before the caller tries again */
-    gained = gained || released != search->released;
+    gained = gained || released != search->released || (is_complete && !search->was_complete);
     search->released = released;
-    paged_shrink(paged);
+    search->was_complete = is_complete;
     budget_refresh(paged->budget);
-    return gained;
+    return gained && !paged_gives_up(paged);
 }
 
 void paged_give_up_waiting(void *state)
 {
     struct paged *paged = state;
     atomic_store_explicit(&paged->gives_up, true, memory_order_relaxed);
+    reclaim_give_up_waiting(&paged->reclaim);
     if (paged->cold.store)
         paged->cold.store->give_up_waiting(paged->cold.state);
 }
@@ -69,16 +71,20 @@ void paged_give_up_waiting(void *state)
 /* Functions that process a word after its grace period. */
 
 /* Free the frame or blob of a page that was unlinked.  `word` is the word of the page, which no
- * other thread can find any more. */
-static void release_page(void *opaque, uint64_t word)
+ * other thread can find any more.  Returns false if there is no use in freeing more. */
+static bool release_page(void *opaque, uint64_t word)
 {
     struct paged *paged = opaque;
+    if (paged_is_ending(paged))
+        return false;
     if (entry_kind(word) == ENTRY_BLOB) {
         paged->cold.store->drop(paged->cold.state, word);
     } else {
         paged_count_hot(paged, entry_hot(word), false);
         pool_give(&paged->frames, entry_number(word));
     }
+    reclaim_count_page(&paged->reclaim);
+    return true;
 }
 
 void paged_make_hole(struct paged *paged, slot_t *slot, uint64_t page, uint64_t word,

@@ -28,14 +28,15 @@ void paged_make_hole(struct paged *paged, slot_t *slot, uint64_t page, uint64_t 
 /* Give all free memory of the disk back to the system and to the budget. */
 void paged_shrink(struct paged *paged);
 
-/* Free everything that waits for a grace period.  Then give all free memory back, as paged_shrink
- * does. */
+/* Have reclaim's thread free everything that waits for a grace period, and then give all free
+ * memory back, as paged_shrink does.  This waits for the thread, unless waiting was given up. */
 void paged_collect(struct paged *paged);
 
 /* What paged_make_room remembers about its earlier calls for the same request.  All fields are
  * zero at the start of the request. */
 struct room_search {
     unsigned attempts;
+    bool was_complete; /* reclaim had done all its work before the last attempt */
     uint64_t released; /* value of reclaim_released before the last attempt to take memory */
 };
 

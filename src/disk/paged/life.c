@@ -84,7 +84,7 @@ static struct capacities choose_capacities(const struct paged *paged, bool packs
                               : share_address_space(paged, left, packs);
 }
 
-static void shrink_when_idle(void *opaque)
+static void shrink(void *opaque)
 {
     paged_shrink(opaque);
 }
@@ -132,7 +132,7 @@ int paged_create(const struct disk_options *options, struct budget *budget, unsi
     paged->size = options->size;
     paged->budget = budget;
     paged->page_shift = page_shift;
-    reclaim_create(&paged->reclaim, paged_after_grace_period, shrink_when_idle, paged);
+    reclaim_create(&paged->reclaim, paged_after_grace_period, shrink, paged);
     int r = make_pools(paged, options, packs);
     if (r < 0) {
         paged_destroy(paged);
@@ -152,13 +152,14 @@ int paged_start(void *state)
     return r;
 }
 
-/* The order matters.  First the cold store stops taking pages.  Then reclaim processes all words
- * that still wait, and so drops blobs from the store.  After that nothing uses the store, the
- * table or the frames. */
+/* The order matters.  First the cold store stops taking pages, then reclaim's thread ends.
+ * After that nothing uses the store, the table or the frames.  Pages need not be freed one by
+ * one, which can take seconds: they go with their pools. */
 void paged_destroy(void *state)
 {
     struct paged *paged = state;
     const struct cold *cold = &paged->cold;
+    atomic_store_explicit(&paged->is_ending, true, memory_order_relaxed);
     if (cold->store)
         cold->store->stop(cold->state);
     reclaim_destroy(&paged->reclaim);

@@ -98,9 +98,13 @@ struct paged {
     struct reclaim reclaim;
     _Atomic int64_t hot; /* the number of hot frames; 0 without a cold store */
 
+    /* If true, the disk is about to be destroyed, and no memory is freed any more.  Relaxed order
+     * is enough: pages that are still freed do no harm. */
+    _Atomic bool is_ending;
+
     /* If true, requests no longer wait for memory.  Relaxed order is enough: after this field is
-     * set, give_up_waiting of the cold store takes the lock of the store and wakes the waiting
-     * requests, so they see the new value. */
+     * set, reclaim and the cold store take their locks and wake the waiting requests, so they see
+     * the new value. */
     _Atomic bool gives_up;
 };
 
@@ -133,6 +137,11 @@ int paged_take_frame(struct paged *paged, enum budget_purpose purpose, uint64_t 
 static inline int64_t paged_hot(const struct paged *paged)
 {
     return atomic_load_explicit(&paged->hot, memory_order_relaxed);
+}
+
+static inline bool paged_is_ending(const struct paged *paged)
+{
+    return atomic_load_explicit(&paged->is_ending, memory_order_relaxed);
 }
 
 static inline bool paged_gives_up(const struct paged *paged)

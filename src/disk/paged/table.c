@@ -184,8 +184,8 @@ static bool wants_lone(unsigned level, uint64_t page, uint64_t pages)
 }
 
 /* The body of table_make and table_make_reserved.  It is inlined into both, so that table_make is
- * as fast as without reserves.  reserve is NULL if there is no reserve.  If there is a reserve,
- * but no memory for a lone, nodes are made instead of the lone. */
+ * as fast as without reserves.  reserve is NULL if there is no reserve.  If there is no room for a
+ * lone, nodes are made instead of the lone: there may be free ones, or a reserve. */
 __attribute__((always_inline)) static inline int make(struct table *table, uint64_t page,
                                                       uint64_t pages,
                                                       struct table_reserve *reserve,
@@ -205,7 +205,7 @@ __attribute__((always_inline)) static inline int make(struct table *table, uint6
             return 0;
         } else if (word == 0 && wants_lone(level, page, pages)) {
             r = make_lone(table, slot, &word, page);
-            if (r < 0 && reserve)
+            if (r == -ENOSPC || (r < 0 && reserve))
                 r = make_node(table, reserve, slot, &word, level);
         } else {
             r = make_node(table, reserve, slot, &word, level);
@@ -299,25 +299,30 @@ uint64_t table_unlink(struct table *table, uint64_t first, uint64_t end, uint64_
 }
 
 /* The recursion is as deep as the table is high.  NOLINTNEXTLINE(misc-no-recursion) */
-void table_release(struct table *table, uint64_t word, table_page_fn *fn, void *opaque)
+bool table_release(struct table *table, uint64_t word, table_page_fn *fn, void *opaque)
 {
+    bool goes_on = true;
     switch (entry_kind(word)) {
     case ENTRY_HOLE:
         break;
     case ENTRY_NODE:
-        for (unsigned i = 0; i < NODE_SLOTS; i++)
-            table_release(table, slot_load(&table_node(table, word)->slots[i]), fn, opaque);
-        pool_give(&table->nodes, entry_number(word));
+        for (unsigned i = 0; goes_on && i < NODE_SLOTS; i++)
+            goes_on =
+                table_release(table, slot_load(&table_node(table, word)->slots[i]), fn, opaque);
+        if (goes_on)
+            pool_give(&table->nodes, entry_number(word));
         break;
     case ENTRY_LONE:
-        table_release(table, slot_load(&table_lone(table, word)->slot), fn, opaque);
-        pool_give(&table->lones, entry_number(word));
+        goes_on = table_release(table, slot_load(&table_lone(table, word)->slot), fn, opaque);
+        if (goes_on)
+            pool_give(&table->lones, entry_number(word));
         break;
     case ENTRY_FRAME:
     case ENTRY_BLOB:
-        fn(opaque, word);
+        goes_on = fn(opaque, word);
         break;
     }
+    return goes_on;
 }
 
 /* Relaxed order is enough: a generation only has to differ from earlier ones. */

@@ -95,10 +95,11 @@ uint64_t table_unlink(struct table *table, uint64_t first, uint64_t end, uint64_
 
 /* Free all nodes and lones to which an unlinked word leads.  The word of each page below them is
  * passed to fn, which frees the page.  If the unlinked word is itself the word of a page, only
- * this word is passed to fn.  The caller need not be in a section, because no other thread knows
- * the unlinked word any more. */
-typedef void table_page_fn(void *opaque, uint64_t word);
-void table_release(struct table *table, uint64_t word, table_page_fn *fn, void *opaque);
+ * this word is passed to fn.  If fn returns false, everything that is not freed yet stays
+ * allocated, and table_release returns false.  The caller need not be in a section, because no
+ * other thread knows the unlinked word any more. */
+typedef bool table_page_fn(void *opaque, uint64_t word);
+bool table_release(struct table *table, uint64_t word, table_page_fn *fn, void *opaque);
 
 /* Freeze a word, as the first step of removing the page or node to which it leads.  slot must
  * hold *word, and *word becomes the frozen word.  Returns false if slot holds another word, or if

@@ -57,7 +57,10 @@ static bool empty_segment(struct compressor *compressor, enum blob_log_need need
     do
         r = r < 0 ? r : move_blob_waiting(compressor, number);
     while (blob_log_next(&compressor->blobs, &number));
-    reclaim_run(&compressor->paged->reclaim);
+    if (need == BLOB_LOG_ROOM)
+        reclaim_await_all(&compressor->paged->reclaim); /* until waiting is given up */
+    else
+        reclaim_run(&compressor->paged->reclaim);
     return r == 0;
 }
 
@@ -65,11 +68,12 @@ bool compressor_tidy_locked(struct compressor *compressor, enum blob_log_need ne
 {
     compressor->tidying = true;
     atomic_store_explicit(&compressor->untidy, false, memory_order_relaxed);
-    pthread_mutex_unlock(&compressor->lock);
-    bool gained = empty_segment(compressor, need);
-    while (gained && need == BLOB_LOG_TIDY && empty_segment(compressor, need))
-        ;
-    pthread_mutex_lock(&compressor->lock);
+    bool gained;
+    do {
+        pthread_mutex_unlock(&compressor->lock);
+        gained = empty_segment(compressor, need);
+        pthread_mutex_lock(&compressor->lock);
+    } while (gained && need == BLOB_LOG_TIDY && !compressor->stop);
     compressor->tidying = false;
     pthread_cond_broadcast(&compressor->progress);
     return gained;
