@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Guests, and the figures that they report."""
 
+import contextlib
+
 import pytest
 
+import inside
 import machine
 
 figures = []
@@ -32,6 +35,13 @@ def boot(tmp_path, request):
         guest.kill()
         for retry in guest.retries():
             figures.append(f"{request.node.name}: NOT EXPLAINED: {retry}")
+
+
+@pytest.fixture
+def door():
+    """An inside.Door for the connections of one guest."""
+    with contextlib.closing(inside.Door()) as opened:
+        yield opened
 
 
 @pytest.fixture

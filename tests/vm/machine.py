@@ -38,7 +38,7 @@ CPUS = 2
 # Messages of a kernel whose disk does not work.
 COMPLAINT = re.compile(
     r".*(?:I/O error|EXT4-fs error|EXT4-fs warning|BUG:|WARNING:|Oops|Call Trace|panic|"
-    r"blocked for|nbd0: (?!shutting down sockets|Connection timed out, retrying)).*"
+    r"blocked for|oom-killer|nbd0: (?!shutting down sockets|Connection timed out, retrying)).*"
 )
 # Not explained: now and then, on a loaded machine and under emulation, the first read on one of
 # two new connections gets no answer for 30 seconds, and the kernel goes on over the other.  That
@@ -74,11 +74,11 @@ def boots_with(name):
     return b"BusyBox" in console
 
 
-def qemu(accel, initramfs, kernel_words):
+def qemu(accel, initramfs, kernel_words, memory=GUEST_MIB):
     """The start of the command: no windows, no devices, and a reboot ends it."""
     return (
         *("qemu-system-x86_64", "-accel", ACCELERATORS[accel], "-smp", str(CPUS)),
-        *("-m", str(GUEST_MIB), "-nodefaults", "-display", "none", "-no-reboot"),
+        *("-m", str(memory), "-nodefaults", "-display", "none", "-no-reboot"),
         *("-kernel", PREPARED / "vmlinuz", "-initrd", initramfs),
         *("-append", f"console=ttyS0 {kernel_words}"),
     )
@@ -98,11 +98,24 @@ def initramfs_with(files, path):
 
 
 class Guest:
-    """One guest from power on to power off.  `words` become environment variables of its job."""
+    """One guest from power on to power off, with `memory` MiB.
 
-    def __init__(self, directory, job, *, devices=(), files=None, **words):
+    `words` become environment variables of its job.
+    """
+
+    def __init__(
+        self,
+        directory,
+        job,
+        *,
+        devices=(),
+        files=None,
+        memory=GUEST_MIB,
+        seconds=GUEST_SECONDS,
+        **words,
+    ):
         directory.mkdir()
-        self._deadline = time.monotonic() + GUEST_SECONDS
+        self._deadline = time.monotonic() + seconds
         self._console = directory / "console"
         self._errors = directory / "stderr"
         self._heard = b""
@@ -112,17 +125,17 @@ class Guest:
             initramfs_with(files, initramfs)
         with open(self._errors, "w") as errors:
             self._process = subprocess.Popen(
-                [str(word) for word in self._command(initramfs, devices, JOB=job, **words)],
+                [str(word) for word in self._command(initramfs, memory, devices, JOB=job, **words)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
             )
 
-    def _command(self, initramfs, devices, **words):
+    def _command(self, initramfs, memory, devices, **words):
         # loglevel=5: also warnings.  panic=-1: a guest whose kernel panics ends at once.
         words_of_job = " ".join(f"{name}={word}" for name, word in words.items())
         return (
-            *qemu(accelerator(), initramfs, f"loglevel=5 panic=-1 {words_of_job}"),
+            *qemu(accelerator(), initramfs, f"loglevel=5 panic=-1 {words_of_job}", memory),
             *("-serial", f"file:{self._console}", "-serial", "stdio"),
             *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="),
             *devices,
@@ -133,6 +146,17 @@ class Guest:
         said = self._line()
         if said != word:
             self._fail(f"the guest said {said!r}, not {word!r}")
+
+    def hear(self, word):
+        """Wait for the guest to say `word` and some numbers.  Returns the numbers."""
+        said, *numbers = self._line().split() or ("",)
+        if said != word:
+            self._fail(f"the guest said {said!r}, not {word!r}")
+        return [int(number) for number in numbers]
+
+    def has_spoken(self):
+        """Whether the guest said something that was not expected or heard yet."""
+        return b"\n" in self._heard or bool(select.select([self._process.stdout], [], [], 0)[0])
 
     def go_on(self):
         self._process.stdin.write(b"\n")
