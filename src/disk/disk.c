@@ -228,6 +228,7 @@ void disk_stats(struct disk *disk, struct disk_stats *stats)
 {
     *stats = (struct disk_stats){
         .memory = atomic_load_explicit(&disk->budget.used, memory_order_relaxed),
+        .overhead = budget_overhead(&disk->budget),
         .limit = disk->budget.limit,
     };
     disk->allocator->stats(disk->state, stats);

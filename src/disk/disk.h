@@ -251,8 +251,9 @@ struct disk_stats {
     uint64_t pages;      /* pages that hold data, compressed or not */
     uint64_t compressed; /* pages that are compressed; `pages` includes them */
     uint64_t blob_bytes; /* bytes that the compressed pages take in memory */
-    uint64_t memory;     /* bytes that count towards the limit: pages, index and free cells */
-    uint64_t limit;      /* the most bytes that the disk may take; 0: no fixed limit */
+    uint64_t memory; /* bytes that count towards the limit: pages, index, free cells, overhead */
+    uint64_t overhead; /* bytes of overhead (memory/budget.h); `memory` includes them */
+    uint64_t limit;    /* the most bytes that the disk may take; 0: no fixed limit */
 };
 void disk_stats(struct disk *disk, struct disk_stats *stats);
 

@@ -28,7 +28,7 @@ FIELD = 4 * LIMIT  # as much as fits if it is compressed
 PLOT = HOME + FIELD + BLOCK
 REFUSALS = 2  # after so many a client stops writing
 IN_FLIGHT = 4
-SLACK_FULL = 5 * MIB  # beyond the limit: buffers of loops and of the compressor
+SLACK_FULL = 4 * MIB  # beyond the limit: buffers of loops, and the common contexts of zstd
 
 
 class Plot:
@@ -192,7 +192,7 @@ def test_full_again_and_again(nbdram, rng, allocator):
             assert taken >= first.setdefault(noise, taken) / 2, "room was lost"
     if resident_is_meaningful(server):
         assert peak(server) <= before + LIMIT + SLACK_FULL
-        until(lambda: resident(server) <= peak(server) - LIMIT // 2)
+        until(lambda: resident(server) <= peak(server) - LIMIT // 3)
 
 
 def test_array_is_full_from_the_start(nbdram, rng):

@@ -109,7 +109,7 @@ struct bench {
 static void bench_make(struct bench *bench)
 {
     *bench = (struct bench){.held = 0};
-    budget_init(&bench->budget, CHUNKS * CHUNK, false, "");
+    budget_init(&bench->budget, 2 * CHUNKS * CHUNK, false, "");
     const struct pool_options options = {.cell = CELL,
                                          .chunk = CHUNK,
                                          .capacity = CHUNKS * CHUNK,

@@ -83,7 +83,7 @@ int __wrap_pthread_mutex_unlock(pthread_mutex_t *lock)
 /* Make a pool of which all cells but the last are in use. */
 static void bench_make(struct bench *bench)
 {
-    assert_int_equal(budget_init(&bench->budget, SIZE, false, ""), 0);
+    assert_int_equal(budget_init(&bench->budget, 2 * SIZE, false, ""), 0);
     const struct pool_options options = {
         .cell = CELL, .chunk = CHUNK, .capacity = SIZE, .budget = &bench->budget};
     assert_int_equal(pool_create(&options, &bench->pool), 0);

@@ -29,6 +29,7 @@
 
 #include "disk/memory/budget.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <time.h>
@@ -243,6 +244,7 @@ int budget_start(struct budget *budget)
 
 void budget_destroy(struct budget *budget)
 {
+    assert(budget_overhead(budget) == 0);
     if (budget->started) {
         pthread_mutex_lock(&budget->lock);
         budget->stop = true;
@@ -322,6 +324,40 @@ void budget_give(struct budget *budget, uint64_t n)
     atomic_fetch_sub_explicit(&budget->used, n, memory_order_relaxed);
 }
 
+/* Overhead. */
+
+int budget_take_overhead(struct budget *budget, uint64_t n, enum budget_purpose purpose)
+{
+    int r = budget_take(budget, n, purpose);
+    if (r == 0)
+        atomic_fetch_add_explicit(&budget->overhead, n, memory_order_relaxed);
+    return r;
+}
+
+void budget_give_overhead(struct budget *budget, uint64_t n)
+{
+    atomic_fetch_sub_explicit(&budget->overhead, n, memory_order_relaxed);
+    budget_give(budget, n);
+}
+
+void budget_charge(struct budget *budget, uint64_t n)
+{
+    atomic_fetch_add_explicit(&budget->used, n, memory_order_relaxed);
+    atomic_fetch_add_explicit(&budget->overhead, n, memory_order_relaxed);
+    if (budget->limit)
+        return;
+    int64_t credit = atomic_fetch_sub_explicit(&budget->credit, (int64_t)n, memory_order_relaxed);
+    if (credit - (int64_t)n < atomic_load_explicit(&budget->low, memory_order_relaxed))
+        wake_thread(budget);
+}
+
+uint64_t budget_overhead(const struct budget *budget)
+{
+    return atomic_load_explicit(&budget->overhead, memory_order_relaxed);
+}
+
+/* What is left. */
+
 bool budget_allows(const struct budget *budget, enum budget_purpose purpose)
 {
     return budget->keepback == 0 || atomic_load_explicit(&budget->used, memory_order_relaxed) <=
@@ -340,7 +376,8 @@ uint64_t budget_ceiling(const struct budget *budget)
 
 int budget_check(const struct budget *budget, uint64_t charged, struct reason *reason)
 {
-    uint64_t used = atomic_load_explicit(&budget->used, memory_order_relaxed);
+    uint64_t used =
+        atomic_load_explicit(&budget->used, memory_order_relaxed) - budget_overhead(budget);
     if (used != charged)
         return reason_set(reason, -EUCLEAN,
                           "budget: %" PRIu64 " bytes count as taken, and %" PRIu64 " are", used,

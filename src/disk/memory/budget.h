@@ -33,6 +33,22 @@
  *     |============= INFLATE =====================>        |
  *     |============= PACK ================================>|
  *
+ * OVERHEAD.  Most memory of a disk is in the cells of its pools.  The memory that it takes from
+ * malloc counts as well: it is the overhead.
+ *
+ *     WHAT                                            WHERE                CHARGED BY
+ *     bitmaps and records of chunks that were used    pool_chunk.c         budget_charge
+ *     records of segments                             zstd/blob_log.c      budget_charge
+ *     items that wait for a grace period              reclaim.c            budget_charge
+ *     contexts of libzstd, except the common ones     zstd/codec.c         budget_take_overhead
+ *     caches of inflated pages                        zstd/compressor.c    budget_take_overhead
+ *
+ * The disk can do without contexts and caches, so it asks for them.  It cannot do without the
+ * rest, which it needs in order to free memory.  So the rest is charged even if the budget is
+ * used up.  A full disk may exceed its limit by that, which is some kilobytes.  Memory that every
+ * disk needs, whatever it stores, is not charged: about a mebibyte, most of it for the common
+ * contexts.  If it were charged, a disk with the lowest limit could store nothing.
+ *
  * UNITS.  Everything is in bytes.
  *
  * THREADS.  While budget_init, budget_start or budget_destroy runs, no other function may run on
@@ -74,12 +90,13 @@ struct budget {
 
     /* The fields from used to woken are accessed with relaxed order, because no other data
      * depends on them. */
-    _Atomic uint64_t used;    /* bytes taken from the budget and not given back */
-    _Atomic uint64_t total;   /* the most bytes that may be taken; see budget_total */
-    _Atomic uint64_t ceiling; /* the most bytes that could ever be taken; see budget_ceiling */
-    _Atomic int64_t credit;   /* bytes that may be taken before the machine is asked again */
-    _Atomic int64_t low;      /* bytes; when credit falls below this, the thread is woken */
-    atomic_bool woken;        /* set when the thread is woken, cleared when it begins to ask */
+    _Atomic uint64_t used;     /* bytes taken from the budget and not given back */
+    _Atomic uint64_t overhead; /* the bytes of `used` that are overhead */
+    _Atomic uint64_t total;    /* the most bytes that may be taken; see budget_total */
+    _Atomic uint64_t ceiling;  /* the most bytes that could ever be taken; see budget_ceiling */
+    _Atomic int64_t credit;    /* bytes that may be taken before the machine is asked again */
+    _Atomic int64_t low;       /* bytes; when credit falls below this, the thread is woken */
+    atomic_bool woken;         /* set when the thread is woken, cleared when it begins to ask */
 
     pthread_mutex_t asking; /* held while a thread asks the machine; never taken under `lock` */
 
@@ -134,6 +151,17 @@ void budget_refresh(struct budget *budget);
 /* Give back n bytes that were taken from the budget, for any purpose. */
 void budget_give(struct budget *budget, uint64_t n);
 
+/* Like budget_take and budget_give, but for overhead. */
+int budget_take_overhead(struct budget *budget, uint64_t n, enum budget_purpose purpose);
+void budget_give_overhead(struct budget *budget, uint64_t n);
+
+/* Take n bytes of overhead, even if the budget does not have them.  budget_give_overhead gives
+ * them back. */
+void budget_charge(struct budget *budget, uint64_t n);
+
+/* The bytes of overhead that are taken and were not given back. */
+uint64_t budget_overhead(const struct budget *budget);
+
 /* Whether memory that is free, but already charged to the budget, may be used for this purpose.
  * Ask this before each such use.  Otherwise new pages would get the memory that compression
  * frees, while compression would take its own memory from the keepback until the keepback is used
@@ -150,9 +178,9 @@ uint64_t budget_total(const struct budget *budget);
  * the machine, whichever is lower. */
 uint64_t budget_ceiling(const struct budget *budget);
 
-/* Verify that exactly `charged` bytes are taken, and that the limit is not exceeded.  No other
- * thread may take or give bytes during this call.  Returns 0 or -EUCLEAN.  If it returns
- * -EUCLEAN, reason says what is wrong. */
+/* Verify that exactly `charged` bytes are taken besides the overhead, and that these bytes do not
+ * exceed the limit.  No other thread may take or give bytes during this call.  Returns 0 or
+ * -EUCLEAN.  If it returns -EUCLEAN, reason says what is wrong. */
 int budget_check(const struct budget *budget, uint64_t charged, struct reason *reason);
 
 #endif

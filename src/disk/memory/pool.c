@@ -235,6 +235,8 @@ static void pool_free(struct pool *pool)
     free(in->absent_bits);
     pthread_cond_destroy(&in->discarded);
     pthread_mutex_destroy(&in->lock);
+    if (in->fresh)
+        budget_give_overhead(in->options.budget, in->fresh * chunk_overhead(in));
     if (pool->base)
         os_memory_unreserve(pool->base, in->chunk_count * in->options.chunk);
     free(in);

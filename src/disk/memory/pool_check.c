@@ -190,7 +190,7 @@ static int check_sums(const struct pool_inside *in, struct reason *reason)
         return BROKEN(reason, 10,
                       "there are %" PRIu64 " chunks, too many for their cells' numbers",
                       in->chunk_count);
-    uint64_t charged = in->resident * in->options.cell;
+    uint64_t charged = in->resident * in->options.cell + in->fresh * chunk_overhead(in);
     uint64_t used = atomic_load_explicit(&in->options.budget->used, memory_order_relaxed);
     if (charged > used)
         return BROKEN(reason, 4,

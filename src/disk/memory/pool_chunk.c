@@ -137,6 +137,7 @@ static int touch_fresh_locked(struct pool_inside *in)
     if (in->fresh == in->chunk_count)
         return -ENOSPC;
     struct chunk *chunk = &in->chunks[in->fresh++];
+    budget_charge(in->options.budget, chunk_overhead(in));
     chunk->absent = in->granules_per_chunk;
     bitmap_set(chunk_absent_bits(in, chunk), 0, in->granules_per_chunk, true);
     list_put(in, chunk, CHUNK_VACANT);

@@ -149,6 +149,12 @@ static inline uint64_t chunk_count_wanted(const struct pool_options *options)
     return count > most ? most : count > 0 ? count : 1;
 }
 
+/* The bytes that the records of a chunk take: overhead (budget.h). */
+static inline uint64_t chunk_overhead(const struct pool_inside *in)
+{
+    return sizeof(struct chunk) + (in->free_words + in->absent_words) * sizeof(uint64_t);
+}
+
 static inline uint64_t chunk_number(const struct pool_inside *in, const struct chunk *chunk)
 {
     return (uint64_t)(chunk - in->chunks);

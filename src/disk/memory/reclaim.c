@@ -48,11 +48,12 @@ _Static_assert(RECLAIM_RESERVED_MAX <= BATCH_ITEMS, "one new batch is enough");
 
 #define SPARES_KEPT 2 /* spare batches to keep in addition to the reserved ones */
 
-void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_shrink_fn *shrink,
-                    void *opaque)
+void reclaim_create(struct reclaim *reclaim, struct budget *budget, reclaim_fn *fn,
+                    reclaim_shrink_fn *shrink, void *opaque)
 {
     pthread_condattr_t monotonic;
     memset(reclaim, 0, sizeof *reclaim);
+    reclaim->budget = budget;
     reclaim->fn = fn;
     reclaim->shrink = shrink;
     reclaim->opaque = opaque;
@@ -65,6 +66,24 @@ void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_shrink_fn *
     pthread_condattr_destroy(&monotonic);
 }
 
+/* The next two functions make and free a batch.  A batch is charged to the budget even if the
+ * budget is used up, because the disk needs it to free memory. */
+
+/* Returns NULL if there is no memory. */
+static struct reclaim_batch *make_batch(struct reclaim *reclaim)
+{
+    struct reclaim_batch *batch = malloc(sizeof *batch);
+    if (batch)
+        budget_charge(reclaim->budget, sizeof *batch);
+    return batch;
+}
+
+static void destroy_batch(struct reclaim *reclaim, struct reclaim_batch *batch)
+{
+    budget_give_overhead(reclaim->budget, sizeof *batch);
+    free(batch);
+}
+
 /* Take a spare batch, or allocate a batch if all spares are reserved for other threads.
  * is_reserved says that the caller has a reservation, so there is a spare for it.  Returns NULL
  * if there is no memory. */
@@ -72,7 +91,7 @@ static struct reclaim_batch *take_spare_locked(struct reclaim *reclaim, bool is_
 {
     struct reclaim_batch *batch = reclaim->spares;
     if (!is_reserved && reclaim->spare_count <= reclaim->reserved)
-        return malloc(sizeof *batch);
+        return make_batch(reclaim);
     reclaim->spares = batch->next;
     reclaim->spare_count--;
     return batch;
@@ -93,7 +112,7 @@ static void free_batch(struct reclaim *reclaim, struct reclaim_batch *batch)
         put_spare_locked(reclaim, batch);
     pthread_mutex_unlock(&reclaim->lock);
     if (!is_kept)
-        free(batch);
+        destroy_batch(reclaim, batch);
 }
 
 /* Append an item to the list of items that wait.  Returns false if there is no memory for it. */
@@ -171,7 +190,7 @@ bool reclaim_reserve(struct reclaim *reclaim)
 {
     pthread_mutex_lock(&reclaim->lock);
     if (reclaim->spare_count == reclaim->reserved) {
-        struct reclaim_batch *batch = malloc(sizeof *batch);
+        struct reclaim_batch *batch = make_batch(reclaim);
         if (batch)
             put_spare_locked(reclaim, batch);
     }
@@ -353,7 +372,7 @@ void reclaim_destroy(struct reclaim *reclaim)
     }
     reclaim_run(reclaim);
     while (reclaim->spares)
-        free(take_spare_locked(reclaim, true));
+        destroy_batch(reclaim, take_spare_locked(reclaim, true));
     pthread_cond_destroy(&reclaim->wake);
     pthread_cond_destroy(&reclaim->progress);
     pthread_mutex_destroy(&reclaim->lock);

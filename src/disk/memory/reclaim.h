@@ -24,6 +24,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "disk/memory/budget.h"
+
 /* A word that waits for a grace period. */
 struct reclaim_item {
     uint64_t word; /* the word, in the format of entry.h */
@@ -41,7 +43,9 @@ typedef void reclaim_fn(void *opaque, const struct reclaim_item *item);
 typedef void reclaim_shrink_fn(void *opaque);
 
 struct reclaim {
-    /* reclaim_create sets the fields fn, shrink and opaque.  They do not change afterwards. */
+    /* reclaim_create sets the fields budget, fn, shrink and opaque.  They do not change
+     * afterwards. */
+    struct budget *budget;
     reclaim_fn *fn;
     reclaim_shrink_fn *shrink;
     void *opaque;
@@ -66,9 +70,10 @@ struct reclaim {
 };
 
 /* Set up the structure.  Before reclaim_start is called, only reclaim_run processes items.
- * opaque is passed to fn and shrink, and belongs to the caller. */
-void reclaim_create(struct reclaim *reclaim, reclaim_fn *fn, reclaim_shrink_fn *shrink,
-                    void *opaque);
+ * budget is charged for the memory that items take while they wait.  opaque is passed to fn and
+ * shrink, and belongs to the caller. */
+void reclaim_create(struct reclaim *reclaim, struct budget *budget, reclaim_fn *fn,
+                    reclaim_shrink_fn *shrink, void *opaque);
 
 /* Start the thread.  Call this after the last fork.  Returns 0, or -errno of pthread_create. */
 int reclaim_start(struct reclaim *reclaim);

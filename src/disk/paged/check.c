@@ -10,8 +10,8 @@
  *     0, and no page is a blob.
  *  4. The cold store keeps its own invariants.  Its blobs are exactly those to which the page
  *     table leads.
- *  5. The budget is charged for the memory of the pools and of the cold store, and for nothing
- *     else.
+ *  5. The budget is charged for the memory of the pools, including the cold store's pool, and for
+ *     overhead (memory/budget.h), and for nothing else.
  *
  * The comment above a function gives the numbers of the invariants that it verifies.
  */
@@ -82,8 +82,8 @@ static int check_sums(struct found *found, struct reason *reason)
                                               &charged, reason);
     if (r < 0)
         return r;
-    charged += pool_bytes_charged(&paged->frames) + pool_bytes_charged(&paged->table.nodes) +
-               pool_bytes_charged(&paged->table.lones);
+    charged += budget_overhead(paged->budget) + pool_bytes_charged(&paged->frames) +
+               pool_bytes_charged(&paged->table.nodes) + pool_bytes_charged(&paged->table.lones);
     if (charged != used)
         return BROKEN(reason, 5,
                       "%" PRIu64 " bytes are taken, and the budget was charged %" PRIu64, charged,

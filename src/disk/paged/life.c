@@ -132,7 +132,7 @@ int paged_create(const struct disk_options *options, struct budget *budget, unsi
     paged->size = options->size;
     paged->budget = budget;
     paged->page_shift = page_shift;
-    reclaim_create(&paged->reclaim, paged_after_grace_period, shrink, paged);
+    reclaim_create(&paged->reclaim, budget, paged_after_grace_period, shrink, paged);
     int r = make_pools(paged, options, packs);
     if (r < 0) {
         paged_destroy(paged);

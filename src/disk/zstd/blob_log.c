@@ -33,6 +33,7 @@ int blob_log_create(struct blob_log *blobs, const struct pool_options *options)
     if (r < 0)
         return r;
     blobs->segment_size = options->chunk;
+    blobs->budget = options->budget;
     for (unsigned i = 0; i <= BLOB_LISTS; i++)
         blobs->lists[i] = NO_SEGMENT;
     pthread_mutex_init(&blobs->lock, NULL);
@@ -45,6 +46,7 @@ void blob_log_destroy(struct blob_log *blobs)
         return;
     pool_destroy(&blobs->segments);
     pthread_mutex_destroy(&blobs->lock);
+    budget_give_overhead(blobs->budget, blobs->table_size * sizeof *blobs->table);
     free(blobs->table);
 }
 
@@ -80,6 +82,7 @@ static int grow_table_locked(struct blob_log *blobs, uint64_t segment)
     if (!table)
         return -ENOMEM;
     memset(table + blobs->table_size, 0, (size_t)(size - blobs->table_size) * sizeof *table);
+    budget_charge(blobs->budget, (size - blobs->table_size) * sizeof *table);
     blobs->table = table;
     blobs->table_size = size;
     return 0;

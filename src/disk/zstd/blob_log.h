@@ -38,6 +38,7 @@ struct reason; /* text/reason.h */
 struct blob_log {
     struct pool segments;
     size_t segment_size;
+    struct budget *budget;
     _Atomic uint64_t recycled; /* number of segments given back so far; written under the lock */
     pthread_mutex_t lock;      /* guards the fields below */
     struct segment *table;     /* the segments; the index is a segment's number */

@@ -28,7 +28,6 @@
 #include <stdlib.h>
 
 #define ENTRIES 8
-#define CONTEXT_BYTES (96u << 10) /* size of a decompression context; libzstd's takes 94 KiB */
 
 struct entry {
     uint64_t word;     /* the word of the page's blob, or 0 if the entry is empty */
@@ -47,7 +46,7 @@ struct disk_cache {
 
 uint64_t cache_size(size_t page_size)
 {
-    return sizeof(struct disk_cache) + ENTRIES * page_size + CONTEXT_BYTES;
+    return sizeof(struct disk_cache) + ENTRIES * page_size;
 }
 
 int cache_create(size_t page_size, struct disk_cache **made)

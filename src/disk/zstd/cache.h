@@ -20,7 +20,7 @@
 
 struct disk_cache;
 
-/* The approximate number of bytes that a cache takes, including its decompression context. */
+/* The number of bytes that a cache takes, not including its decompression context. */
 uint64_t cache_size(size_t page_size);
 
 /* Returns 0 or -ENOMEM. */

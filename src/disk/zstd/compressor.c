@@ -17,13 +17,10 @@
 
 /* Functions that read and drop compressed pages. */
 
-/* The functions below access cache_bytes with relaxed order, because no other data depends on
- * it. */
-
-static void give_cache_bytes(struct compressor *compressor, uint64_t bytes)
+static uint64_t cache_bytes(const struct compressor *compressor)
 {
-    atomic_fetch_sub_explicit(&compressor->cache_bytes, bytes, memory_order_relaxed);
-    budget_give(compressor->paged->budget, bytes);
+    return cache_size(paged_page_size(compressor->paged)) +
+           codec_unpacker_size(compressor->codec);
 }
 
 /* If the budget does not allow the memory for a cache, set *cache to NULL and return 0.  Reads
@@ -32,14 +29,13 @@ static int compressor_cache_create(void *state, struct disk_cache **cache)
 {
     struct compressor *compressor = state;
     size_t page_size = paged_page_size(compressor->paged);
-    uint64_t bytes = cache_size(page_size);
+    uint64_t bytes = cache_bytes(compressor);
     *cache = NULL;
-    if (budget_take(compressor->paged->budget, bytes, BUDGET_GROW) < 0)
+    if (budget_take_overhead(compressor->paged->budget, bytes, BUDGET_GROW) < 0)
         return 0;
-    atomic_fetch_add_explicit(&compressor->cache_bytes, bytes, memory_order_relaxed);
     int r = cache_create(page_size, cache);
     if (r < 0)
-        give_cache_bytes(compressor, bytes);
+        budget_give_overhead(compressor->paged->budget, bytes);
     return r;
 }
 
@@ -47,7 +43,7 @@ static void compressor_cache_destroy(void *state, struct disk_cache *cache)
 {
     struct compressor *compressor = state;
     cache_destroy(cache);
-    give_cache_bytes(compressor, cache_size(paged_page_size(compressor->paged)));
+    budget_give_overhead(compressor->paged->budget, cache_bytes(compressor));
 }
 
 static int inflate(struct compressor *compressor, struct disk_cache *cache, uint64_t word,
@@ -297,8 +293,7 @@ static int compressor_check(void *state, const struct cold_page *pages, size_t c
         alive[i] =
             (struct blob_alive){.number = entry_number(pages[i].word), .page = pages[i].page};
     int r = blob_log_check(&compressor->blobs, alive, count, reason);
-    *charged = pool_bytes_charged(&compressor->blobs.segments) +
-               atomic_load_explicit(&compressor->cache_bytes, memory_order_relaxed);
+    *charged = pool_bytes_charged(&compressor->blobs.segments);
     free(alive);
     return r;
 }
@@ -393,7 +388,7 @@ int compressor_create(struct paged *paged, int level)
         return -ENOMEM;
     compressor->paged = paged;
     init_locks(compressor);
-    int r = codec_create(level, &compressor->codec);
+    int r = codec_create(level, paged->budget, &compressor->codec);
     if (r == 0)
         r = blob_log_create(&compressor->blobs, &paged->pool_options);
     if (r < 0) {

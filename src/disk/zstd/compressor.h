@@ -51,8 +51,6 @@ struct compressor {
     struct blob_log blobs; /* has its own lock */
     _Atomic bool untidy;   /* the log has too many dead bytes: segments should be emptied */
 
-    _Atomic uint64_t cache_bytes; /* bytes charged to the budget for caches of inflated pages */
-
     pthread_mutex_t lock;    /* guards the fields below, except `frozen` */
     pthread_cond_t wake;     /* wakes the threads when there may be work */
     pthread_cond_t progress; /* wakes waiting callers when work has been done */
