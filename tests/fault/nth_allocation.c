@@ -9,6 +9,8 @@
  *   - a call returns an error that it may return, and calls that must not fail do not;
  *   - what was acknowledged before is there; in the range of a refused call, and only there, each
  *     byte is old or new;
+ *   - a form that never waits returns no other error than -EAGAIN, and has done exactly the part
+ *     that it says;
  *   - the disk goes on, and nothing leaks (the address sanitizer reports leaks at the end).
  *
  * Then the same with all requests after the Nth failing, too, for a while: when memory comes
@@ -107,7 +109,8 @@ struct scene {
     struct prng prng;
     uint64_t run;
     unsigned refused;
-    unsigned step; /* the number of the call, for messages */
+    unsigned put_off; /* calls of forms that never wait, and that had to */
+    unsigned step;    /* the number of the call, for messages */
 };
 
 static void scene_make(struct scene *scene, const struct allocator *allocator)
@@ -222,12 +225,66 @@ static void do_zero(struct scene *scene, unsigned r, size_t at, size_t count, un
     outcome(scene, region, at, count, err, false);
 }
 
+/* Judge a form that never waits, which had to put `fresh` there.  Returns how much is left. */
+static size_t outcome_of_try(struct scene *scene, struct region *region, size_t at, size_t count,
+                             int err, uint64_t done)
+{
+    bool was_armed = atomic_exchange(&armed, false);
+    scene->step++;
+    if (err != 0 && err != -EAGAIN)
+        complain(scene, "a form that never waits fails", err);
+    if (err == 0 ? done != count : done >= count)
+        complain(scene, "a form that never waits has done more or less than it says", err);
+    memcpy(region->bytes + at, scene->fresh, (size_t)done);
+    if (disk_read(scene->disk, region->offset + at, count, scene->found) != 0 ||
+        memcmp(scene->found, region->bytes + at, count) != 0)
+        complain(scene, "what a form that never waits has done is not what it says", err);
+    atomic_store(&armed, was_armed);
+    scene->put_off += err != 0;
+    return count - (size_t)done;
+}
+
+/* What is left after the form that never waits is done by the form that waits. */
+static void do_try_write(struct scene *scene, unsigned r, size_t at, size_t count,
+                         enum content content)
+{
+    struct region *region = &scene->regions[r];
+    size_t done;
+    make_content(scene, count, content);
+    int err = disk_try_write(scene->disk, region->offset + at, count, scene->fresh, &done);
+    size_t left = outcome_of_try(scene, region, at, count, err, done);
+    if (left > 0)
+        do_write(scene, r, at + count - left, left, content);
+}
+
+static void do_try_zero(struct scene *scene, unsigned r, size_t at, size_t count, unsigned flags)
+{
+    struct region *region = &scene->regions[r];
+    uint64_t done;
+    memset(scene->fresh, 0, count);
+    int err = disk_try_zero(scene->disk, region->offset + at, count, flags, &done);
+    size_t left = outcome_of_try(scene, region, at, count, err, done);
+    if (left > 0)
+        do_zero(scene, r, at + count - left, left, flags);
+}
+
 static void do_trim(struct scene *scene, unsigned r, size_t at, size_t count)
 {
     struct region *region = &scene->regions[r];
     memset(scene->fresh, 0, count);
     int err = disk_trim(scene->disk, region->offset + at, count);
     outcome(scene, region, at, count, err, true);
+}
+
+static void do_try_trim(struct scene *scene, unsigned r, size_t at, size_t count)
+{
+    struct region *region = &scene->regions[r];
+    uint64_t done;
+    memset(scene->fresh, 0, count);
+    int err = disk_try_trim(scene->disk, region->offset + at, count, &done);
+    size_t left = outcome_of_try(scene, region, at, count, err, done);
+    if (left > 0)
+        do_trim(scene, r, at + count - left, left);
 }
 
 /* A read needs no memory, of a compressed page neither. */
@@ -310,7 +367,9 @@ static void fill_regions(struct scene *scene)
     do_write(scene, 0, 0, DENSE, TEXT);
     do_write(scene, 0, 100000, 300000, RANDOM);
     for (unsigned r = 1; r < scene->region_count; r++)
-        (r % 2 ? do_write : do_fill)(scene, r, r * 13, 5000, r % 3 ? TEXT : RANDOM);
+        (r % 3 == 0   ? do_try_write
+         : r % 3 == 1 ? do_write
+                      : do_fill)(scene, r, r * 13, 5000, r % 4 ? TEXT : RANDOM);
 }
 
 static void change_regions(struct scene *scene)
@@ -324,11 +383,17 @@ static void change_regions(struct scene *scene)
     do_write(scene, 0, 410000, 20000, RANDOM);
     do_trim(scene, 0, 150000, 99999);
     do_write(scene, 0, 160000, 1000, TEXT);
+    do_try_write(scene, 0, 150500, 60000, TEXT);
+    do_try_zero(scene, 0, 20000, 32768, 0);
+    do_try_zero(scene, 0, 500000, 30000, DISK_NO_HOLE);
+    do_try_trim(scene, 0, 600001, 70000);
     for (unsigned r = 1; r < scene->region_count; r++) {
-        if (r % 4 == 0)
+        if (r % 8 == 0)
             do_trim(scene, r, 0, SPARSE);
+        else if (r % 8 == 4)
+            do_try_trim(scene, r, 0, SPARSE);
         else if (r % 4 == 1) /* everything, in two parts, of which neither is a whole page */
-            do_zero(scene, r, r * 13, 2000, 0), do_zero(scene, r, r * 13 + 2000, 3000, 0);
+            do_zero(scene, r, r * 13, 2000, 0), do_try_zero(scene, r, r * 13 + 2000, 3000, 0);
         else if (r % 4 == 2)
             do_write(scene, r, 16000, 1000, RANDOM);
         else
@@ -383,8 +448,9 @@ static void each_request_fails_once(void **state)
         atomic_store(&armed, false);
         made = atomic_load(&requests);
     } while (atomic_load(&failures) > 0);
-    print_message("# %s: %" PRIu64 " requests for memory, %" PRIu64 " runs, %u calls refused\n",
-                  scene.allocator->name, made, runs, scene.refused);
+    print_message("# %s: %" PRIu64 " requests for memory, %" PRIu64 " runs, %u calls refused, "
+                  "%u put off\n",
+                  scene.allocator->name, made, runs, scene.refused, scene.put_off);
     assert_true(runs > 1); /* else nothing was tested */
     scene_free(&scene);
 }
@@ -419,7 +485,7 @@ static void all_requests_fail_for_a_while(void **state)
     } while (failed);
     assert_true(failed_runs > 0);
     if (scene.allocator != &allocator_malloc)
-        assert_true(scene.refused > 0);
+        assert_true(scene.refused > 0 && scene.put_off > 0);
     scene_free(&scene);
 }
 

@@ -29,7 +29,8 @@
  * is there" and "my bytes are in it" for nanoseconds, and none of the faults below was caught
  * reliably.
  *
- * Every other writer writes and reads by loans (support/loan.h).
+ * Of three writers, one uses loans (support/loan.h), and one the forms that never wait
+ * (support/attempt.h).
  *
  * Seen to catch, each time in six runs on two busy processors:
  *
@@ -41,6 +42,7 @@
  * only now and then; paused_copy.c catches it.
  */
 
+#include "support/attempt.h"
 #include "support/loan.h"
 #include "support/pause.h"
 #include "support/support.h"
@@ -101,18 +103,43 @@ struct worker {
     uint64_t op;
 };
 
-/* By loans, for every other writer. */
+/* The ways of a writer. */
+
+enum way { PLAINLY, BY_LOANS, BY_ATTEMPTS, WAYS };
+
+static enum way way_of(const struct worker *w)
+{
+    return w->number % WAYS;
+}
 
 static int read_disk(struct worker *w, uint64_t offset, size_t count, void *buf)
 {
-    return w->number % 2 ? loan_read(w->run->disk, offset, count, buf)
-                         : disk_read(w->run->disk, offset, count, buf);
+    return way_of(w) == BY_LOANS ? loan_read(w->run->disk, offset, count, buf)
+                                 : disk_read(w->run->disk, offset, count, buf);
 }
 
 static int write_disk(struct worker *w, uint64_t offset, size_t count, const void *buf)
 {
-    return w->number % 2 ? loan_write(w->run->disk, offset, count, buf, &w->prng)
-                         : disk_write(w->run->disk, offset, count, buf);
+    switch (way_of(w)) {
+    case BY_LOANS:
+        return loan_write(w->run->disk, offset, count, buf, &w->prng);
+    case BY_ATTEMPTS:
+        return attempt_write(w->run->disk, offset, count, buf);
+    default:
+        return disk_write(w->run->disk, offset, count, buf);
+    }
+}
+
+static int zero_disk(struct worker *w, uint64_t offset, uint64_t count, unsigned flags)
+{
+    return way_of(w) == BY_ATTEMPTS ? attempt_zero(w->run->disk, offset, count, flags)
+                                    : disk_zero(w->run->disk, offset, count, flags);
+}
+
+static int trim_disk(struct worker *w, uint64_t offset, uint64_t count)
+{
+    return way_of(w) == BY_ATTEMPTS ? attempt_trim(w->run->disk, offset, count)
+                                    : disk_trim(w->run->disk, offset, count);
 }
 
 /* Cells. */
@@ -307,11 +334,11 @@ static int change_disk(struct worker *w, enum change change, uint64_t offset,
     case CHANGE_WRITE_ZEROES:
         return write_disk(w, offset, count, bytes);
     case CHANGE_ZERO:
-        return disk_zero(w->run->disk, offset, count, 0);
+        return zero_disk(w, offset, count, 0);
     case CHANGE_ZERO_NO_HOLE:
-        return disk_zero(w->run->disk, offset, count, DISK_NO_HOLE);
+        return zero_disk(w, offset, count, DISK_NO_HOLE);
     case CHANGE_TRIM:
-        return disk_trim(w->run->disk, offset, count);
+        return trim_disk(w, offset, count);
     }
     return -EINVAL;
 }
@@ -435,6 +462,19 @@ static void *settler(void *opaque)
     return NULL;
 }
 
+static int trim_page(struct worker *w, uint64_t offset)
+{
+    struct run *run = w->run;
+    switch (prng_below(&w->prng, 3)) {
+    case 0:
+        return disk_trim(run->disk, offset, run->page_size);
+    case 1:
+        return disk_zero(run->disk, offset, run->page_size, 0);
+    default:
+        return attempt_trim(run->disk, offset, run->page_size);
+    }
+}
+
 /* Trim or zero whole odd pages, and sometimes all odd pages of a row. */
 static void *trimmer(void *opaque)
 {
@@ -444,8 +484,7 @@ static void *trimmer(void *opaque)
         uint64_t page = prng_below(&w->prng, run->shape->pages / 2) * 2 + 1;
         uint64_t offset = page_offset(run, page);
         atomic_fetch_add(&run->begun[page], 1);
-        int err = prng_one_in(&w->prng, 2) ? disk_trim(run->disk, offset, run->page_size)
-                                           : disk_zero(run->disk, offset, run->page_size, 0);
+        int err = trim_page(w, offset);
         atomic_fetch_add(&run->done[page], 1);
         if (err != 0)
             give_up(w, "trim of page %" PRIu64 " fails: %d", page, err);

@@ -8,8 +8,9 @@
  * the requests began and ended (support/history.h, support/linearity.h).
  *
  *     window      a few pages, across the border of two nodes of the page table
- *     requests    1 to 64 sectors anywhere in the window, or whole pages; every other worker uses
- *                 loans; some copies are held up half-way (support/pause.h)
+ *     requests    1 to 64 sectors anywhere in the window, or whole pages; of three workers, one
+ *                 uses loans (support/loan.h), and one the forms that never wait
+ *                 (support/attempt.h); some copies are held up half-way (support/pause.h)
  *     settler     calls disk_settle without a pause
  *
  * A round is some thousand requests of each worker; then they stop, and the round is judged.
@@ -19,6 +20,7 @@
  */
 
 #include "support/linearity.h"
+#include "support/attempt.h"
 #include "support/loan.h"
 #include "support/pause.h"
 #include "support/settling.h"
@@ -54,32 +56,45 @@ struct worker {
     struct pause pause; /* its buffer is that of all requests */
 };
 
+enum way { PLAINLY, BY_LOANS, BY_ATTEMPTS, WAYS };
+
+static enum way way_of(const struct worker *w)
+{
+    return w->number % WAYS;
+}
+
 /* One request. */
 
 static int write_disk(struct worker *w, uint64_t offset, size_t count, const uint8_t *buf)
 {
-    return w->number % 2 ? loan_write(w->run->disk, offset, count, buf, &w->prng)
-                         : disk_write(w->run->disk, offset, count, buf);
+    switch (way_of(w)) {
+    case BY_LOANS:
+        return loan_write(w->run->disk, offset, count, buf, &w->prng);
+    case BY_ATTEMPTS:
+        return attempt_write(w->run->disk, offset, count, buf);
+    default:
+        return disk_write(w->run->disk, offset, count, buf);
+    }
 }
 
 static int zero_disk(struct worker *w, uint64_t offset, size_t count, uint8_t *buf)
 {
     struct disk *disk = w->run->disk;
+    bool attempts = way_of(w) == BY_ATTEMPTS;
     uint64_t dice = prng_below(&w->prng, 16);
+    unsigned flags = dice == 14 ? DISK_NO_HOLE : 0;
     if (dice < 7)
-        return disk_trim(disk, offset, count);
-    if (dice < 14)
-        return disk_zero(disk, offset, count, 0);
+        return (attempts ? attempt_trim : disk_trim)(disk, offset, count);
     if (dice < 15)
-        return disk_zero(disk, offset, count, DISK_NO_HOLE);
+        return (attempts ? attempt_zero : disk_zero)(disk, offset, count, flags);
     memset(buf, 0, count);
     return write_disk(w, offset, count, buf);
 }
 
 static int read_disk(struct worker *w, uint64_t offset, size_t count, uint8_t *buf)
 {
-    return w->number % 2 ? loan_read(w->run->disk, offset, count, buf)
-                         : disk_read(w->run->disk, offset, count, buf);
+    return way_of(w) == BY_LOANS ? loan_read(w->run->disk, offset, count, buf)
+                                 : disk_read(w->run->disk, offset, count, buf);
 }
 
 static int make_request(struct worker *w, const struct event *event, uint8_t *buf)
