@@ -342,6 +342,11 @@ static void leaked_segment(struct patient *patient)
     leak(patient, &blobs_of(patient)->segments);
 }
 
+static void open_segment_on_a_list(struct patient *patient)
+{
+    SET(patient, blobs_of(patient)->lists[3], blobs_of(patient)->open);
+}
+
 static void segments_miscounted(struct patient *patient)
 {
     ADD(patient, blobs_of(patient)->segment_count, 1);
@@ -412,6 +417,7 @@ static const struct fault of_zstd[] = {
     {blobs_miscounted, "blob log: invariant 5: "},
     {used_miscounted, "blob log: invariant 5: "},
     {live_miscounted, "blob log: invariant 5: "},
+    {open_segment_on_a_list, "blob log: invariant 7: "},
     {leaked_segment, "segment 1 is in use, and nothing leads to it"},
 };
 
