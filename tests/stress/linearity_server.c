@@ -19,6 +19,7 @@
  */
 
 #include "support/linearity.h"
+#include "support/often_waiting.h"
 #include "support/settling.h"
 #include "support/support.h"
 
@@ -45,6 +46,7 @@ struct shape {
     const char *name;
     const struct allocator *allocator;
     uint32_t pages;
+    bool parks; /* the server parks half of the writes, trims and write zeroes */
 };
 
 struct run {
@@ -316,6 +318,7 @@ static void run_shape(void **state)
     uint64_t each = ops < ROUND_EACH ? ops + 1 : ROUND_EACH;
     memset(clients, 0, sizeof clients);
     signal(SIGPIPE, SIG_IGN);
+    often_waiting = shape->parks;
     make_run(&run, shape, each);
     for (unsigned i = 0; i < CLIENTS; i++)
         connect_client(&clients[i], &run, i);
@@ -328,6 +331,10 @@ static void run_shape(void **state)
         sem_destroy(&clients[i].free);
     }
     server_stop(&run.server);
+    uint64_t parked = 0;
+    for (unsigned i = 0; i < LOOPS; i++)
+        parked += run.server.loops[i].worker.counters.parked;
+    assert_true(shape->parks ? parked > ops / 10 : parked == 0);
     server_free(&run.server);
     history_free(&run.history);
     disk_end(run.disk);
@@ -335,9 +342,14 @@ static void run_shape(void **state)
 }
 
 static const struct shape shapes[] = {
-    {"sparse, 2 pages", &allocator_sparse, 2}, {"sparse, 8 pages", &allocator_sparse, 8},
-    {"zstd, 1 page", &allocator_zstd, 1},      {"zstd, 4 pages", &allocator_zstd, 4},
-    {"malloc, 4 pages", &allocator_malloc, 4},
+    {"sparse, 2 pages", &allocator_sparse, 2, false},
+    {"sparse, 8 pages", &allocator_sparse, 8, false},
+    {"zstd, 1 page", &allocator_zstd, 1, false},
+    {"zstd, 4 pages", &allocator_zstd, 4, false},
+    {"malloc, 4 pages", &allocator_malloc, 4, false},
+    {"sparse, 8 pages, parking", &allocator_sparse, 8, true},
+    {"zstd, 4 pages, parking", &allocator_zstd, 4, true},
+    {"malloc, 4 pages, parking", &allocator_malloc, 4, true},
 };
 
 int main(void)
