@@ -59,6 +59,7 @@ int main(int argc, char **argv)
     struct reason reason;
     log_init(&program.log);
     program.stats.folder = -1;
+    program.parent = -1;
     standard_streams_open();
     switch (command_line_parse(argc, argv, &program.options, &reason)) {
     case COMMAND_LINE_DONE:

@@ -41,6 +41,7 @@ struct program {
     struct inherited inherited; /* in the background: descriptors that are let go when ready */
     struct pidfile pidfile;
     int signals; /* descriptor from which signals are read (host/signals.h) */
+    int parent;  /* pidfd of the process with which we have to end (host/process.h); -1: none */
     enum accepting accepting;
     struct stats_file stats;
     int64_t stats_due; /* when to write the file of --stats next, as a time of os_clock_ms */

@@ -99,23 +99,31 @@ static void drain_events(int fd)
         ;
 }
 
-/* The main thread waits in this function for signals and for the ends of connections.  While
- * program->accepting is ACCEPTING_NOW, the main thread also waits for new connections. */
+/* What the main thread waits for.  The listening sockets follow, from POLLED_LISTENERS on. */
+enum polled { POLLED_SIGNALS, POLLED_PARENT, POLLED_ENDED, POLLED_LISTENERS };
+
+/* The main thread waits in this function for signals, for the end of the parent, and for the ends
+ * of connections.  While program->accepting is ACCEPTING_NOW, the main thread also waits for new
+ * connections. */
 void serve(struct program *program)
 {
-    struct pollfd polled[2 + LISTENERS_MAX] = {
-        {.fd = program->signals, .events = POLLIN},
-        {.fd = program->server.open.ended_event, .events = POLLIN},
+    struct pollfd polled[POLLED_LISTENERS + LISTENERS_MAX] = {
+        [POLLED_SIGNALS] = {.fd = program->signals, .events = POLLIN},
+        [POLLED_PARENT] = {.fd = program->parent, .events = POLLIN}, /* -1 is left out by poll */
+        [POLLED_ENDED] = {.fd = program->server.open.ended_event, .events = POLLIN},
     };
     unsigned count = program->listeners.count;
     for (unsigned i = 0; i < count; i++)
-        polled[2 + i] = (struct pollfd){.fd = program->listeners.fds[i], .events = POLLIN};
+        polled[POLLED_LISTENERS + i] =
+            (struct pollfd){.fd = program->listeners.fds[i], .events = POLLIN};
     while (!has_lost_its_only_client(program)) {
-        nfds_t n = 2 + (program->accepting == ACCEPTING_NOW ? count : 0);
+        nfds_t n = POLLED_LISTENERS + (program->accepting == ACCEPTING_NOW ? count : 0);
         int r = poll(polled, n, poll_timeout(program));
-        if (r > 0 && polled[0].revents && !handle_signal(program))
+        if (r > 0 && polled[POLLED_PARENT].revents)
             return;
-        if (r > 0 && polled[1].revents)
+        if (r > 0 && polled[POLLED_SIGNALS].revents && !handle_signal(program))
+            return;
+        if (r > 0 && polled[POLLED_ENDED].revents)
             drain_events(program->server.open.ended_event);
         accept_connections(program);
         if (program->stats_due <= os_clock_ms())

@@ -18,6 +18,7 @@
 #include "server/host/lock_memory.h"
 #include "server/host/parent_death.h"
 #include "server/host/privileges.h"
+#include "server/host/process.h"
 #include "server/host/signals.h"
 #include "server/net/socket_kind.h"
 #include "server/net/tls_credentials.h"
@@ -64,6 +65,25 @@ static int open_signals(struct program *program)
     struct reason reason;
     program->signals = signals_open(&reason);
     return program->signals < 0 ? program_report(program, reason.text) : 0;
+}
+
+/* A program that starts us with sockets of its own (nbdcopy does) has no other user for the disk.
+ * If such a program is killed, nobody else ends us.  Process 1 does not count: it is a service
+ * manager, or has become our parent because the true one has ended. */
+static int watch_parent(struct program *program)
+{
+    const struct options *options = &program->options;
+    pid_t parent = getppid();
+    if (!options->exit_with_parent && !(options->listen.kind->is_passed && parent > 1))
+        return 0;
+    program->parent = process_open(parent);
+    int r = getppid() == parent ? 0 : -ESRCH;
+    /* Old kernels, and containers whose processes have a parent outside, offer only the signal. */
+    if (r == 0 && program->parent < 0 && options->exit_with_parent)
+        r = parent_death_signal(SIGTERM, parent);
+    if (r == -ESRCH)
+        return program_report(program, "the process that started nbdram has ended already");
+    return r < 0 ? report_error(program, "--exit-with-parent", r) : 0;
 }
 
 static void raise_descriptors(void)
@@ -119,16 +139,6 @@ static int open_listeners(struct program *program)
         listen_give_away(&program->listeners, &options->run_as, &reason) < 0)
         return program_report(program, reason.text);
     return 0;
-}
-
-static int exit_with_parent(struct program *program)
-{
-    if (!program->options.exit_with_parent)
-        return 0;
-    int r = parent_death_signal(SIGTERM, getppid());
-    if (r == -ESRCH)
-        return program_report(program, "--exit-with-parent: the parent has ended already");
-    return r < 0 ? report_error(program, "--exit-with-parent", r) : 0;
 }
 
 static int enter_background(struct program *program)
@@ -278,6 +288,8 @@ int set_up(struct program *program)
         /* After this step, a signal does not end the program at once, so take_down always
          * runs. */
         open_signals,
+        /* This step comes early, because the parent may end at any moment. */
+        watch_parent,
         /* Steps that can fail come early, while a person at the terminal can still read the
          * error. */
         raise_limits,
@@ -285,9 +297,6 @@ int set_up(struct program *program)
         create_disk,
         open_files,
         open_listeners,
-        /* A fork would clear the signal of --exit-with-parent.  But --exit-with-parent implies
-         * --foreground, so enter_background does not fork then. */
-        exit_with_parent,
         enter_background,
         /* These steps set attributes, start threads or lock memory.  They come after the fork of
          * enter_background, because a fork copies neither threads nor memory locks.

@@ -37,6 +37,7 @@
 
 #include "os/thread.h"
 #include "server/host/parent_death.h"
+#include "server/host/process.h"
 #include "text/reason.h"
 #include "text/string_builder.h"
 
@@ -127,13 +128,6 @@ static void __attribute__((noreturn)) run_child(int from, pid_t parent)
 
 /* In the killer. */
 
-/* Open a pidfd: a descriptor that refers to a process.  The system call is made by its number,
- * because C libraries older than that of Debian 12 lack the function pidfd_open. */
-static int open_process(pid_t process)
-{
-    return (int)syscall(SYS_pidfd_open, process, 0);
-}
-
 /* The killer uses a pidfd of the child instead of the child's process id, because another process
  * can get the same id after the child has ended. */
 static void __attribute__((noreturn)) run_killer(int from, int child)
@@ -147,9 +141,9 @@ static void __attribute__((noreturn)) run_killer(int from, int child)
 
 static int fork_killer(struct captive *captive)
 {
-    int ends[2], child = open_process(captive->child);
+    int ends[2], child = process_open(captive->child);
     if (child < 0)
-        return -errno;
+        return child;
     int r = pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0;
     if (r == 0) {
         sigset_t all, before;

@@ -101,8 +101,8 @@ int privileges_become(const struct user_names *names, struct reason *reason)
         return reason_set(reason, -errno, "cannot become user %u: ", ids.uid);
     if (!is_now(&ids))
         return reason_set(reason, -EPERM, "became user %u, but not for good", ids.uid);
-    /* When the user changes, the kernel forgets the signal of --exit-with-parent, so we request
-     * the signal again. */
+    /* When the user changes, the kernel forgets the signal that it would send when the parent
+     * ends, so we request the signal again. */
     if (death_signal != 0 && parent_death_signal(death_signal, parent) == -ESRCH)
         raise(death_signal);
     return 0;

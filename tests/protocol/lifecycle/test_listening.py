@@ -3,14 +3,16 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
+import threading
 
 import nbd
 import pytest
 
-from daemons import GREETING, at_socket, refused, running, size_at
-from harness import HANG_SECONDS, MIB, SERVER, has_ipv6, need
+from daemons import GREETING, at_socket, refused, running, size_at, status_of_orphan
+from harness import HANG_SECONDS, MIB, SERVER, adopt_orphans, has_ipv6, need
 
 LOOPBACK_CID = 1
 
@@ -106,6 +108,51 @@ def test_socket_activation():
             assert os.path.exists("s")
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect("s")
+        finally:
+            server.kill()
+            server.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_socket_activation_ends_with_the_client_that_started_it(number):
+    """nbdcopy starts it so, and may be killed."""
+    need("bash")
+    adopt_orphans()
+    os.mkfifo("fifo")
+    with open("fifo", "r+b", buffering=0) as fifo, socket.create_server(("127.0.0.1", 0)) as passed:
+        pass_on = f'LISTEN_FDS=1 LISTEN_PID=$BASHPID exec "$0" "$@" 3<&{passed.fileno()}'
+        words = ["bash", "-c", f"({pass_on}) & wait", SERVER, "-P", "fifo", "1M"]
+        client = subprocess.Popen(words, pass_fds=[passed.fileno()])
+        try:
+            server = os.pidfd_open(int(fifo.readline()))
+            client.send_signal(number)
+            client.wait(HANG_SECONDS)
+            assert status_of_orphan(server) == (os.CLD_EXITED, 0)
+        finally:
+            client.kill()
+            client.wait()
+
+
+def test_socket_activation_outlives_the_thread_that_started_it():
+    """The kernel calls the end of that thread the death of the parent; the process lives on."""
+    need("bash")
+    os.mkfifo("fifo")
+    started = []
+
+    def start():
+        started.append(activated([passed], "-P", "fifo", "1M"))
+        fifo.readline()
+
+    with open("fifo", "r+b", buffering=0) as fifo, socket.create_server(("127.0.0.1", 0)) as passed:
+        thread = threading.Thread(target=start)
+        thread.start()
+        thread.join(HANG_SECONDS)
+        (server,) = started
+        try:
+            for _ in range(3):
+                assert size_at(f"nbd://127.0.0.1:{passed.getsockname()[1]}") == MIB
+            server.terminate()
+            assert server.wait(HANG_SECONDS) == 0
         finally:
             server.kill()
             server.communicate()
