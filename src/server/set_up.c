@@ -183,6 +183,14 @@ static int start_disk(struct program *program)
     return r < 0 ? report_disk(program, r) : 0;
 }
 
+static int raise_priority(struct program *program)
+{
+    if (program->options.swap && lock_memory_raise_priority() < 0)
+        log_error(&program->log, "--swap: this machine may hang when memory runs out: "
+                                 "CAP_SYS_NICE, for real-time priority, prevents that");
+    return 0;
+}
+
 static int start_server(struct program *program)
 {
     const struct options *options = &program->options;
@@ -305,6 +313,9 @@ int set_up(struct program *program)
         lock_process,
         start_log,
         start_disk,
+        /* Only the main thread and the loops need priority.  With it, the compressor would keep
+         * other processes from running. */
+        raise_priority,
         start_server,
         /* Memory that root has locked stays locked, even if the process becomes a user that is
          * not permitted to lock so much.  All threads become that user at once, before there is a

@@ -14,7 +14,7 @@ LET_THROUGH = {
         __(assert_fail|ctype_\w+|errno_location|sched_cpucount|xpg_basename)  clock_gettime
         dirname  feof  ferror  fstatfs(64)?  gai_strerror  get(e?[ug]id|p?pid|env|opt_long)  isoc99_sscanf  mallopt  malloc_usable_size
         mem\w+  opt(arg|ind|opt)  pthread_(attr|cond|condattr|mutex)_\w+  pthread_(join|setattr_default_np|sigmask)
-        prctl  qsort  raise  sched_(getcpu|yield)  setvbuf  sig(add|empty|fill)set  signal  sigprocmask  sigtimedwait
+        prctl  qsort  raise  sched_(get_priority_min|getcpu|setscheduler|yield)  setvbuf  sig(add|empty|fill)set  signal  sigprocmask  sigtimedwait
         snprintf  stderr  stdout  str(?!dup)\w+  strto\w+  syscall  sysconf  uname  vsnprintf  waitpid  kill
         __isoc99_sscanf  readlink
     """,

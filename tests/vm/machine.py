@@ -123,9 +123,10 @@ class Guest:
         if files:
             initramfs = directory / "initramfs"
             initramfs_with(files, initramfs)
+        command = self._command(initramfs, memory, devices, JOB=job, **words)
         with open(self._errors, "w") as errors:
             self._process = subprocess.Popen(
-                [str(word) for word in self._command(initramfs, memory, devices, JOB=job, **words)],
+                [str(word) for word in command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

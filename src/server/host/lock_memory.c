@@ -14,6 +14,13 @@
  * with "on fault" would leave the stacks of threads to page faults, which could come when the
  * machine has no memory.
  *
+ * Locked memory is not enough, because the kernel also needs memory for each reply that is sent.
+ * When less than a minimum is free, it gives none to ordinary threads, but it may use the rest
+ * itself to write pages to our disk.  Then a reply to a read can wait for memory while the writes
+ * that would free memory wait for the thread that sends this reply, and the machine hangs.
+ * Threads with real-time priority may use a quarter of the minimum.  And they answer earlier, so
+ * that fewer requests are in flight.
+ *
  * The kernel compares the limit of locked memory with all pages that are mapped (VmLck), and not
  * only with those that are in memory.  So the address space of the disk counts, too, and
  * it can be three times as large as the memory of the machine. */
@@ -24,6 +31,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -112,6 +120,14 @@ int lock_memory_avoid_oom_killer(void)
         score = lower_oom_score(fd, OOM_SCORE_MIN, score);
     close(fd);
     return score;
+}
+
+/* The priority. */
+
+int lock_memory_raise_priority(void)
+{
+    const struct sched_param lowest = {.sched_priority = sched_get_priority_min(SCHED_RR)};
+    return sched_setscheduler(0, SCHED_RR, &lowest) < 0 ? -errno : 0;
 }
 
 /* The program. */

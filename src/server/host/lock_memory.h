@@ -32,6 +32,14 @@ void lock_memory_become_flusher(void);
  * To be called before privileges are dropped.  Children inherit the score. */
 int lock_memory_avoid_oom_killer(void);
 
+/* Give real-time priority to the calling thread, and to the threads that it starts from now on.
+ * The kernel then lets them use a part of the memory that it keeps free from ordinary threads.
+ * lock_memory.c says why they need it.
+ *
+ * To be called before privileges are dropped.  Returns 0, or -errno: -EPERM without
+ * CAP_SYS_NICE. */
+int lock_memory_raise_priority(void);
+
 /* Lock all memory that the process has now, and all that it gets later.  The program is brought
  * into memory at once.  The address space of the disk takes memory only when it is touched, as it
  * does without this call.

@@ -77,6 +77,20 @@ def test_swap_warns_of_disks_that_need_memory(swap, allocator, warns):
     assert ("allocator=malloc takes all of it" in server.errors()) == warns
 
 
+def test_swap_gives_loops_priority(swap):
+    """With real-time priority the kernel gives a reply memory that it refuses to others."""
+    server = swap("1M", "allocator=malloc")
+    server.connect()
+    threads = [int(path.name) for path in pathlib.Path(f"/proc/{server.pid}/task").iterdir()]
+    policies = [os.sched_getscheduler(thread) for thread in threads]
+    loops_and_main = 3
+    if "CAP_SYS_NICE" not in server.errors():
+        assert policies.count(os.SCHED_RR) == loops_and_main
+        assert policies.count(os.SCHED_OTHER) == len(threads) - loops_and_main > 0
+    else:
+        assert policies.count(os.SCHED_RR) == 0
+
+
 def test_swap_leaves_the_command_what_it_was_started_with(swap):
     """The score for the OOM killer, and the limit on locked memory."""
     score = "cat /proc/self/oom_score_adj; ulimit -l"

@@ -12,7 +12,7 @@ server_listens() {
     netstat -ltn | grep "127.0.0.1:$OWN_PORT "
 }
 
-# serve COMMAND... - start nbdram by COMMAND, with these words behind it, and one relay to the test
+# serve COMMAND... - run COMMAND, which is nbdram, with more options; and one relay to the test
 serve() {
     "$@" -f -4 -p $OWN_PORT -P /tmp/pid &
     server=$!
