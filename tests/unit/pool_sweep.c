@@ -3,12 +3,12 @@
 /* A sweep (pool_shrink_to) over a pool of 64 GiB lets others have the pool's lock after a few
  * chunks.
  *
- * All cells of the pool are in use but one, which the system does not take back.  So a sweep looks
- * at each chunk four times, and finds nothing.  The cells are never touched: the pool takes 64 GiB
- * of address space, and no memory.
+ * All cells of the pool are in use but one, which the system does not take back.  So a sweep
+ * looks at each chunk four times, and finds nothing.  The cells are never touched: the pool takes
+ * 64 GiB of address space, and no memory.
  *
- * Whenever the sweep releases the lock, the test does what another thread might do: it gives cells
- * back and takes them, and verifies the pool. */
+ * Whenever the sweep releases the lock, the test does what another thread might do: it gives
+ * cells back and takes them, and verifies the pool. */
 
 #include "support/support.h"
 
@@ -37,12 +37,36 @@ struct bench {
 static struct bench *swept;
 static uint64_t releases; /* of the pool's lock, meanwhile */
 
+/* Calls of the system during a sweep, and those of them with the pool's lock held. */
+static struct pool *asked_for;
+static unsigned calls, calls_with_lock;
+
+static void count_call(void)
+{
+    if (!asked_for)
+        return;
+    calls++;
+    if (pthread_mutex_trylock(&asked_for->inside->lock) == 0)
+        pthread_mutex_unlock(&asked_for->inside->lock);
+    else
+        calls_with_lock++;
+}
+
 /* The system never takes memory back. */
 int __wrap_os_memory_discard(void *base, size_t length);
 int __wrap_os_memory_discard(void *base, size_t length)
 {
     (void)base, (void)length;
+    count_call();
     return -EINVAL;
+}
+
+void __real_os_memory_huge(void *base, size_t length, bool allowed);
+void __wrap_os_memory_huge(void *base, size_t length, bool allowed);
+void __wrap_os_memory_huge(void *base, size_t length, bool allowed)
+{
+    count_call();
+    __real_os_memory_huge(base, length, allowed);
 }
 
 static void expect_whole(struct bench *bench)
@@ -52,8 +76,8 @@ static void expect_whole(struct bench *bench)
         fail_msg("%s", reason.text);
 }
 
-/* Take a cell, and give another one back.  There is none while the system is asked to take back the
- * only free one. */
+/* Take a cell, and give another one back.  There is none while the system is asked to take
+ * back the only free one. */
 static void interfere(struct bench *bench)
 {
     uint64_t cell;
@@ -120,10 +144,39 @@ static void sweep_holds_the_lock_for_few_chunks(void **state)
     pool_destroy(&bench.pool);
 }
 
+/* A system call can take milliseconds, if others have the process's memory map.  Here each
+ * chunk has a part that is free, so huge pages are forbidden in it before that part goes back. */
+static void sweep_calls_the_system_without_the_lock(void **state)
+{
+    enum { CHUNKS = 8, CELLS = CHUNKS * CHUNK / 4096 };
+    static uint64_t cells[CELLS];
+    struct budget budget;
+    struct pool pool;
+    (void)state;
+    assert_int_equal(budget_init(&budget, SIZE, false, ""), 0);
+    const struct pool_options options = {
+        .cell = 4096, .chunk = CHUNK, .capacity = SIZE, .huge = true, .budget = &budget};
+    assert_int_equal(pool_create(&options, &pool), 0);
+    for (unsigned i = 0; i < CELLS; i++)
+        assert_int_equal(pool_take(&pool, BUDGET_GROW, &cells[i]), 0);
+    for (unsigned i = 0; i < CELLS; i += 2) /* too few for pool_give to start a sweep */
+        if (cells[i] % (CHUNK / 4096) < 64)
+            pool_untake(&pool, cells[i]);
+    calls = calls_with_lock = 0;
+    asked_for = &pool;
+    pool_shrink(&pool);
+    asked_for = NULL;
+    assert_true(calls > CHUNKS);
+    assert_int_equal(calls_with_lock, 0);
+    pool_destroy(&pool);
+    budget_destroy(&budget);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sweep_holds_the_lock_for_few_chunks),
+        cmocka_unit_test(sweep_calls_the_system_without_the_lock),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

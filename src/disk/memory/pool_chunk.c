@@ -242,11 +242,13 @@ static void discard_locked(struct pool *pool, struct chunk *chunk, uint32_t firs
 {
     struct pool_inside *in = pool->inside;
     char *base = chunk_base(pool, chunk);
-    if (n < in->granules_per_chunk)
-        split_locked(pool, chunk);
+    bool splits = n < in->granules_per_chunk && !chunk->split;
+    chunk->split = chunk->split || splits;
     granules_set_free_locked(in, chunk, first, n, false);
     in->discards++;
     pthread_mutex_unlock(&in->lock);
+    if (splits && in->options.huge)
+        os_memory_huge(chunk_base(pool, chunk), in->options.chunk, false);
     int r = os_memory_discard(base + (size_t)first * in->granule, (size_t)n * in->granule);
     pthread_mutex_lock(&in->lock);
     in->discards--;
