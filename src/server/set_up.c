@@ -136,7 +136,7 @@ static int open_listeners(struct program *program)
     const struct options *options = &program->options;
     struct reason reason;
     if (listen_open(&options->listen, &program->listeners, &reason) < 0 ||
-        listen_give_away(&program->listeners, &options->run_as, &reason) < 0)
+        listen_give_away(&options->listen, &program->listeners, &options->run_as, &reason) < 0)
         return program_report(program, reason.text);
     return 0;
 }

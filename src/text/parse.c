@@ -50,9 +50,18 @@ int parse_number(const char *text, enum parse_base base, unsigned min, unsigned 
 {
     char *end;
     uint64_t parsed;
-    if (base == PARSE_DECIMAL && text[strspn(text, "0123456789")] != '\0')
+    static const struct {
+        const char *digits; /* NULL: other characters are accepted, too */
+        int radix;          /* 0: as in C */
+    } bases[] = {
+        [PARSE_DECIMAL] = {"0123456789", 10},
+        [PARSE_OCTAL] = {"01234567", 8},
+        [PARSE_AS_IN_C] = {NULL, 0},
+    };
+    const char *digits = bases[base].digits;
+    if (digits && text[strspn(text, digits)] != '\0')
         return -EINVAL;
-    if (!read_number(text, base == PARSE_DECIMAL ? 10 : 0, &end, &parsed) || *end != '\0')
+    if (!read_number(text, bases[base].radix, &end, &parsed) || *end != '\0')
         return -EINVAL;
     if (parsed < min || parsed > max)
         return -EINVAL;

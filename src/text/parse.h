@@ -19,6 +19,7 @@ int parse_size(const char *text, uint64_t *size);
 
 enum parse_base {
     PARSE_DECIMAL, /* decimal digits and nothing else */
+    PARSE_OCTAL,   /* octal digits and nothing else */
     PARSE_AS_IN_C, /* 31, 0x1f or 037; blanks or a plus sign may precede the number */
 };
 

@@ -54,6 +54,7 @@ static void check_texts(const struct options *options, const struct line *line)
         options->listen.port,
         options->listen.address,
         options->listen.export_name,
+        options->listen.socket_group,
         options->run,
         options->pidfile,
         options->run_as.user,
@@ -112,6 +113,7 @@ static void add_texts(struct line *line, const struct options *options)
         {"port", options->listen.port},
         {"ip-addr", options->listen.address},
         {"export-name", options->listen.export_name},
+        {"socket-group", options->listen.socket_group},
         {"run", options->run},
         {"pidfile", options->pidfile},
         {"user", options->run_as.user},
@@ -165,6 +167,8 @@ static void add_values(struct line *line, const struct options *options)
     add(line, "--tls=%s", tls[options->tls.mode]);
     add(line, "--log=%s", log[options->log]);
     add(line, "size=%" PRIu64, disk->size);
+    if (options->listen.socket_mode)
+        add(line, "--socket-mode=%o", options->listen.socket_mode);
     if (disk->limit)
         add(line, "limit=%" PRIu64, disk->limit);
     if (disk->allocator && disk->allocator->takes_level)
@@ -184,6 +188,7 @@ static void demand_same_texts(const struct options *a, const struct options *b)
                is_same_text(a->listen.port, b->listen.port) &&
                is_same_text(a->listen.address, b->listen.address) &&
                is_same_text(a->listen.export_name, b->listen.export_name) &&
+               is_same_text(a->listen.socket_group, b->listen.socket_group) &&
                is_same_text(a->run, b->run) && is_same_text(a->pidfile, b->pidfile) &&
                is_same_text(a->run_as.user, b->run_as.user) &&
                is_same_text(a->run_as.group, b->run_as.group) &&
@@ -201,9 +206,9 @@ static void demand_same(const struct options *a, const struct options *b)
                a->disk.level == b->disk.level,
            "another disk");
     DEMAND(a->listen.kind == b->listen.kind && a->listen.family == b->listen.family &&
-               a->foreground == b->foreground && a->print_uri == b->print_uri &&
-               a->exit_with_parent == b->exit_with_parent && a->swap == b->swap &&
-               a->read_only == b->read_only && a->threads == b->threads &&
+               a->listen.socket_mode == b->listen.socket_mode && a->foreground == b->foreground &&
+               a->print_uri == b->print_uri && a->exit_with_parent == b->exit_with_parent &&
+               a->swap == b->swap && a->read_only == b->read_only && a->threads == b->threads &&
                a->max_connections == b->max_connections && a->max_per_peer == b->max_per_peer &&
                a->idle_seconds == b->idle_seconds && a->timeout_seconds == b->timeout_seconds &&
                a->keepalive == b->keepalive && a->no_structured == b->no_structured &&

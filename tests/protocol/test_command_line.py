@@ -17,6 +17,7 @@ VALUES = {
     "N": "1",
     "SECONDS": "1",
     "MASK": "0xffff",
+    "MODE": "660",
     "off|on|require": "require",
     "stderr|syslog|null": "null",
 }

@@ -97,6 +97,7 @@ static void texts(void **state)
         {"-i x", &options.listen.address},
         {"--ip-addr x", &options.listen.address},
         {"--ipaddr=x", &options.listen.address},
+        {"-U y --socket-group x", &options.listen.socket_group},
         {"-e x", &options.listen.export_name},
         {"--export x", &options.listen.export_name},
         {"--export-name=x", &options.listen.export_name},
@@ -230,6 +231,26 @@ static void choices(void **state)
     accepts("--log=null --log=default 1M");
     assert_int_equal(options.log, LOG_TO_DEFAULT);
     refuses("--log=/dev/null 1M", "stderr, syslog, null and default");
+}
+
+static void socket_rights(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"0", "1000", "8", "rw", "", "-1", "0x1ff"};
+    char line[64];
+    accepts("-U x 1M");
+    assert_int_equal(options.listen.socket_mode, 0);
+    accepts("-U x --socket-mode 660 1M");
+    assert_int_equal(options.listen.socket_mode, 0660);
+    accepts("-U x --socket-mode=0777 1M");
+    assert_int_equal(options.listen.socket_mode, 0777);
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        snprintf(line, sizeof line, "-U x --socket-mode=%s 1M", bad[i]);
+        refuses(line, "octal digits from 1 to 777");
+    }
+    refuses("--socket-mode 660 1M", "add --unix PATH");
+    refuses("--vsock --socket-group x 1M", "add --unix PATH");
+    refuses("-U - --socket-group x 1M", "give --unix a PATH");
 }
 
 static void places(void **state)
@@ -419,13 +440,21 @@ static void names_are_unique(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults),        cmocka_unit_test(texts),
-        cmocka_unit_test(flags),           cmocka_unit_test(numbers),
-        cmocka_unit_test(choices),         cmocka_unit_test(places),
-        cmocka_unit_test(parameters),      cmocka_unit_test(the_last_one_counts),
-        cmocka_unit_test(contradictions),  cmocka_unit_test(values),
-        cmocka_unit_test(unknown_options), cmocka_unit_test(one_line),
-        cmocka_unit_test(activation),      cmocka_unit_test(names_are_unique),
+        cmocka_unit_test(defaults),
+        cmocka_unit_test(texts),
+        cmocka_unit_test(flags),
+        cmocka_unit_test(numbers),
+        cmocka_unit_test(choices),
+        cmocka_unit_test(places),
+        cmocka_unit_test(socket_rights),
+        cmocka_unit_test(parameters),
+        cmocka_unit_test(the_last_one_counts),
+        cmocka_unit_test(contradictions),
+        cmocka_unit_test(values),
+        cmocka_unit_test(unknown_options),
+        cmocka_unit_test(one_line),
+        cmocka_unit_test(activation),
+        cmocka_unit_test(names_are_unique),
     };
     unsetenv("LISTEN_PID");
     unsetenv("LISTEN_FDS");

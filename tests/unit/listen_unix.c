@@ -98,7 +98,7 @@ static void private_folder_belongs_to_the_user_of_the_server(void **state)
     struct user_names names = {.user = "65534", .group = "65533"};
     struct reason reason = {0};
     assert_opens(&options, &listeners);
-    assert_int_equal(listen_give_away(&listeners, &names, &reason), 0);
+    assert_int_equal(listen_give_away(&options, &listeners, &names, &reason), 0);
     assert_int_equal(stat(listeners.unix_dir, &status), 0);
     assert_int_equal(status.st_uid, 65534);
     assert_int_equal(status.st_gid, 65533);
@@ -106,13 +106,105 @@ static void private_folder_belongs_to_the_user_of_the_server(void **state)
     assert_int_equal(lstat(listeners.unix_path, &status), 0);
     assert_int_equal(status.st_uid, 65534);
     names.user = "no-such-user";
-    assert_int_equal(listen_give_away(&listeners, &names, &reason), -EINVAL);
+    assert_int_equal(listen_give_away(&options, &listeners, &names, &reason), -EINVAL);
     assert_string_equal(reason.text, "no such user: no-such-user");
     names = (struct user_names){.group = "no-such-group"};
-    assert_int_equal(listen_give_away(&listeners, &names, &reason), -EINVAL);
+    assert_int_equal(listen_give_away(&options, &listeners, &names, &reason), -EINVAL);
     assert_string_equal(reason.text, "no such group: no-such-group");
     listen_close(&listeners);
     assert_true(file_exists(folder->path));
+}
+
+static void assert_file(const char *path, mode_t mode, uid_t user, gid_t group)
+{
+    struct stat status;
+    assert_int_equal(lstat(path, &status), 0);
+    assert_int_equal(status.st_mode & 0777, mode);
+    assert_int_equal(status.st_uid, user);
+    assert_int_equal(status.st_gid, group);
+}
+
+static void socket_has_the_mode_that_was_asked_for(void **state)
+{
+    (void)state;
+    struct listen_options options = unix_options("s");
+    struct listeners listeners;
+    static const mode_t masks[] = {0, 022, 077};
+    for (size_t i = 0; i < COUNT_OF(masks); i++) {
+        mode_t before = umask(masks[i]);
+        options.socket_mode = 0;
+        assert_opens(&options, &listeners);
+        assert_file("s", 0777 & ~masks[i], geteuid(), getegid());
+        listen_close(&listeners);
+        options.socket_mode = 0660;
+        assert_opens(&options, &listeners);
+        assert_file("s", 0660, geteuid(), getegid());
+        listen_close(&listeners);
+        assert_int_equal(umask(before), masks[i]);
+    }
+}
+
+static void socket_belongs_to_the_user_of_the_server(void **state)
+{
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    struct listen_options options = unix_options("s");
+    struct listeners listeners;
+    struct reason reason = {0};
+    static const struct {
+        const char *user, *group, *socket_group;
+        uid_t uid;
+        gid_t gid;
+    } cases[] = {
+        {NULL, NULL, NULL, 0, 0},
+        {"65534", NULL, NULL, 65534, 0}, /* nobody else gets in by a group */
+        {"65534", "65533", NULL, 65534, 65533},
+        {NULL, "65533", NULL, 0, 65533},
+        {"65534", "65533", "65532", 65534, 65532},
+        {NULL, NULL, "65532", 0, 65532},
+    };
+    mode_t before = umask(007);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        const struct user_names names = {cases[i].user, cases[i].group};
+        options.socket_group = cases[i].socket_group;
+        assert_opens(&options, &listeners);
+        assert_int_equal(listen_give_away(&options, &listeners, &names, &reason), 0);
+        assert_file("s", 0770, cases[i].uid, cases[i].gid);
+        listen_close(&listeners);
+        assert_false(file_exists("s"));
+    }
+    umask(before);
+}
+
+/* A stranger may write to the folder, and would like to own a file of root's. */
+static void only_our_socket_is_given_away(void **state)
+{
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    struct listen_options options = unix_options("s");
+    const struct user_names names = {"65534", "65534"};
+    struct listeners listeners;
+    struct reason reason = {0};
+    int other = foreign_socket("other", SOCK_STREAM);
+    assert_opens(&options, &listeners);
+    assert_int_equal(unlink("s") | link("other", "s"), 0);
+    assert_int_equal(listen_give_away(&options, &listeners, &names, &reason), -ESTALE);
+    assert_int_equal(unlink("s") | symlink("other", "s"), 0);
+    assert_int_equal(listen_give_away(&options, &listeners, &names, &reason), -ESTALE);
+    assert_int_equal(unlink("s"), 0);
+    struct stat status;
+    assert_int_equal(lstat("other", &status), 0);
+    assert_int_equal(status.st_uid, 0);
+    listen_close(&listeners);
+
+    /* Our own, with a second name. */
+    assert_opens(&options, &listeners);
+    assert_int_equal(link("s", "link"), 0);
+    assert_int_equal(listen_give_away(&options, &listeners, &names, &reason), -ESTALE);
+    listen_close(&listeners);
+    close(other);
 }
 
 static void leftover_is_replaced(void **state)
@@ -320,6 +412,9 @@ int main(void)
         TEST_IN_FOLDER(private_folder_is_made_and_removed),
         TEST_IN_FOLDER(temporary_folder_too_deep_for_a_socket_is_not_used),
         TEST_IN_FOLDER(private_folder_belongs_to_the_user_of_the_server),
+        TEST_IN_FOLDER(socket_has_the_mode_that_was_asked_for),
+        TEST_IN_FOLDER(socket_belongs_to_the_user_of_the_server),
+        TEST_IN_FOLDER(only_our_socket_is_given_away),
         TEST_IN_FOLDER(leftover_is_replaced),
         TEST_IN_FOLDER(live_socket_is_refused),
         TEST_IN_FOLDER(live_socket_with_full_queue_is_refused),

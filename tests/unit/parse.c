@@ -118,6 +118,18 @@ static void decimal_numbers(void **state)
         no_number(bad[i], PARSE_DECIMAL);
 }
 
+static void octal_numbers(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"",   " ",  "8",    "0x1",        "-1",
+                                      "+1", "7 ", "u=rw", "40000000000"};
+    number_is("0", PARSE_OCTAL, 0);
+    number_is("660", PARSE_OCTAL, 0660);
+    number_is("0777", PARSE_OCTAL, 0777);
+    for (size_t i = 0; i < COUNT(bad); i++)
+        no_number(bad[i], PARSE_OCTAL);
+}
+
 static void numbers_as_in_c(void **state)
 {
     (void)state;
@@ -199,9 +211,10 @@ static void booleans(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sizes),           cmocka_unit_test(decimal_numbers),
-        cmocka_unit_test(numbers_as_in_c), cmocka_unit_test(ranges),
-        cmocka_unit_test(seconds),         cmocka_unit_test(booleans),
+        cmocka_unit_test(sizes),         cmocka_unit_test(decimal_numbers),
+        cmocka_unit_test(octal_numbers), cmocka_unit_test(numbers_as_in_c),
+        cmocka_unit_test(ranges),        cmocka_unit_test(seconds),
+        cmocka_unit_test(booleans),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

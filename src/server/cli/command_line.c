@@ -70,6 +70,17 @@ static int store_seconds(struct parse *parse, const struct option_row *row, unsi
     return 0;
 }
 
+static int store_mode(struct parse *parse, const struct option_row *row, mode_t *field,
+                      const char *value)
+{
+    unsigned mode;
+    if (parse_number(value, PARSE_OCTAL, 1, 0777, &mode) < 0)
+        return refuse(parse, "--%s=%.60s: octal digits from 1 to 777 are accepted, such as 660",
+                      row->names[0], value);
+    *field = (mode_t)mode;
+    return 0;
+}
+
 static int store_mask(struct parse *parse, const struct option_row *row, uint16_t *field,
                       const char *value)
 {
@@ -142,6 +153,8 @@ static int store(struct parse *parse, const struct option_row *row, const char *
         return store_number(parse, row, field, value);
     case OPTION_SECONDS:
         return store_seconds(parse, row, field, value);
+    case OPTION_MODE:
+        return store_mode(parse, row, field, value);
     case OPTION_MASK:
         return store_mask(parse, row, field, value);
     case OPTION_TLS:
@@ -413,6 +426,25 @@ static int check_port(struct parse *parse)
     return 0;
 }
 
+/* Nobody but its owner can enter the folder of a private socket. */
+static int check_socket_rights(struct parse *parse)
+{
+    static const char *const names[] = {"socket-mode", "socket-group"};
+    const struct listen_options *listen = &parse->options->listen;
+    bool is_private = listen->unix_path && strcmp(listen->unix_path, "-") == 0;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (is_given(parse, names[i]) && !listen->unix_path)
+            return refuse(parse, "--%s is accepted only with a Unix socket: add --unix PATH",
+                          names[i]);
+        if (is_given(parse, names[i]) && is_private)
+            return refuse(parse,
+                          "--%s has no effect on a socket in a private folder: "
+                          "give --unix a PATH",
+                          names[i]);
+    }
+    return 0;
+}
+
 /* An NBD string has at most NBD_STRING_MAX bytes, so no client could ask for a longer name. */
 static int check_export_name(struct parse *parse)
 {
@@ -445,8 +477,8 @@ static int complete_tls(struct parse *parse)
 static int complete(struct parse *parse)
 {
     static int (*const steps[])(struct parse *) = {
-        check_contradictions, choose_socket, check_export_name, check_activation,
-        check_size,           complete_tls,  check_port,
+        check_contradictions, choose_socket, check_socket_rights, check_export_name,
+        check_activation,     check_size,    complete_tls,        check_port,
     };
     struct options *options = parse->options;
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {

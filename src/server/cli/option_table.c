@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/types.h>
 
 #include "server/cli/options.h"
 #include "server/net/socket_kind.h"
@@ -29,6 +30,8 @@
     ROW(NUMBER, letter, argument, help, name), .max = (limit), FIELD(unsigned, member)
 #define OPT_SECONDS(letter, name, member, limit, argument, help)                                 \
     ROW(SECONDS, letter, argument, help, name), .max = (limit), FIELD(unsigned, member)
+#define OPT_MODE(letter, name, member, argument, help)                                           \
+    ROW(MODE, letter, argument, help, name), FIELD(mode_t, member)
 #define OPT_MASK(letter, name, member, argument, help)                                           \
     ROW(MASK, letter, argument, help, name), FIELD(uint16_t, member)
 #define OPT_TLS(letter, name, member, argument, help)                                            \
@@ -56,6 +59,8 @@
 const struct option_row option_table[] = {
     {OPT_NAME('U', "unix", listen.unix_path, "PATH", "listen on a Unix socket; -: on a new one"),
      .socket = &socket_unix},
+    {OPT_MODE(0, "socket-mode", listen.socket_mode, "MODE", AS_NEXT)},
+    {OPT_NAME(0, "socket-group", listen.socket_group, "GROUP", "who may connect")},
     {OPT_NAME('p', "port", listen.port, "PORT", "listen on this port (10809); 0: a free one")},
     {OPT_NAME('i', NAMES("ip-addr", "ipaddr"), listen.address, "ADDRESS",
               "listen on this address, not only loopback")},
@@ -72,8 +77,8 @@ const struct option_row option_table[] = {
     {OPT_NAME('P', NAMES("pidfile", "pid-file"), pidfile, "FILE",
               "write the process id there when ready")},
     {OPT_FLAG(0, "exit-with-parent", exit_with_parent, "end when the parent process does")},
-    {OPT_NAME('u', "user", run_as.user, "USER", "become this user once listening")},
-    {OPT_NAME('g', "group", run_as.group, "GROUP", "become this group")},
+    {OPT_NAME('u', "user", run_as.user, "USER", AS_NEXT)},
+    {OPT_NAME('g', "group", run_as.group, "GROUP", "become them")},
     {OPT_FLAG('r', NAMES("read-only", "readonly"), read_only, "refuse writes")},
     {OPT_NUMBER('t', "threads", threads, OPTIONS_THREADS_MAX, "N",
                 "serve with N threads (one per processor)")},

@@ -24,6 +24,7 @@ enum option_kind {
     OPTION_NAME,    /* a text that is not empty, kept unchanged [const char *] */
     OPTION_NUMBER,  /* a number from 0 to the row's max [unsigned] */
     OPTION_SECONDS, /* a time from 0 to the row's max, in seconds [unsigned] */
+    OPTION_MODE,    /* the mode of a file, in octal, from 1 to 777 [mode_t] */
     OPTION_MASK,    /* a number, of which the low 16 bits are stored [uint16_t] */
     OPTION_TLS,     /* the name of a TLS mode [enum tls_mode] */
     OPTION_LOG,     /* the name of a log target [enum log_target] */

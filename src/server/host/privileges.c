@@ -65,6 +65,19 @@ static int set_groups(const char *group, const struct user_ids *ids)
     return 0;
 }
 
+/* Are we this user and group already, with no supplementary groups that would have to be given up?
+ * Only root is permitted to set groups, but such a process need not.  A user without -g keeps the
+ * groups with which that user started us. */
+static bool needs_no_change(const char *group, const struct user_ids *ids)
+{
+    gid_t groups[2];
+    bool is_same = geteuid() == ids->uid && getegid() == ids->gid;
+    if (!is_same || !group)
+        return is_same;
+    int count = getgroups(2, groups);
+    return count == 0 || (count == 1 && groups[0] == ids->gid);
+}
+
 static bool is_now(const struct user_ids *ids)
 {
     uid_t uid[3];
@@ -95,6 +108,14 @@ int privileges_become(const struct user_names *names, struct reason *reason)
     pid_t parent = getppid();
     int death_signal = parent_death_signal_now();
     r = set_groups(names->group, &ids);
+    if (r == -EPERM && needs_no_change(names->group, &ids))
+        r = 0;
+    if (r == -EPERM && geteuid() != 0)
+        return reason_set(
+            reason, r,
+            "cannot become user %u and group %u: only root may; start nbdram as that "
+            "user, without --group",
+            ids.uid, ids.gid);
     if (r < 0)
         return reason_set(reason, r, "cannot become group %u: ", ids.gid);
     if (setresuid(ids.uid, ids.uid, ids.uid) < 0)

@@ -36,6 +36,9 @@ int privileges_find(const struct user_names *names, struct user_ids *ids, struct
  * change back.  The supplementary groups change, too.  If only a user is given, the user's own
  * group is used.  If only a group is given, the user does not change.
  *
+ * A process without root's rights may only become the user and the group that it is already.  It
+ * then keeps its supplementary groups if no group is given.
+ *
  * Returns 0, or -errno with a reason.  After an error, some of the changes may have been made, so
  * the caller should end the process. */
 int privileges_become(const struct user_names *names, struct reason *reason);

@@ -26,15 +26,24 @@ int listen_open(const struct listen_options *options, struct listeners *listener
     return r;
 }
 
-int listen_give_away(const struct listeners *listeners, const struct user_names *names,
-                     struct reason *reason)
+int listen_give_away(const struct listen_options *options, const struct listeners *listeners,
+                     const struct user_names *names, struct reason *reason)
 {
     struct user_ids ids;
-    if (!listeners->kind->give_away || (!names->user && !names->group))
+    const struct user_names owner = {
+        .user = names->user,
+        .group = options->socket_group ? options->socket_group : names->group,
+    };
+    if (!listeners->kind->give_away || (!owner.user && !owner.group))
         return 0;
-    int r = privileges_find(names, &ids, reason);
+    int r = privileges_find(&owner, &ids, reason);
     if (r < 0)
         return r;
+    /* These numbers mean "no change" to the kernel. */
+    if (!owner.user)
+        ids.uid = (uid_t)-1;
+    if (!owner.group)
+        ids.gid = (gid_t)-1;
     return listeners->kind->give_away(listeners, &ids, reason);
 }
 

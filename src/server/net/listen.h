@@ -34,14 +34,15 @@ struct user_names; /* server/host/privileges.h */
 int listen_open(const struct listen_options *options, struct listeners *listeners,
                 struct reason *reason);
 
-/* If unix_path was "-", give the socket and its folder to another user.  The process can then
- * remove both after it has become that user.
+/* Give the file of the Unix socket to the user of names, so that this user can connect, and can
+ * remove the file where its folder permits that.  The group of the file becomes socket_group, or
+ * else the group of names.  If neither is given, the group does not change: the group of that user
+ * may have more members than the umask was meant for.  A folder that listen_open has made is given
+ * away, too.
  *
- * A socket at any other path keeps its owner, because somebody could replace its file just before
- * the change of owner.  Does nothing if names has neither user nor group.  Returns 0, or -errno
- * with a reason. */
-int listen_give_away(const struct listeners *listeners, const struct user_names *names,
-                     struct reason *reason);
+ * Does nothing if there is neither a user nor a group.  Returns 0, or -errno with a reason. */
+int listen_give_away(const struct listen_options *options, const struct listeners *listeners,
+                     const struct user_names *names, struct reason *reason);
 
 /* Close the sockets, and remove the file and the folder that listen_open made.  If somebody has
  * replaced the file or the folder, the replacement stays.  Does nothing if listeners is all

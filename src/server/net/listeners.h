@@ -19,13 +19,15 @@ struct socket_kind; /* server/net/socket_kind.h */
 /* Where to listen.  A kind of socket reads only the fields that it needs. */
 struct listen_options {
     const struct socket_kind *kind;
-    const char *unix_path;   /* path of the Unix socket; "-": a path in a new private folder */
-    const char *port;        /* port number, or a service name if kind->has_service_names;
+    const char *unix_path;    /* path of the Unix socket; "-": a path in a new private folder */
+    mode_t socket_mode;       /* mode of the Unix socket's file; 0: as the umask says */
+    const char *socket_group; /* group of the Unix socket's file; NULL: see listen_give_away */
+    const char *port;         /* port number, or a service name if kind->has_service_names;
                               * "0": any free port; NULL: LISTEN_PORT_DEFAULT */
-    const char *address;     /* for TCP: host name or address; NULL: both loopback addresses */
-    int family;              /* for TCP: AF_UNSPEC, AF_INET or AF_INET6 */
-    const char *export_name; /* name of the export in the URI; NULL: "" */
-    bool is_tls_required;    /* whether the URI begins with nbds instead of nbd */
+    const char *address;      /* for TCP: host name or address; NULL: both loopback addresses */
+    int family;               /* for TCP: AF_UNSPEC, AF_INET or AF_INET6 */
+    const char *export_name;  /* name of the export in the URI; NULL: "" */
+    bool is_tls_required;     /* whether the URI begins with nbds instead of nbd */
 };
 
 /* What listen_open has opened. */

@@ -50,7 +50,8 @@ struct socket_kind {
     int (*open)(const struct listen_options *options, struct listeners *listeners,
                 struct reason *reason);
 
-    /* Give the files that `open` has made to another user: see listen_give_away. */
+    /* Give the files that `open` has made to another user or group: see listen_give_away.  The
+     * number -1 means no change. */
     int (*give_away)(const struct listeners *listeners, const struct user_ids *ids,
                      struct reason *reason);
 

@@ -130,15 +130,27 @@ static int remove_leftover(const struct sockaddr_un *address, struct reason *rea
     return 0;
 }
 
+/* Bind.  The file has its mode from the first moment.  If the mode were changed later, clients
+ * could connect in the meantime.  A mode of 0 means that the umask decides.  Returns whether it
+ * worked; if not, errno is set. */
+static bool bind_with_mode(int fd, const struct sockaddr_un *address, mode_t mode)
+{
+    mode_t before = mode ? umask(0777 & ~mode) : 0;
+    bool is_bound = bind(fd, (const struct sockaddr *)address, sizeof *address) == 0;
+    if (mode)
+        umask(before);
+    return is_bound;
+}
+
 /* Bind, listen, and remember the device and the inode of the file.  There must be no file at the
  * address.  Returns a descriptor or -errno.  On an error no file is left. */
-static int listen_at(struct listeners *listeners, const struct sockaddr_un *address)
+static int listen_at(struct listeners *listeners, const struct sockaddr_un *address, mode_t mode)
 {
     struct stat status;
     int fd = socket_create(AF_UNIX);
     if (fd < 0)
         return fd;
-    bool has_file = bind(fd, (const struct sockaddr *)address, sizeof *address) == 0;
+    bool has_file = bind_with_mode(fd, address, mode);
     if (has_file && listen(fd, SOCKET_BACKLOG) == 0 && lstat(address->sun_path, &status) == 0) {
         listeners->unix_device = status.st_dev;
         listeners->unix_inode = status.st_ino;
@@ -152,7 +164,8 @@ static int listen_at(struct listeners *listeners, const struct sockaddr_un *addr
 }
 
 /* Listen at path.  Returns a descriptor, or -errno with a reason. */
-static int open_path(struct listeners *listeners, const char *path, struct reason *reason)
+static int open_path(struct listeners *listeners, const char *path, mode_t mode,
+                     struct reason *reason)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= PATH_BYTES)
@@ -163,7 +176,7 @@ static int open_path(struct listeners *listeners, const char *path, struct reaso
     int lock = lock_folder_of(path);
     int r = remove_leftover(&address, reason);
     if (r == 0) {
-        r = listen_at(listeners, &address);
+        r = listen_at(listeners, &address, mode);
         if (r < 0)
             reason_set(reason, r, "%s: cannot make the socket: ", path);
     }
@@ -202,7 +215,7 @@ static int open_private(struct listeners *listeners, struct reason *reason)
         path = NULL;
         fd = reason_set(reason, -ENOMEM, "%s: ", folder);
     } else {
-        fd = open_path(listeners, path, reason);
+        fd = open_path(listeners, path, 0, reason);
     }
     if (fd >= 0) {
         listeners->fds[listeners->count++] = fd;
@@ -226,7 +239,7 @@ static int open_unix(const struct listen_options *options, struct listeners *lis
     char *path = absolute_path(options->unix_path);
     if (!path)
         return reason_set(reason, -errno, "%s: ", options->unix_path);
-    int fd = open_path(listeners, path, reason);
+    int fd = open_path(listeners, path, options->socket_mode, reason);
     if (fd < 0) {
         free(path);
         return fd;
@@ -236,23 +249,52 @@ static int open_unix(const struct listen_options *options, struct listeners *lis
     return 0;
 }
 
-static int give_folder_away(const struct listeners *listeners, const struct user_ids *ids,
-                            struct reason *reason)
+static bool is_our_socket(const struct listeners *listeners, const struct stat *status)
 {
-    if (!listeners->unix_dir)
-        return 0;
-    if (lchown(listeners->unix_path, ids->uid, ids->gid) < 0 ||
-        lchown(listeners->unix_dir, ids->uid, ids->gid) < 0)
-        return reason_set(reason, -errno,
-                          "%s: cannot give it to another user: ", listeners->unix_dir);
+    return S_ISSOCK(status->st_mode) && status->st_dev == listeners->unix_device &&
+           status->st_ino == listeners->unix_inode;
+}
+
+/* Give the file to another user or group.  In a folder that strangers may write to, a stranger may
+ * have put another file in the place of ours.  So the file is looked at and given away through the
+ * same descriptor, and a file that has a second name elsewhere is not given away. */
+static int give_file_away(const struct listeners *listeners, const struct user_ids *ids)
+{
+    struct stat status;
+    int fd = open(listeners->unix_path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int r = fstat(fd, &status) < 0 ? -errno : 0;
+    if (r == 0 && (!is_our_socket(listeners, &status) || status.st_nlink != 1))
+        r = -ESTALE;
+    if (r == 0 && fchownat(fd, "", ids->uid, ids->gid, AT_EMPTY_PATH) < 0)
+        r = -errno;
+    close(fd);
+    return r;
+}
+
+static int give_files_away(const struct listeners *listeners, const struct user_ids *ids,
+                           struct reason *reason)
+{
+    int r = give_file_away(listeners, ids);
+    if (r == -EPERM)
+        return reason_set(
+            reason, r,
+            "%s: only root may give it to another user, or to a group that the user "
+            "of nbdram is not in",
+            listeners->unix_path);
+    if (r == 0 && listeners->unix_dir && lchown(listeners->unix_dir, ids->uid, ids->gid) < 0)
+        r = -errno;
+    if (r < 0)
+        return reason_set(reason, r,
+                          "%s: cannot give it to another user: ", listeners->unix_path);
     return 0;
 }
 
 static bool is_our_file(const struct listeners *listeners)
 {
     struct stat status;
-    return lstat(listeners->unix_path, &status) == 0 && S_ISSOCK(status.st_mode) &&
-           status.st_dev == listeners->unix_device && status.st_ino == listeners->unix_inode;
+    return lstat(listeners->unix_path, &status) == 0 && is_our_socket(listeners, &status);
 }
 
 static void remove_file(struct listeners *listeners)
@@ -317,7 +359,7 @@ static void name_unix_holder(int fd, const struct socket_address *address, char 
 const struct socket_kind socket_unix = {
     .name = "unix",
     .open = open_unix,
-    .give_away = give_folder_away,
+    .give_away = give_files_away,
     .before_close = remove_file,
     .scheme = "+unix",
     .put_query = put_unix_query,

@@ -16,7 +16,15 @@ import nbd
 import pytest
 
 from credentials import USER
-from daemons import NOBODY, await_end, needs_root, running, size_at, status_of_orphan
+from daemons import (
+    NOBODY,
+    at_socket,
+    await_end,
+    needs_root,
+    running,
+    size_at,
+    status_of_orphan,
+)
 from harness import HANG_SECONDS, MIB, SERVER, adopt_orphans, need, process_status, run
 
 pytestmark = needs_root
@@ -70,6 +78,60 @@ def test_private_socket_is_removed_by_another_user(open_folder):
         assert server.end() == 0
         # It may remove the files that it made while it was still root.
         assert os.listdir(open_folder) == []
+
+
+def as_nobody(*command):
+    need("setpriv")
+    become = ("setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups")
+    if run(*become, SERVER, "--version", check=False).returncode:
+        pytest.skip("other users cannot run this build")
+    return run(*become, *command, check=False)
+
+
+def can_connect_as_nobody(path):
+    need("nbdinfo")
+    return as_nobody("nbdinfo", "--size", at_socket(path)).returncode == 0
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+@pytest.mark.parametrize("mode", [0o755, 0o1777])
+def test_socket_belongs_to_the_user(open_folder, mask, mode):
+    """The user can connect, and removes the file where the folder permits that."""
+    os.chmod(open_folder, mode)
+    path = f"{open_folder}/s"
+    umask = {"preexec_fn": lambda: os.umask(mask)}
+    with running("-U", path, "-u", NOBODY, "1M", **umask) as server:
+        status = os.stat(path)
+        assert (status.st_uid, status.st_gid) == (int(NOBODY), 0)
+        assert stat.S_IMODE(status.st_mode) == 0o777 & ~mask
+        assert can_connect_as_nobody(path)
+        assert server.end() == 0
+    assert os.path.exists(path) == (mode == 0o755)
+
+
+@pytest.mark.parametrize("mode, expected", [("660", True), ("600", False)])
+def test_socket_has_the_mode_and_the_group_that_are_given(open_folder, mode, expected):
+    path = f"{open_folder}/s"
+    words = ("-U", path, "--socket-mode", mode, "--socket-group", NOBODY)
+    with running(*words, "1M") as server:
+        status = os.stat(path)
+        assert (status.st_uid, status.st_gid) == (0, int(NOBODY))
+        assert stat.S_IMODE(status.st_mode) == int(mode, 8)
+        assert can_connect_as_nobody(path) == expected
+        assert server.end() == 0
+
+
+@pytest.mark.parametrize("words", [("-u", NOBODY), BECOME_NOBODY])
+def test_the_user_that_one_already_is_needs_no_root(open_folder, words):
+    result = as_nobody(SERVER, "-U", "-", *words, "--run", "id -u", "1M")
+    assert (result.stdout, result.stderr) == (f"{NOBODY}\n", "")
+
+
+def test_only_root_becomes_another_user(open_folder):
+    result = as_nobody(SERVER, "-p", "0", "-u", "0", "--run", "id -u", "1M")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert "only root may" in line
 
 
 def test_another_user_still_exits_with_the_parent(open_folder):
@@ -205,10 +267,6 @@ def test_low_port_is_bound_before():
 
 def test_low_port_is_refused_to_others():
     """So the test above shows something."""
-    need("setpriv")
-    become = ("setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups")
-    if run(*become, SERVER, "--version", check=False).returncode:
-        pytest.skip("other users cannot run this build")
-    result = run(*become, SERVER, "-f", "-4", "-p", free_low_port(), "1M", check=False)
+    result = as_nobody(SERVER, "-f", "-4", "-p", free_low_port(), "1M")
     assert result.returncode == 1
     assert "Permission denied" in result.stderr
