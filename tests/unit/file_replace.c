@@ -22,7 +22,7 @@ static int leave_folder(void **state)
 
 static int replace(const char *path, const char *text)
 {
-    return file_replace(AT_FDCWD, path, text, strlen(text));
+    return file_replace(AT_FDCWD, path, text, strlen(text), NULL);
 }
 
 static void assert_holds(const char *path, const char *expected)
@@ -92,7 +92,7 @@ static void folder_is_that_of_the_descriptor(void **state)
     char path[4096];
     assert_true(folder >= 0 && getcwd(path, sizeof path));
     assert_int_equal(chdir("/"), 0);
-    assert_int_equal(file_replace(folder, "file", "text", 4), 0);
+    assert_int_equal(file_replace(folder, "file", "text", 4, NULL), 0);
     assert_int_equal(file_write_in_place(folder, "file", "more", 4), 0);
     assert_int_equal(chdir(path), 0);
     assert_holds("file", "more");

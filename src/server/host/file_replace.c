@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
@@ -54,7 +55,7 @@ static char *name_draft(const char *path)
     return draft;
 }
 
-int file_replace(int folder, const char *path, const void *bytes, size_t size)
+int file_replace(int folder, const char *path, const void *bytes, size_t size, int *held)
 {
     char *draft = name_draft(path);
     if (!draft)
@@ -63,11 +64,23 @@ int file_replace(int folder, const char *path, const void *bytes, size_t size)
      * makes another file there after the unlink, opening fails (O_EXCL). */
     unlinkat(folder, draft, 0);
     int fd = openat(folder, draft, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    int r = write_and_close(fd, bytes, size);
+    int copy = -1, r = 0;
+    if (fd >= 0 && held) {
+        flock(fd, LOCK_EX | LOCK_NB);
+        copy = fcntl(fd, F_DUPFD_CLOEXEC, 0); /* the copy keeps the lock after fd is closed */
+        r = copy < 0 ? -errno : 0;
+    }
+    int written = write_and_close(fd, bytes, size);
+    if (r == 0)
+        r = written;
     if (r == 0 && renameat(folder, draft, folder, path) < 0)
         r = -errno;
     if (r < 0 && fd >= 0)
         unlinkat(folder, draft, 0);
+    if (r < 0 && copy >= 0)
+        close(copy);
+    if (r == 0 && held)
+        *held = copy;
     free(draft);
     return r;
 }

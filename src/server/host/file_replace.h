@@ -15,8 +15,13 @@
 
 /* Write the bytes to a new file called .NAME.PID, and then rename that file to path.  A reader of
  * path finds either the old content or the new content, never a part.  A link or a device at path
- * is replaced, too.  Returns 0 or -errno.  On an error the file at path is unchanged. */
-int file_replace(int folder, const char *path, const void *bytes, size_t size);
+ * is replaced, too.
+ *
+ * If held is not NULL, the new file is locked (flock) before it appears at path, and *held becomes
+ * a descriptor that keeps the lock.  Some file systems have no locks; the file is then not locked.
+ *
+ * Returns 0 or -errno.  On an error the file at path is unchanged, and *held is not set. */
+int file_replace(int folder, const char *path, const void *bytes, size_t size, int *held);
 
 /* Is there a symbolic link at path?  An attacker may have put a link there, to make us write to
  * the file to which it leads.  Links that the kernel makes, such as /dev/fd/3, do not count. */

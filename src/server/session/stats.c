@@ -187,7 +187,7 @@ int stats_file_write(const struct stats_file *file, const struct server *server)
     char *json = string_builder_close(&text, to);
     if (!json)
         return -ENOMEM;
-    int r = file_replace(file->folder, file->name, json, text.size);
+    int r = file_replace(file->folder, file->name, json, text.size, NULL);
     free(json);
     return r;
 }

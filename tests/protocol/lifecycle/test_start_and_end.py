@@ -60,7 +60,8 @@ def test_background_lets_inherited_descriptors_go():
         ready, _, _ = select.select([reader], [], [], HANG_SECONDS)
         assert ready and os.read(reader, 1) == b""
         places = descriptors_of(pid).values()
-        assert not {place for place in places if place.startswith(os.getcwd() + "/")}
+        ours = {os.path.basename(place) for place in places if place.startswith(os.getcwd())}
+        assert ours == {"pid"}
         assert size_at(at_socket("s")) == MIB
     finally:
         os.close(reader)
@@ -159,6 +160,37 @@ def test_pid_file_of_another_server_is_left():
         os.kill(pid, signal.SIGTERM)
         assert os.waitpid(pid, 0) == (pid, 0)
         assert pathlib.Path("pid").read_text() == "1\n"
+
+
+def test_pid_file_of_a_running_server_is_refused():
+    with daemon("-U", "s", "1M") as (pid, _):
+        for mode in ((), ("-f",)):
+            line = refused(*mode, "-U", "s2", "-P", "pid", "1M")
+            assert f"the pid file pid is that of process {pid}, which runs" in line
+        assert pathlib.Path("pid").read_text() == f"{pid}\n"
+        os.kill(pid, signal.SIGTERM)
+        assert os.waitpid(pid, 0) == (pid, 0)
+    assert os.listdir(".") == []
+
+
+def test_pid_file_of_a_server_that_was_killed_is_replaced():
+    with daemon("-U", "s", "1M") as (killed, _):
+        os.kill(killed, signal.SIGKILL)
+        os.waitpid(killed, 0)
+        assert os.path.exists("pid")
+        with daemon("-U", "s", "1M") as (pid, _):
+            assert pid != killed
+
+
+@pytest.mark.parametrize("text", ["", "1\n", "999999999\n"])
+def test_pid_file_is_not_refused_for_its_number_or_its_lock_alone(text):
+    """A process has got the number of a server that was killed; flock(1) holds the lock."""
+    pathlib.Path("pid").write_text(text)
+    with open("pid") as other:
+        if text != "1\n":
+            fcntl.flock(other, fcntl.LOCK_EX)
+        with daemon("-U", "s", "1M"):
+            assert size_at(at_socket("s")) == MIB
 
 
 @pytest.mark.parametrize("mode", ["-f", "-e ''"])
