@@ -60,7 +60,7 @@ def test_background_lets_inherited_descriptors_go():
         ready, _, _ = select.select([reader], [], [], HANG_SECONDS)
         assert ready and os.read(reader, 1) == b""
         places = descriptors_of(pid).values()
-        ours = {os.path.basename(place) for place in places if place.startswith(os.getcwd())}
+        ours = {os.path.basename(place) for place in places if place.startswith(os.getcwd() + "/")}
         assert ours == {"pid"}
         assert size_at(at_socket("s")) == MIB
     finally:
