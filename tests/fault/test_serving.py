@@ -2,11 +2,13 @@
 """Faults while nbdram serves (trial.py)."""
 
 import errno
+import pathlib
 import ssl
 import time
 
 import pytest
 
+import harness
 from harness import ALLOCATORS, MIB, all_allocators, until
 from trial import Trial
 from victim import FOREVER, Client, Style
@@ -108,6 +110,19 @@ def test_heap(tmp_path, rng, allocator, times):
     if allocator != "malloc":
         words += ("limit=2M",)  # zstd begins to compress at once
     trial = Trial(tmp_path / "one", words, rng, calls="heap", allocator=allocator)
+    trial.step_through(Client.go_through, times=times)
+
+
+PARKING = {"heap": "ENOMEM", "streams": "ECONNRESET", "epoll_ctl": "ENOMEM"}
+
+
+@pytest.mark.parametrize("times", (1, 5))
+@pytest.mark.parametrize("calls", PARKING)
+def test_parked_requests(tmp_path, rng, calls, times):
+    """Half of the requests that may have to wait do, and are parked."""
+    how = getattr(errno, PARKING[calls])
+    trial = Trial(tmp_path / "one", ("-f", "-U", "s"), rng, calls=calls, how=how)
+    trial.program = pathlib.Path(harness.SERVER).parent / "tests" / "nbdram-often-waiting"
     trial.step_through(Client.go_through, times=times)
 
 

@@ -65,13 +65,15 @@ class Trial:
         folder.mkdir()
         self.shim = Shim(folder, calls, how)
         self.is_harmless = False  # whether no client may notice the fault
+        self.program = harness.SERVER
         self.size = FLAT_SIZE if allocator == "malloc" else SIZE
         self.disk = Disk(self.size)
 
     @contextlib.contextmanager
     def running(self):
         """The server runs.  If the test fails, its messages are shown."""
-        self.victim = Victim(self.folder, self.shim, *self.words, self.size)
+        words = (*self.words, self.size)
+        self.victim = Victim(self.folder, self.shim, *words, program=self.program)
         try:
             yield
         except Exception as error:

@@ -90,14 +90,14 @@ def environment(folder, shim):
 class Victim:
     """One nbdram in a folder of its own.  await_ready() or await_background() comes next."""
 
-    def __init__(self, folder, shim, *words):
+    def __init__(self, folder, shim, *words, program=harness.SERVER):
         self.folder = pathlib.Path(folder)
         self.shim = shim
         self.port = None
         self._adopted = None  # the process id of the daemon
         self._said = open(self.folder / "said", "w+")
         self.process = subprocess.Popen(
-            [harness.SERVER, *map(str, words)],
+            [program, *map(str, words)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._said,
