@@ -110,6 +110,13 @@ void os_thread_crowd(unsigned count, void (*fn)(void *arg), void *arg)
 
 /* Processors and the clock. */
 
+/* On Linux each thread has its own policy, and 0 is the calling thread. */
+void os_thread_ordinary(void)
+{
+    const struct sched_param none = {.sched_priority = 0};
+    sched_setscheduler(0, SCHED_OTHER, &none);
+}
+
 /* On Linux each thread has its own niceness, and setpriority accepts the id of a thread. */
 void os_thread_background(void)
 {

@@ -39,6 +39,9 @@ void os_thread_crowd(unsigned count, void (*fn)(void *arg), void *arg);
 /* Lower the priority of the calling thread to niceness 10. */
 void os_thread_background(void);
 
+/* Take real-time priority away from the calling thread, which may have inherited it. */
+void os_thread_ordinary(void);
+
 /* The number of processors that may run this process, at least 1. */
 unsigned os_cpu_count(void);
 

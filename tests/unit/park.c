@@ -8,6 +8,7 @@
 #include <err.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -27,6 +28,7 @@ static uint64_t begun[1000]; /* the writes that have begun, in order */
 static unsigned begun_count;
 static bool may_pass[1000]; /* by name */
 static bool given_up;
+static int policy; /* of the thread that ran the last write */
 static unsigned trims, zeroes, mallocs_left, threads_left;
 
 int __wrap_disk_write(struct disk *disk, uint64_t offset, size_t count, const void *data);
@@ -45,6 +47,7 @@ int __wrap_disk_write(struct disk *disk, uint64_t offset, size_t count, const vo
     if (bytes[0] != DATA_BYTE || bytes[count - 1] != DATA_BYTE)
         errx(EXIT_FAILURE, "the data is not what was added");
     pthread_mutex_lock(&lock);
+    policy = sched_getscheduler(0);
     begun[begun_count++] = offset;
     pthread_cond_broadcast(&changed);
     while (!may_pass[offset] && !given_up)
@@ -355,6 +358,21 @@ static void no_thread(void **state)
     assert_int_equal(await_begun(3), 4);
 }
 
+/* With --swap the loops have real-time priority, which threads inherit from the one that starts
+ * them.  A job that compresses pages would keep other processes from running. */
+static void threads_are_ordinary(void **state)
+{
+    (void)state;
+    const struct sched_param lowest = {.sched_priority = sched_get_priority_min(SCHED_RR)};
+    const struct sched_param none = {.sched_priority = 0};
+    if (sched_setscheduler(0, SCHED_RR, &lowest) < 0)
+        skip(); /* no CAP_SYS_NICE */
+    add_write(0, 1);
+    sched_setscheduler(0, SCHED_OTHER, &none);
+    await_begun(1);
+    assert_int_equal(policy, SCHED_OTHER);
+}
+
 static void no_memory(void **state)
 {
     (void)state;
@@ -383,6 +401,7 @@ int main(void)
         TEST(owner_that_is_queued_is_abandoned),
         TEST(stop_while_jobs_wait),
         TEST(no_thread),
+        TEST(threads_are_ordinary),
         TEST(no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

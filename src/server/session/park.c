@@ -166,6 +166,7 @@ static void *park_main(void *arg)
 {
     struct park_thread *self = arg;
     struct park *park = self->park;
+    os_thread_ordinary(); /* the loop that started it may have real-time priority (--swap) */
     pthread_mutex_lock(&park->lock);
     for (;;) {
         while (!park->stop && TAILQ_EMPTY(&park->turns))
