@@ -53,6 +53,17 @@ static enum outcome take_request(struct connection *connection, struct input *in
     return TAKEN;
 }
 
+static enum outcome continue_job(struct connection *connection, struct input *input)
+{
+    if (connection->zeroing.active)
+        commands_zero_slice(connection);
+    else if (input->left)
+        commands_feed_payload(connection, input);
+    else
+        return INCOMPLETE;
+    return TAKEN;
+}
+
 int requests_take(struct connection *connection, struct input *input)
 {
     enum outcome outcome = TAKEN;
@@ -62,10 +73,8 @@ int requests_take(struct connection *connection, struct input *input)
             r = replies_flush(connection);
         else if (turn_is_over(&connection->worker->turn))
             r = -EAGAIN;
-        else if (connection->zeroing.active)
-            commands_zero_slice(connection);
-        else if (connection->payload.active && input->left)
-            commands_feed_payload(connection, input);
+        else if (connection->zeroing.active | connection->payload.active)
+            outcome = continue_job(connection, input);
         else
             outcome = take_request(connection, input);
     }
