@@ -94,6 +94,7 @@ int os_memory_discard(void *base, size_t length)
 int os_memory_uncommit(void *base, size_t length)
 {
     int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+    /* cppcheck-suppress leakReturnValNotUsed ; with MAP_FIXED, mmap returns base */
     if (mmap(base, length, PROT_NONE, flags, -1, 0) == MAP_FAILED)
         return -errno;
     os_memory_huge(base, length, false);

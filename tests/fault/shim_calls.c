@@ -4,6 +4,7 @@
 
 #include "shim.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <poll.h>
@@ -104,6 +105,7 @@ int openat64(int folder, const char *path, int flags, ...)
 WRAP("descriptors", FILE *, fopen64, (const char *path, const char *mode), (path, mode), NULL,
      EMFILE)
 WRAP("descriptors", FILE *, fdopen, (int fd, const char *mode), (fd, mode), NULL, ENOMEM)
+WRAP("descriptors", DIR *, opendir, (const char *path), (path), NULL, EMFILE)
 WRAP("descriptors", int, socket, (int family, int type, int protocol), (family, type, protocol),
      -1, EMFILE)
 WRAP("descriptors", int, accept4,
@@ -167,11 +169,14 @@ int fcntl64(int fd, int command, ...)
 
 WRAP("process", int, access, (const char *path, int mode), (path, mode), -1, EACCES)
 WRAP("process", int, chdir, (const char *path), (path), -1, EACCES)
+WRAP("process", int, fchownat, (int folder, const char *path, uid_t user, gid_t group, int flags),
+     (folder, path, user, group, flags), -1, EPERM)
 WRAP("process", int, flock, (int fd, int operation), (fd, operation), -1, ENOLCK)
 WRAP("process", int, fstat64, (int fd, struct stat64 *status), (fd, status), -1, EACCES)
 WRAP("process", int, fstatat64, (int folder, const char *path, struct stat64 *status, int flags),
      (folder, path, status, flags), -1, EACCES)
 WRAP("process", char *, getcwd, (char *to, size_t size), (to, size), NULL, ENOENT)
+WRAP("process", int, getgroups, (int most, gid_t *groups), (most, groups), -1, EINVAL)
 WRAP("process", int, getresgid, (gid_t * real_id, gid_t *effective, gid_t *saved),
      (real_id, effective, saved), -1, EPERM)
 WRAP("process", int, getresuid, (uid_t * real_id, uid_t *effective, uid_t *saved),

@@ -16,14 +16,14 @@ LET_THROUGH = {
         mem\w+  opt(arg|ind|opt)  pthread_(attr|cond|condattr|mutex)_\w+  pthread_(join|setattr_default_np|sigmask)
         prctl  qsort  raise  sched_(get_priority_min|getcpu|setscheduler|yield)  setvbuf  sig(add|empty|fill)set  signal  sigprocmask  sigtimedwait
         snprintf  stderr  stdout  str(?!dup)\w+  strto\w+  syscall  sysconf  uname  vsnprintf  waitpid  kill
-        __isoc99_sscanf  readlink
+        __isoc99_sscanf  readdir(64)?  readlink  umask
     """,
     "fail by what they call in the C library: malloc": r"""
         asprintf  fopencookie  getaddrinfo  freeaddrinfo  getgrnam  getnameinfo  getpw(nam|uid)  strdup
         __getdelim  __isoc99_fscanf  fgets
     """,
     "print, and are not checked, or fflush reports the error": r"fprintf  fputc  fputs  fwrite  printf  puts  openlog  syslog",
-    "free something, or do not return": r"close  free  malloc_trim  munlock  munmap  unsetenv  _exit  execl",
+    "free something, or do not return": r"close  closedir  free  malloc_trim  munlock  munmap  unsetenv  _exit  execl",
     "start and end of a program": r"__cxa_finalize  __gmon_start__  __libc_start_main  __stack_chk_fail  _ITM_\w+",
     "belong to libraries, which shim.c lets through": r"gnutls_\w+  ZSTD_\w+  urcu_\w+",
 }
