@@ -259,7 +259,7 @@ static int write_pidfile(struct program *program)
 static int leave_terminal(struct program *program)
 {
     const struct options *options = &program->options;
-    announce(options, program->listeners.uri);
+    announce(options, &program->listeners);
     log_drain(&program->log); /* the next calls let standard error go */
     inherited_close(&program->inherited);
     background_ready(&program->background, options->log == LOG_TO_STDERR);
@@ -273,7 +273,7 @@ static int start_command(struct program *program)
     const struct options *options = &program->options;
     const struct captive_options command = {
         .command = options->run,
-        .uri = program->listeners.uri,
+        .uri = program->listeners.uris[0],
         .unix_path = program->listeners.unix_path,
         .export_name = options->listen.export_name,
         .port = program->listeners.port,

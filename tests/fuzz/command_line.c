@@ -18,7 +18,7 @@
 #include "text.h"
 #include "text/reason.h"
 
-#define WORDS_MAX 40
+#define WORDS_MAX 80
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -52,7 +52,6 @@ static void check_texts(const struct options *options, const struct line *line)
     const char *const texts[] = {
         options->listen.unix_path,
         options->listen.port,
-        options->listen.address,
         options->listen.export_name,
         options->listen.socket_group,
         options->run,
@@ -66,6 +65,9 @@ static void check_texts(const struct options *options, const struct line *line)
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         DEMAND(is_within(texts[i], line), "text %zu is not a word of the line", i);
+    DEMAND(options->listen.addresses.count <= LISTEN_ADDRESSES_MAX, "addresses");
+    for (unsigned i = 0; i < options->listen.addresses.count; i++)
+        DEMAND(is_within(options->listen.addresses.names[i], line), "address %u", i);
 }
 
 static void check(const struct options *options, const struct line *line)
@@ -111,7 +113,6 @@ static void add_texts(struct line *line, const struct options *options)
     } texts[] = {
         {"unix", options->listen.unix_path},
         {"port", options->listen.port},
-        {"ip-addr", options->listen.address},
         {"export-name", options->listen.export_name},
         {"socket-group", options->listen.socket_group},
         {"run", options->run},
@@ -126,6 +127,8 @@ static void add_texts(struct line *line, const struct options *options)
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         if (texts[i].value)
             add(line, "--%s=%s", texts[i].name, texts[i].value);
+    for (unsigned i = 0; i < options->listen.addresses.count; i++)
+        add(line, "--ip-addr=%s", options->listen.addresses.names[i]);
 }
 
 static void add_flags(struct line *line, const struct options *options)
@@ -182,11 +185,19 @@ static bool is_same_text(const char *a, const char *b)
     return a == b || (a && b && strcmp(a, b) == 0);
 }
 
+static bool is_same_addresses(const struct listen_addresses *a, const struct listen_addresses *b)
+{
+    for (unsigned i = 0; i < a->count && i < b->count; i++)
+        if (!is_same_text(a->names[i], b->names[i]))
+            return false;
+    return a->count == b->count;
+}
+
 static void demand_same_texts(const struct options *a, const struct options *b)
 {
     DEMAND(is_same_text(a->listen.unix_path, b->listen.unix_path) &&
                is_same_text(a->listen.port, b->listen.port) &&
-               is_same_text(a->listen.address, b->listen.address) &&
+               is_same_addresses(&a->listen.addresses, &b->listen.addresses) &&
                is_same_text(a->listen.export_name, b->listen.export_name) &&
                is_same_text(a->listen.socket_group, b->listen.socket_group) &&
                is_same_text(a->run, b->run) && is_same_text(a->pidfile, b->pidfile) &&
@@ -205,7 +216,8 @@ static void demand_same(const struct options *a, const struct options *b)
                a->disk.allocator == b->disk.allocator && a->disk.mlock == b->disk.mlock &&
                a->disk.level == b->disk.level,
            "another disk");
-    DEMAND(a->listen.kind == b->listen.kind && a->listen.family == b->listen.family &&
+    DEMAND(a->listen.kind == b->listen.kind && a->listen.second == b->listen.second &&
+               a->listen.family == b->listen.family &&
                a->listen.socket_mode == b->listen.socket_mode && a->foreground == b->foreground &&
                a->print_uri == b->print_uri && a->exit_with_parent == b->exit_with_parent &&
                a->swap == b->swap && a->read_only == b->read_only && a->threads == b->threads &&

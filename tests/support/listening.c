@@ -40,7 +40,7 @@ void assert_opens(const struct listen_options *options, struct listeners *listen
         assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
         assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
     }
-    assert_non_null(listeners->uri);
+    assert_non_null(listeners->uris[0]);
 }
 
 void assert_refuses(const struct listen_options *options, int expected, const char *words)
@@ -70,7 +70,7 @@ void assert_uri_with_port(const struct listen_options *options, const char *star
     char expected[128];
     assert_opens(options, &listeners);
     snprintf(expected, sizeof expected, "%s:%u/", start, listeners.port);
-    assert_string_equal(listeners.uri, expected);
+    assert_string_equal(listeners.uris[0], expected);
     listen_close(&listeners);
 }
 

@@ -19,7 +19,7 @@
 #include "server/net/socket_kind.h"
 #include "text/reason.h"
 
-#define WORDS_MAX 32
+#define WORDS_MAX 40
 
 /* The fixture: what the last call of parse() made. */
 static struct options options;
@@ -68,7 +68,8 @@ static void defaults(void **state)
     assert_int_equal(options.disk.level, DISK_LEVEL_DEFAULT);
     assert_ptr_equal(options.listen.kind, &socket_tcp);
     assert_null(options.listen.port);
-    assert_null(options.listen.address);
+    assert_int_equal(options.listen.addresses.count, 0);
+    assert_null(options.listen.second);
     assert_int_equal(options.listen.family, AF_UNSPEC);
     assert_false(options.foreground);
     assert_false(options.read_only);
@@ -94,9 +95,9 @@ static void texts(void **state)
         {"--unix x", &options.listen.unix_path},
         {"-p x", &options.listen.port},
         {"--port=x", &options.listen.port},
-        {"-i x", &options.listen.address},
-        {"--ip-addr x", &options.listen.address},
-        {"--ipaddr=x", &options.listen.address},
+        {"-i x", &options.listen.addresses.names[0]},
+        {"--ip-addr x", &options.listen.addresses.names[0]},
+        {"--ipaddr=x", &options.listen.addresses.names[0]},
         {"-U y --socket-group x", &options.listen.socket_group},
         {"-e x", &options.listen.export_name},
         {"--export x", &options.listen.export_name},
@@ -269,6 +270,21 @@ static void places(void **state)
     assert_int_equal(options.listen.family, AF_INET6);
     accepts("-4 -p nbd 1M");
     assert_int_equal(options.listen.family, AF_INET);
+    accepts("-i :: -i x --ipaddr=y 1M");
+    assert_int_equal(options.listen.addresses.count, 3);
+    assert_string_equal(options.listen.addresses.names[2], "y");
+    assert_null(options.listen.second);
+    accepts("-U x -p nbd 1M");
+    assert_ptr_equal(options.listen.kind, &socket_unix);
+    assert_ptr_equal(options.listen.second, &socket_tcp);
+    accepts("-i :: -U x 1M");
+    assert_ptr_equal(options.listen.second, &socket_tcp);
+    accepts("-U x -4 1M");
+    assert_null(options.listen.second);
+    refuses("-U x -p 65536 1M", "0 to 65535");
+    refuses("-i a -i a -i a -i a -i a -i a -i a -i a -i a -i a -i a -i a -i a -i a 1M -i a -i a "
+            "-i a",
+            "at most 16");
     refuses("-p 65536 1M", "0 to 65535");
     refuses("-p -1 1M", "0 to 65535");
     refuses("-p 1x 1M", "0 to 65535");
@@ -328,8 +344,8 @@ static void contradictions(void **state)
 {
     (void)state;
     static const char *const lines[] = {
-        "-s -U x",        "-s -p 1",   "-s -i ::",   "-s --vsock",   "-s --run x",
-        "-s --print-uri", "-U x -p 1", "-i :: -U x", "--vsock -U x", "--vsock -i ::",
+        "-s -U x",    "-s -p 1",        "-s -i ::",     "-s --vsock",
+        "-s --run x", "-s --print-uri", "--vsock -U x", "--vsock -i ::",
     };
     char line[64];
     for (size_t i = 0; i < COUNT_OF(lines); i++) {

@@ -46,6 +46,11 @@ static bool has_ipv6(void)
     return has;
 }
 
+static void set_address(struct listen_options *options, const char *name)
+{
+    options->addresses = (struct listen_addresses){.count = 1, .names = {name}};
+}
+
 static void default_is_one_port_on_both_loopbacks(void **state)
 {
     (void)state;
@@ -73,12 +78,55 @@ static void ipv4_only(void **state)
     assert_true(is_loopback(listeners.fds[0]));
     listen_close(&listeners);
     assert_uri_with_port(&options, "nbd://localhost");
-    options.address = "127.0.0.1";
+    set_address(&options, "127.0.0.1");
     assert_uri_with_port(&options, "nbd://127.0.0.1");
-    options.address = "0.0.0.0";
+    set_address(&options, "0.0.0.0");
     assert_uri_with_port(&options, "nbd://localhost");
-    options.address = "::1";
+    set_address(&options, "::1");
     assert_refuses(&options, 0, "address ::1");
+}
+
+/* One socket a place, and the Unix socket first. */
+static void several_places(void **state)
+{
+    const struct folder *folder = *state;
+    struct listen_options options = unix_options("s");
+    struct listeners listeners;
+    char uri[128];
+    options.second = &socket_tcp;
+    options.port = "0";
+    options.addresses = (struct listen_addresses){
+        .count = 4, .names = {"127.0.0.1", "127.0.0.2", "127.0.0.2", "127.0.0.3"}};
+    assert_opens(&options, &listeners);
+    assert_int_equal(listeners.count, 4);
+    assert_int_equal(listeners.uri_count, 4);
+    snprintf(uri, sizeof uri, "nbd+unix:///?socket=%s/s", folder->path);
+    assert_string_equal(listeners.uris[0], uri);
+    for (unsigned i = 1; i < 4; i++) {
+        snprintf(uri, sizeof uri, "nbd://127.0.0.%u:%u/", i, listeners.port);
+        assert_string_equal(listeners.uris[i], uri);
+    }
+    assert_int_equal(try_to_connect("s"), 0);
+    listen_close(&listeners);
+    assert_int_not_equal(try_to_connect("s"), 0);
+
+    /* The wildcard receives the connections of the others, in whatever order they come. */
+    options.kind = &socket_tcp;
+    options.second = NULL;
+    options.addresses = (struct listen_addresses){.count = 2, .names = {"127.0.0.1", "0.0.0.0"}};
+    assert_opens(&options, &listeners);
+    assert_int_equal(listeners.count, 1);
+    assert_int_equal(listeners.uri_count, 1);
+    listen_close(&listeners);
+
+    /* Each place has to be there, and no socket stays. */
+    options = unix_options("s");
+    options.second = &socket_tcp;
+    options.port = "0";
+    options.addresses =
+        (struct listen_addresses){.count = 2, .names = {"127.0.0.1", "192.0.2.1"}};
+    assert_refuses(&options, -EADDRNOTAVAIL, "cannot listen on 192.0.2.1, port ");
+    assert_int_equal(try_to_connect("s"), -ENOENT);
 }
 
 static void ipv6_only(void **state)
@@ -97,9 +145,9 @@ static void ipv6_only(void **state)
     listen_close(&listeners);
     assert_uri_with_port(&options, "nbd://[::1]");
     options.family = AF_UNSPEC;
-    options.address = "::1";
+    set_address(&options, "::1");
     assert_uri_with_port(&options, "nbd://[::1]");
-    options.address = "::";
+    set_address(&options, "::");
     assert_uri_with_port(&options, "nbd://[::1]");
 }
 
@@ -117,11 +165,11 @@ static void ipv6_wildcard_leaves_the_port_free_for_ipv4(void **state)
     /* Several times: another program may have taken the port, but not every time. */
     for (int i = 0; i < 20 && !both; i++) {
         options.port = "0";
-        options.address = "::";
+        set_address(&options, "::");
         assert_opens(&options, &six);
         snprintf(port, sizeof port, "%u", six.port);
         options.port = port;
-        options.address = "127.0.0.1";
+        set_address(&options, "127.0.0.1");
         both = listen_open(&options, &four, &reason) == 0;
         if (both)
             listen_close(&four);
@@ -169,10 +217,10 @@ static void impossible_ports_and_addresses_are_refused(void **state)
     options.port = "nosuchservice";
     assert_refuses(&options, 0, "port nosuchservice: ");
     options.port = "0";
-    options.address = "300.1.2.3";
+    set_address(&options, "300.1.2.3");
     assert_refuses(&options, 0, "address 300.1.2.3, port 0: ");
     /* An address for documentation: no machine has it. */
-    options.address = "192.0.2.1";
+    set_address(&options, "192.0.2.1");
     assert_refuses(&options, -EADDRNOTAVAIL, "cannot listen on 192.0.2.1, port 0: ");
 }
 
@@ -210,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST_IN_FOLDER(default_is_one_port_on_both_loopbacks),
         TEST_IN_FOLDER(ipv4_only),
+        TEST_IN_FOLDER(several_places),
         TEST_IN_FOLDER(ipv6_only),
         TEST_IN_FOLDER(ipv6_wildcard_leaves_the_port_free_for_ipv4),
         TEST_IN_FOLDER(taken_port_is_refused),

@@ -48,7 +48,7 @@ static void take_over(void *argument)
     socklen_t length = sizeof address;
     MUST(getsockname(3, (struct sockaddr *)&address, &length) == 0);
     snprintf(expected, sizeof expected, "nbd://127.0.0.1:%u/", ntohs(address.sin_port));
-    MUST(strcmp(listeners.uri, expected) == 0);
+    MUST(strcmp(listeners.uris[0], expected) == 0);
     /* The file belongs to the service manager. */
     MUST(listeners.unix_path == NULL);
     listen_close(&listeners);
@@ -113,7 +113,7 @@ static void listen_on_pipes(void *argument)
     MUST(pipe(pipes) == 0 && dup2(pipes[0], 0) == 0 && dup2(pipes[1], 1) == 1);
     int before = count_descriptors();
     MUST(listen_open(&options, &listeners, &reason) == 0);
-    MUST(listeners.count == 0 && !listeners.uri);
+    MUST(listeners.count == 0 && !listeners.uris[0]);
     listen_close(&listeners);
     MUST(count_descriptors() == before);
 }

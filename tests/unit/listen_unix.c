@@ -37,7 +37,7 @@ static void unix_socket_is_opened_and_removed(void **state)
     snprintf(expected, sizeof expected, "%s/s", folder->path);
     assert_string_equal(listeners.unix_path, expected);
     snprintf(expected, sizeof expected, "nbd+unix:///?socket=%s/s", folder->path);
-    assert_string_equal(listeners.uri, expected);
+    assert_string_equal(listeners.uris[0], expected);
     assert_int_equal(try_to_connect("s"), 0);
 
     assert_int_equal(chdir("/"), 0);
@@ -309,7 +309,7 @@ static void longest_path_works_and_longer_ones_are_refused(void **state)
     options = unix_options(path + start);
     assert_opens(&options, &listeners);
     assert_int_equal(try_to_connect(path), 0);
-    assert_non_null(strstr(listeners.uri, path));
+    assert_non_null(strstr(listeners.uris[0], path));
     listen_close(&listeners);
     assert_false(file_exists(path));
 }

@@ -39,14 +39,14 @@ static void export_name_is_encoded(void **state)
         assert_opens(&options, &listeners);
         snprintf(expected, sizeof expected, "nbd+unix:///%s?socket=%s/s", cases[i].encoded,
                  folder->path);
-        assert_string_equal(listeners.uri, expected);
+        assert_string_equal(listeners.uris[0], expected);
         listen_close(&listeners);
 
         options.kind = &socket_tcp;
         options.port = "0";
         snprintf(expected, sizeof expected, "/%s", cases[i].encoded);
         assert_opens(&options, &listeners);
-        const char *slash = strchr(listeners.uri + strlen("nbd://"), '/');
+        const char *slash = strchr(listeners.uris[0] + strlen("nbd://"), '/');
         assert_non_null(slash);
         assert_string_equal(slash, expected);
         listen_close(&listeners);
@@ -63,7 +63,7 @@ static void path_is_encoded(void **state)
     assert_opens(&options, &listeners);
     snprintf(expected, sizeof expected, "nbd+unix:///?socket=%s/folder/a%%20b%%26c%%23%%3F%%25",
              folder->path);
-    assert_string_equal(listeners.uri, expected);
+    assert_string_equal(listeners.uris[0], expected);
     listen_close(&listeners);
 }
 
@@ -80,7 +80,7 @@ static void scheme_says_that_tls_is_required(void **state)
     options = unix_options("s");
     options.is_tls_required = true;
     assert_opens(&options, &listeners);
-    assert_int_equal(strncmp(listeners.uri, "nbds+unix:///?socket=/", 22), 0);
+    assert_int_equal(strncmp(listeners.uris[0], "nbds+unix:///?socket=/", 22), 0);
     listen_close(&listeners);
 }
 

@@ -53,6 +53,18 @@ static int store_name(struct parse *parse, const struct option_row *row, const c
     return 0;
 }
 
+static int store_address(struct parse *parse, const struct option_row *row,
+                         struct listen_addresses *field, const char *value)
+{
+    if (field->count == LISTEN_ADDRESSES_MAX)
+        return refuse(parse, "--%s: at most %d are accepted", row->names[0],
+                      LISTEN_ADDRESSES_MAX);
+    int r = store_name(parse, row, &field->names[field->count], value);
+    if (r == 0)
+        field->count++;
+    return r;
+}
+
 static int store_number(struct parse *parse, const struct option_row *row, unsigned *field,
                         const char *value)
 {
@@ -149,6 +161,8 @@ static int store(struct parse *parse, const struct option_row *row, const char *
         return 0;
     case OPTION_NAME:
         return store_name(parse, row, field, value);
+    case OPTION_ADDRESS:
+        return store_address(parse, row, field, value);
     case OPTION_NUMBER:
         return store_number(parse, row, field, value);
     case OPTION_SECONDS:
@@ -361,8 +375,8 @@ static int choose_socket(struct parse *parse)
         const char *name;
         bool is_accepted;
     } others[] = {
-        {"port", row->socket->port_max > 0},
-        {"ip-addr", row->socket->has_addresses},
+        {"port", row->socket->port_max > 0 || row->socket->allows_tcp},
+        {"ip-addr", row->socket->has_addresses || row->socket->allows_tcp},
         {"run", !row->socket->is_single},
         {"print-uri", !row->socket->is_single},
     };
@@ -370,6 +384,8 @@ static int choose_socket(struct parse *parse)
         if (is_given(parse, others[i].name) && !others[i].is_accepted)
             return refuse_both(parse, row->names[0], others[i].name);
     parse->options->listen.kind = row->socket;
+    if (row->socket->allows_tcp && (is_given(parse, "port") || is_given(parse, "ip-addr")))
+        parse->options->listen.second = &socket_tcp;
     return 0;
 }
 
@@ -416,7 +432,8 @@ static int check_activation(struct parse *parse)
 static int check_port(struct parse *parse)
 {
     const char *port = parse->options->listen.port;
-    const struct socket_kind *kind = parse->options->listen.kind;
+    const struct listen_options *listen = &parse->options->listen;
+    const struct socket_kind *kind = listen->second ? listen->second : listen->kind;
     unsigned number;
     if (!port || (kind->has_service_names && !strchr("+-0123456789", *port)))
         return 0;

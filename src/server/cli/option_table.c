@@ -26,6 +26,8 @@
     ROW(TEXT, letter, argument, help, name), FIELD(const char *, member)
 #define OPT_NAME(letter, name, member, argument, help)                                           \
     ROW(NAME, letter, argument, help, name), FIELD(const char *, member)
+#define OPT_ADDRESS(letter, name, member, argument, help)                                        \
+    ROW(ADDRESS, letter, argument, help, name), FIELD(struct listen_addresses, member)
 #define OPT_NUMBER(letter, name, member, limit, argument, help)                                  \
     ROW(NUMBER, letter, argument, help, name), .max = (limit), FIELD(unsigned, member)
 #define OPT_SECONDS(letter, name, member, limit, argument, help)                                 \
@@ -62,8 +64,8 @@ const struct option_row option_table[] = {
     {OPT_MODE(0, "socket-mode", listen.socket_mode, "MODE", AS_NEXT)},
     {OPT_NAME(0, "socket-group", listen.socket_group, "GROUP", "who may connect")},
     {OPT_NAME('p', "port", listen.port, "PORT", "listen on this port (10809); 0: a free one")},
-    {OPT_NAME('i', NAMES("ip-addr", "ipaddr"), listen.address, "ADDRESS",
-              "listen on this address, not only loopback")},
+    {OPT_ADDRESS('i', NAMES("ip-addr", "ipaddr"), listen.addresses, "ADDRESS",
+                 "listen there, not on loopback; may be repeated")},
     {OPT_FAMILY('4', "ipv4-only", listen.family, AF_INET, AS_NEXT)},
     {OPT_FAMILY('6', "ipv6-only", listen.family, AF_INET6, "listen on one address family only")},
     {OPT_SOCKET(0, "vsock", &socket_vsock, "listen on a virtual machine socket")},

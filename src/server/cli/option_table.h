@@ -22,6 +22,7 @@ enum option_kind {
     OPTION_FLAG,    /* takes no value; sets the field to true [bool] */
     OPTION_TEXT,    /* any text, kept unchanged [const char *] */
     OPTION_NAME,    /* a text that is not empty, kept unchanged [const char *] */
+    OPTION_ADDRESS, /* one more address, added to a list [struct listen_addresses] */
     OPTION_NUMBER,  /* a number from 0 to the row's max [unsigned] */
     OPTION_SECONDS, /* a time from 0 to the row's max, in seconds [unsigned] */
     OPTION_MODE,    /* the mode of a file, in octal, from 1 to 777 [mode_t] */

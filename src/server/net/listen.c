@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "server/host/privileges.h"
@@ -11,16 +12,32 @@
 #include "server/net/uri.h"
 #include "text/reason.h"
 
+/* Add the URI of one socket, unless another socket has the same URI. */
+static int add_uri(const struct listen_options *options, struct listeners *listeners, unsigned i,
+                   struct reason *reason)
+{
+    char *uri = uri_of_listener(options, listeners, i);
+    if (!uri)
+        return reason_set(reason, -ENOMEM, "cannot make the URI of the socket");
+    for (unsigned j = 0; j < listeners->uri_count; j++) {
+        if (strcmp(listeners->uris[j], uri) == 0) {
+            free(uri);
+            return 0;
+        }
+    }
+    listeners->uris[listeners->uri_count++] = uri;
+    return 0;
+}
+
 int listen_open(const struct listen_options *options, struct listeners *listeners,
                 struct reason *reason)
 {
     *listeners = (struct listeners){.kind = options->kind};
     int r = options->kind->open(options, listeners, reason);
-    if (r == 0 && listeners->count > 0) {
-        listeners->uri = uri_of_listeners(options, listeners);
-        if (!listeners->uri)
-            r = reason_set(reason, -ENOMEM, "cannot make the URI of the socket");
-    }
+    if (r == 0 && options->second)
+        r = options->second->open(options, listeners, reason);
+    for (unsigned i = 0; r == 0 && i < listeners->count; i++)
+        r = add_uri(options, listeners, i, reason);
     if (r < 0)
         listen_close(listeners);
     return r;
@@ -55,6 +72,7 @@ void listen_close(struct listeners *listeners)
         close(listeners->fds[i]);
     free(listeners->unix_path);
     free(listeners->unix_dir);
-    free(listeners->uri);
+    for (unsigned i = 0; i < listeners->uri_count; i++)
+        free(listeners->uris[i]);
     *listeners = (struct listeners){.count = 0};
 }

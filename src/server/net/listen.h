@@ -20,8 +20,9 @@ struct user_names; /* server/host/privileges.h */
 /* Open the sockets that options describe:
  *
  *   Unix socket, vsock   one socket
- *   TCP                  one socket for each address of the host, IPv4 or IPv6; all of them have
+ *   TCP                  one socket for each address of each host, IPv4 or IPv6; all of them have
  *                        the same port
+ *   Unix socket and TCP  the Unix socket is the first
  *   socket activation    the descriptors that were passed: number 3 and the next ones, as many as
  *                        LISTEN_FDS says; the variables LISTEN_... are then removed from the
  *                        environment

@@ -39,6 +39,7 @@ struct socket_kind {
     unsigned port_max;      /* the highest port number */
     bool has_service_names; /* the port may be given as the name of a service */
     bool has_addresses;     /* the server listens on addresses of this host */
+    bool allows_tcp;        /* the server can listen on TCP at the same time */
     bool is_single;         /* no sockets: the only client is on standard input and output */
     bool is_passed;         /* the program that started us has opened the sockets */
 
@@ -63,10 +64,11 @@ struct socket_kind {
 
     const char *scheme; /* what follows nbd or nbds in the scheme of the URI, e.g. "+unix" */
 
-    /* Write the part of the URI between "://" and the path.  Returns 0, or -errno if that part is
-     * not known. */
+    /* Write the part of the URI of listeners->fds[i] between "://" and the path.  Returns 0, or
+     * -errno if that part is not known. */
     int (*put_authority)(FILE *out, const struct listen_options *options,
-                         const struct listeners *listeners, const struct socket_address *address);
+                         const struct listeners *listeners, unsigned i,
+                         const struct socket_address *address);
 
     /* Write the query of the URI, beginning with the question mark. */
     void (*put_query)(FILE *out, const struct socket_address *address);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* TCP, over IPv4 and IPv6.  A host name can have several addresses.  Each address gets its own
- * socket, and all these sockets have the same port. */
+/* TCP, over IPv4 and IPv6.  There can be several hosts, and a host name can have several addresses.
+ * Each address gets its own socket, and all these sockets have the same port. */
 
 #include <errno.h>
 #include <netdb.h>
@@ -32,22 +32,35 @@ static in_port_t *port_of(struct sockaddr *address)
     return &((struct sockaddr_in *)(void *)address)->sin_port;
 }
 
-/* Does an earlier entry of `all` have the same address?  A host name can list an address more
- * than once. */
-static bool is_repeated(const struct addrinfo *all, const struct addrinfo *this)
+static bool is_any_address(const struct sockaddr *address)
 {
-    for (; all != this; all = all->ai_next)
-        if (all->ai_addrlen == this->ai_addrlen &&
-            memcmp(all->ai_addr, this->ai_addr, this->ai_addrlen) == 0)
-            return true;
-    return false;
+    if (address->sa_family == AF_INET)
+        return ((const struct sockaddr_in *)(const void *)address)->sin_addr.s_addr == INADDR_ANY;
+    return IN6_IS_ADDR_UNSPECIFIED(
+        &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr);
 }
 
-static void close_sockets(struct listeners *listeners)
+static bool is_same_address(const struct sockaddr *a, const struct sockaddr *b)
 {
-    while (listeners->count > 0)
-        close(listeners->fds[--listeners->count]);
-    listeners->port = 0;
+    if (a->sa_family == AF_INET)
+        return ((const struct sockaddr_in *)(const void *)a)->sin_addr.s_addr ==
+               ((const struct sockaddr_in *)(const void *)b)->sin_addr.s_addr;
+    const struct sockaddr_in6 *six = (const void *)a, *other = (const void *)b;
+    return IN6_ARE_ADDR_EQUAL(&six->sin6_addr, &other->sin6_addr) &&
+           six->sin6_scope_id == other->sin6_scope_id;
+}
+
+/* Does one of our sockets receive the connections to this address already?  Several hosts can have
+ * an address in common, and 0.0.0.0 or :: is all addresses of its family. */
+static bool is_covered(const struct listeners *listeners, const struct sockaddr *wanted)
+{
+    struct socket_address bound;
+    for (unsigned i = 0; i < listeners->count; i++)
+        if (socket_own_address(listeners->fds[i], &bound) == 0 &&
+            bound.any.sa_family == wanted->sa_family &&
+            (is_any_address(&bound.any) || is_same_address(&bound.any, wanted)))
+            return true;
+    return false;
 }
 
 /* Open a listening socket.  Returns its descriptor, or -errno. */
@@ -72,18 +85,30 @@ static int listen_on_address(const struct addrinfo *info)
     return r;
 }
 
+/* What the command line asks for. */
+struct tcp_place {
+    struct {
+        const char *name;           /* NULL: loopback */
+        struct addrinfo *addresses; /* from getaddrinfo */
+    } hosts[LISTEN_ADDRESSES_MAX];
+    unsigned count;
+    in_port_t port;               /* in network byte order; 0: any free port */
+    const struct addrinfo *which; /* after an error: the address that caused it */
+};
+
 /* Listen on one more address.  The port of the first address is used for all other addresses. */
-static int add_address(struct listeners *listeners, struct addrinfo *info)
+static int add_address(struct listeners *listeners, struct addrinfo *info, const char *host,
+                       in_port_t port)
 {
     if (listeners->count == LISTENERS_MAX)
         return -ENOSPC;
-    if (listeners->count > 0)
-        *port_of(info->ai_addr) = htons((in_port_t)listeners->port);
+    *port_of(info->ai_addr) = listeners->port ? htons((in_port_t)listeners->port) : port;
     int fd = listen_on_address(info);
     if (fd < 0)
         return fd;
+    listeners->hosts[listeners->count] = host;
     listeners->fds[listeners->count++] = fd;
-    if (listeners->count > 1)
+    if (listeners->port)
         return 0;
     struct socket_address bound;
     int r = socket_own_address(fd, &bound);
@@ -92,30 +117,43 @@ static int add_address(struct listeners *listeners, struct addrinfo *info)
     return r;
 }
 
-/* Listen on all addresses.  Addresses that this machine does not have (such as ::1 without IPv6)
- * are skipped.  If no address is left, that is an error.  On an error, *which becomes the address
- * that caused the error. */
-static int add_addresses(struct listeners *listeners, struct addrinfo *all,
-                         const struct addrinfo **which)
+/* Listen on all addresses of a host.  Addresses that this machine does not have (such as ::1
+ * without IPv6) are skipped.  If no address is left, that is an error. */
+static int add_host(struct listeners *listeners, struct tcp_place *place, unsigned i)
 {
-    int missing = -EADDRNOTAVAIL;
-    *which = all;
-    for (struct addrinfo *info = all; info; info = info->ai_next) {
-        if (is_repeated(all, info))
-            continue;
-        int r = add_address(listeners, info);
-        if (r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL) {
-            missing = r;
-        } else if (r < 0) {
-            *which = info;
+    int result = -EADDRNOTAVAIL;
+    place->which = place->hosts[i].addresses;
+    for (struct addrinfo *info = place->hosts[i].addresses; info; info = info->ai_next) {
+        int r = is_covered(listeners, info->ai_addr)
+                    ? 0
+                    : add_address(listeners, info, place->hosts[i].name, place->port);
+        if (r == 0 || (result < 0 && (r == -EAFNOSUPPORT || r == -EADDRNOTAVAIL)))
+            result = r;
+        if (r < 0 && r != -EAFNOSUPPORT && r != -EADDRNOTAVAIL) {
+            place->which = info;
             return r;
         }
     }
-    return listeners->count > 0 ? 0 : missing;
+    return result;
 }
 
-static int look_up(const struct listen_options *options, struct addrinfo **found,
-                   struct reason *reason)
+/* 0.0.0.0 and :: come first.  Once one of them is bound, the other addresses of its family are
+ * covered; once another address is bound, the kernel refuses them. */
+static int add_hosts(struct listeners *listeners, struct tcp_place *place)
+{
+    for (int pass = 0; pass < 2; pass++) {
+        for (unsigned i = 0; i < place->count; i++) {
+            bool is_first = is_any_address(place->hosts[i].addresses->ai_addr);
+            int r = is_first == (pass == 0) ? add_host(listeners, place, i) : 0;
+            if (r < 0)
+                return r;
+        }
+    }
+    return 0;
+}
+
+static int look_up(const struct listen_options *options, const char *host,
+                   struct addrinfo **found, struct reason *reason)
 {
     /* Without AI_PASSIVE, getaddrinfo returns the loopback addresses if no address is given. */
     const struct addrinfo hints = {.ai_family = options->family, .ai_socktype = SOCK_STREAM};
@@ -125,10 +163,10 @@ static int look_up(const struct listen_options *options, struct addrinfo **found
     if (port[strspn(port, "0123456789")] == '\0' &&
         parse_number(port, PARSE_DECIMAL, 0, PORT_MAX, &number) < 0)
         return reason_set(reason, -EINVAL, "port %s: must be at most %d", port, PORT_MAX);
-    int failed = getaddrinfo(options->address, port, &hints, found);
+    int failed = getaddrinfo(host, port, &hints, found);
     if (failed)
         return reason_set(reason, -EADDRNOTAVAIL, "address %s, port %s: %s",
-                          options->address ? options->address : "(loopback)", port,
+                          host ? host : "(loopback)", port,
                           failed == EAI_SYSTEM ? strerror(errno) : gai_strerror(failed));
     return 0;
 }
@@ -141,26 +179,54 @@ static int refuse_address(int error, const struct addrinfo *info, struct reason 
     return reason_set(reason, error, "cannot listen on %s, port %s: ", host, port);
 }
 
+static int look_up_hosts(const struct listen_options *options, struct tcp_place *place,
+                         struct reason *reason)
+{
+    const struct listen_addresses *addresses = &options->addresses;
+    unsigned count = addresses->count > 0 ? addresses->count : 1;
+    for (unsigned i = 0; i < count; i++) {
+        const char *name = addresses->count > 0 ? addresses->names[i] : NULL;
+        struct addrinfo *found = NULL;
+        int r = look_up(options, name, &found, reason);
+        if (r < 0 || !found) /* never NULL after success, but analyzers do not know that */
+            return r;
+        place->hosts[i].name = name;
+        place->hosts[i].addresses = found;
+        place->count = i + 1;
+        place->port = *port_of(found->ai_addr);
+    }
+    return 0;
+}
+
+/* A port that is free on the first address need not be free on the others.  If any port is
+ * accepted, other ports are then tried. */
+static int try_ports(struct listeners *listeners, struct tcp_place *place)
+{
+    unsigned before = listeners->count;
+    int r = 0;
+    for (int i = 0; i < PORT_TRIES; i++) {
+        r = add_hosts(listeners, place);
+        if (r != -EADDRINUSE || place->port != 0)
+            break;
+        while (listeners->count > before)
+            close(listeners->fds[--listeners->count]);
+        listeners->port = 0;
+    }
+    return r;
+}
+
 static int open_tcp(const struct listen_options *options, struct listeners *listeners,
                     struct reason *reason)
 {
-    struct addrinfo *found = NULL;
-    int r = look_up(options, &found, reason);
-    if (r < 0 || !found) /* `found` is never NULL after success, but analyzers do not know that */
-        return r;
-    bool is_any_port = *port_of(found->ai_addr) == 0;
-    const struct addrinfo *which = found;
-    for (int i = 0; i < PORT_TRIES; i++) {
-        r = add_addresses(listeners, found, &which);
-        /* A port that is free on the first address need not be free on the others.  If any port
-         * is accepted, another port is then tried. */
-        if (r != -EADDRINUSE || !is_any_port)
-            break;
-        close_sockets(listeners);
+    struct tcp_place place = {.count = 0};
+    int r = look_up_hosts(options, &place, reason);
+    if (r == 0) {
+        r = try_ports(listeners, &place);
+        if (r < 0)
+            refuse_address(r, place.which, reason);
     }
-    if (r < 0)
-        refuse_address(r, which, reason);
-    freeaddrinfo(found);
+    for (unsigned i = 0; i < place.count; i++)
+        freeaddrinfo(place.hosts[i].addresses);
     return r;
 }
 
@@ -178,15 +244,6 @@ static void put_host(FILE *out, const char *host)
     fputs(has_brackets ? "]" : "", out);
 }
 
-static bool is_any_address(const struct socket_address *address)
-{
-    if (address->any.sa_family == AF_INET)
-        return ((const struct sockaddr_in *)(const void *)&address->storage)->sin_addr.s_addr ==
-               INADDR_ANY;
-    const struct sockaddr_in6 *six = (const void *)&address->storage;
-    return IN6_IS_ADDR_UNSPECIFIED(&six->sin6_addr);
-}
-
 static bool has_family(const struct listeners *listeners, sa_family_t family)
 {
     struct socket_address address;
@@ -200,7 +257,7 @@ static bool has_family(const struct listeners *listeners, sa_family_t family)
 /* Write HOST:PORT.  HOST is the address that the command line gives.  If the socket was passed to
  * us, HOST is the address to which it is bound. */
 static int put_tcp_authority(FILE *out, const struct listen_options *options,
-                             const struct listeners *listeners,
+                             const struct listeners *listeners, unsigned i,
                              const struct socket_address *address)
 {
     char host[NI_MAXHOST], port[NI_MAXSERV];
@@ -208,12 +265,12 @@ static int put_tcp_authority(FILE *out, const struct listen_options *options,
                     NI_NUMERICHOST | NI_NUMERICSERV) != 0)
         return -EADDRNOTAVAIL;
     bool is_passed = options->kind->is_passed;
-    if (is_any_address(address) || (!is_passed && !options->address))
+    if (is_any_address(&address->any) || (!is_passed && !listeners->hosts[i]))
         /* On some machines the name localhost has no IPv6 address, so the URI has ::1 if there
          * is no IPv4 socket. */
         put_host(out, has_family(listeners, AF_INET) ? "localhost" : "::1");
     else
-        put_host(out, is_passed ? host : options->address);
+        put_host(out, is_passed ? host : listeners->hosts[i]);
     fprintf(out, ":%s", port);
     return 0;
 }

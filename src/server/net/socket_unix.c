@@ -358,6 +358,7 @@ static void name_unix_holder(int fd, const struct socket_address *address, char 
 
 const struct socket_kind socket_unix = {
     .name = "unix",
+    .allows_tcp = true,
     .open = open_unix,
     .give_away = give_files_away,
     .before_close = remove_file,

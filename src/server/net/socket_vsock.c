@@ -60,11 +60,12 @@ static int open_vsock(const struct listen_options *options, struct listeners *li
 /* Write CID:PORT.  The CID is that of the loopback, which clients on this machine can use.  We do
  * not know the CID under which other machines can reach this machine. */
 static int put_vsock_authority(FILE *out, const struct listen_options *options,
-                               const struct listeners *listeners,
+                               const struct listeners *listeners, unsigned i,
                                const struct socket_address *address)
 {
     (void)options;
     (void)listeners;
+    (void)i;
     fprintf(out, "%u:%u", VMADDR_CID_LOCAL, vsock_address(address)->svm_port);
     return 0;
 }

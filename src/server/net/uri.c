@@ -23,10 +23,10 @@ void uri_put_encoded(FILE *out, const char *text, size_t length)
 }
 
 static int put_uri(FILE *out, const struct listen_options *options,
-                   const struct listeners *listeners)
+                   const struct listeners *listeners, unsigned i)
 {
     struct socket_address address;
-    int r = socket_own_address(listeners->fds[0], &address);
+    int r = socket_own_address(listeners->fds[i], &address);
     if (r < 0)
         return r;
     /* If a socket was passed to us, its address family determines the row of its kind. */
@@ -35,7 +35,7 @@ static int put_uri(FILE *out, const struct listen_options *options,
         return -EAFNOSUPPORT;
     fprintf(out, "%s%s://", options->is_tls_required ? "nbds" : "nbd", kind->scheme);
     if (kind->put_authority)
-        r = kind->put_authority(out, options, listeners, &address);
+        r = kind->put_authority(out, options, listeners, i, &address);
     fputc('/', out);
     if (options->export_name)
         uri_put_encoded(out, options->export_name, strlen(options->export_name));
@@ -44,13 +44,14 @@ static int put_uri(FILE *out, const struct listen_options *options,
     return r;
 }
 
-char *uri_of_listeners(const struct listen_options *options, const struct listeners *listeners)
+char *uri_of_listener(const struct listen_options *options, const struct listeners *listeners,
+                      unsigned i)
 {
     struct string_builder text;
     FILE *out = string_builder_open(&text);
     if (!out)
         return NULL;
-    int r = put_uri(out, options, listeners);
+    int r = put_uri(out, options, listeners, i);
     char *uri = string_builder_close(&text, out);
     if (r == 0)
         return uri;

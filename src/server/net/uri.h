@@ -19,9 +19,10 @@
 struct listen_options; /* server/net/listeners.h */
 struct listeners;
 
-/* Make the URI of the first socket.  The caller frees it.  Returns NULL if there is no memory, or
- * if no URI can name a socket of this kind. */
-char *uri_of_listeners(const struct listen_options *options, const struct listeners *listeners);
+/* Make the URI of the socket listeners->fds[i].  The caller frees it.  Returns NULL if there is no
+ * memory, or if no URI can name a socket of this kind. */
+char *uri_of_listener(const struct listen_options *options, const struct listeners *listeners,
+                      unsigned i);
 
 /* Write `length` bytes of text with percent-encoding.  Slashes, and the characters that RFC 3986
  * calls unreserved, are written unchanged.  Slashes are common in paths and export names, and

@@ -12,7 +12,7 @@ import nbd
 import pytest
 
 from daemons import GREETING, at_socket, refused, running, size_at, status_of_orphan
-from harness import HANG_SECONDS, MIB, SERVER, adopt_orphans, has_ipv6, need
+from harness import HANG_SECONDS, MIB, SERVER, adopt_orphans, has_ipv6, need, run
 
 LOOPBACK_CID = 1
 
@@ -44,6 +44,24 @@ def test_tcp(flags, hosts):
             except OSError:
                 accepted = False
             assert accepted == (host in hosts)
+
+
+def test_two_places():
+    """Every URI is printed; the Unix socket is the first."""
+    with running("-U", "s", "-p", "0", "-i", "127.0.0.1", "-i", "127.0.0.2", "1M") as server:
+        assert server.uri() == at_socket("s")
+        uris = re.findall(r"(?:at|and at) (nbd\S+)\n", server.output())
+        assert len(uris) == 3
+        assert uris[0] == at_socket("s")
+        for uri in uris:
+            assert size_at(uri) == MIB
+        assert server.end() == 0
+        assert not os.path.exists("s")
+    script = 'printf "%s %s %s" "$uri" "$unixsocket" "$port"'
+    result = run(SERVER, "-U", "s", "-p", "0", "--run", script, "1M")
+    uri, path, port = result.stdout.split(" ")
+    assert (uri, path) == (at_socket("s"), os.path.abspath("s"))
+    assert int(port) > 0
 
 
 def test_a_port_that_is_taken():
