@@ -64,6 +64,17 @@ class Authority:
         (folder / "ca-cert.pem").write_bytes(trusts.certificate.read_bytes())
         return folder
 
+    def revocations(self, *certificates: pathlib.Path) -> bytes:
+        """A list that revokes these certificates, and the earlier ones."""
+        (self.folder / "index.txt").touch()
+        issuer = ("-cert", self.certificate, "-keyfile", self.folder / "ca-key.pem")
+        common = ("openssl", "ca", "-config", "openssl.cnf", "-name", "dated", *issuer)
+        for certificate in certificates:
+            run(*common, "-revoke", certificate, cwd=self.folder)
+        crl = self.folder / "crl.pem"
+        run(*common, "-gencrl", "-crldays", "2", "-out", crl, cwd=self.folder)
+        return crl.read_bytes()
+
     def _issue(self, role: str, section: str, name: str, dates: tuple | None = None) -> None:
         key, certificate = self.folder / f"{role}-key.pem", self.folder / f"{role}-cert.pem"
         config = ("-config", self.folder / "openssl.cnf")

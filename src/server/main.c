@@ -11,7 +11,6 @@
 #include "os/thread.h"
 #include "server/cli/command_line.h"
 #include "server/host/standard_streams.h"
-#include "server/net/tls_credentials.h"
 #include "server/program.h"
 #include "server/serve.h"
 #include "server/set_up.h"
@@ -36,7 +35,7 @@ static void take_down(struct program *program)
     inherited_forget(&program->inherited);
     stats_file_close(&program->stats);
     disk_destroy(program->disk);
-    tls_credentials_free(program->credentials);
+    tls_store_close(&program->tls);
 }
 
 /* Set up, serve and take down.  Returns the exit status. */

@@ -19,6 +19,7 @@
 #include "server/host/log.h"
 #include "server/host/pidfile.h"
 #include "server/net/listen.h"
+#include "server/net/tls_store.h"
 #include "server/session/server.h"
 #include "server/session/stats.h"
 
@@ -33,7 +34,7 @@ struct program {
     struct options options;
     struct logger log;
     struct disk *disk;
-    struct tls_credentials *credentials;
+    struct tls_store tls; /* all zero: no TLS */
     struct listeners listeners;
     struct server server;
     struct captive captive; /* the command of --run */
@@ -42,6 +43,7 @@ struct program {
     struct pidfile pidfile;
     int signals; /* descriptor from which signals are read (host/signals.h) */
     int parent;  /* pidfd of the process with which we have to end (host/process.h); -1: none */
+    bool ends_at_hangup; /* SIGHUP ends the server, because it means that the terminal is gone */
     enum accepting accepting;
     struct stats_file stats;
     int64_t stats_due; /* when to write the file of --stats next, as a time of os_clock_ms */

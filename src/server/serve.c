@@ -13,6 +13,7 @@
 #include "server/host/signals.h"
 #include "server/net/socket_kind.h"
 #include "server/program.h"
+#include "text/reason.h"
 #include "text/string_builder.h"
 
 #define RETRY_MILLISECONDS 100 /* in the state ACCEPTING_FAILED, accept again after this time */
@@ -30,6 +31,19 @@ static void print_stats(struct program *program)
     free(bytes);
 }
 
+/* Read certificates or keys again.  Whatever is wrong with the files, the server goes on. */
+static void reload_credentials(struct program *program)
+{
+    struct reason reason;
+    if (program->options.tls.mode == TLS_OFF)
+        log_debug(&program->log, "SIGHUP: there is no TLS, and nothing to read again");
+    else if (tls_store_reload(&program->tls, &reason) < 0)
+        log_error(&program->log, "SIGHUP: %s; what was read before stays in use", reason.text);
+    else
+        log_notice(&program->log, "SIGHUP: %s was read again, for new connections",
+                   program->tls.path);
+}
+
 /* Handle one signal.  Returns false if the server has to stop. */
 static bool handle_signal(struct program *program)
 {
@@ -42,6 +56,11 @@ static bool handle_signal(struct program *program)
         return true;
     case SIGNAL_CHILD:
         return !captive_has_ended(&program->captive, &program->status);
+    case SIGNAL_HANGUP:
+        if (program->ends_at_hangup)
+            return false;
+        reload_credentials(program);
+        return true;
     case SIGNAL_STOP:
         return false;
     }

@@ -21,7 +21,6 @@
 #include "server/host/process.h"
 #include "server/host/signals.h"
 #include "server/net/socket_kind.h"
-#include "server/net/tls_credentials.h"
 #include "server/program.h"
 #include "text/reason.h"
 
@@ -63,6 +62,8 @@ static int note_inherited(struct program *program)
 static int open_signals(struct program *program)
 {
     struct reason reason;
+    /* A process in the background has no terminal, and does not end with that of its parent. */
+    program->ends_at_hangup = program->options.foreground && signals_have_terminal();
     program->signals = signals_open(&reason);
     return program->signals < 0 ? program_report(program, reason.text) : 0;
 }
@@ -108,8 +109,7 @@ static int load_credentials(struct program *program)
 {
     const struct tls_options *options = &program->options.tls;
     struct reason reason;
-    if (options->mode != TLS_OFF &&
-        tls_credentials_load(options, &program->credentials, &reason) < 0)
+    if (options->mode != TLS_OFF && tls_store_open(&program->tls, options, &reason) < 0)
         return program_report(program, reason.text);
     return 0;
 }
@@ -207,7 +207,7 @@ static int start_server(struct program *program)
                    .structured = !options->no_structured,
                    .tls_offered = options->tls.mode != TLS_OFF,
                    .tls_required = options->tls.mode == TLS_REQUIRE},
-        .credentials = program->credentials,
+        .tls = options->tls.mode != TLS_OFF ? &program->tls : NULL,
         .log = &program->log,
         .timeout_seconds = options->timeout_seconds,
         .idle_seconds = options->idle_seconds,

@@ -157,7 +157,7 @@ void tls_pair_close(struct tls_pair *pair)
     gnutls_deinit(pair->client);
     gnutls_certificate_free_credentials(pair->client_certificates);
     gnutls_psk_free_client_credentials(pair->client_keys);
-    tls_credentials_free(pair->server_credentials);
+    tls_credentials_release(pair->server_credentials);
 }
 
 ssize_t tls_pair_receive(struct tls_pair *pair, void *buf, size_t size)

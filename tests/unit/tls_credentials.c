@@ -71,7 +71,7 @@ static void the_usual_folders_are_looked_into(void **state)
     tls_write_certificate(".config/pki/nbdkit/server-cert.pem", &all->server);
     tls_write_key(".config/pki/nbdkit/server-key.pem", &all->server);
     assert_true(!is_root || seteuid(65534) == 0);
-    tls_credentials_free(tls_load(NULL, NULL, false));
+    tls_credentials_release(tls_load(NULL, NULL, false));
     assert_true(!is_root || seteuid(0) == 0);
 }
 

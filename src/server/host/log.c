@@ -55,6 +55,7 @@ static const struct level {
     const char *plural;
 } levels[LOG_LEVELS] = {
     [LOG_LEVEL_ERROR] = {LOG_ERR, "errors"},
+    [LOG_LEVEL_NOTICE] = {LOG_NOTICE, "notices"},
     [LOG_LEVEL_DEBUG] = {LOG_DEBUG, "lines of -v"},
 };
 
@@ -402,6 +403,14 @@ void log_error(struct logger *log, const char *format, ...)
     va_list arguments;
     va_start(arguments, format);
     log_line(log, LOG_LEVEL_ERROR, format, arguments);
+    va_end(arguments);
+}
+
+void log_notice(struct logger *log, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    log_line(log, LOG_LEVEL_NOTICE, format, arguments);
     va_end(arguments);
 }
 

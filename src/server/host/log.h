@@ -14,8 +14,8 @@
  *
  * In both cases a later line says how many lines are missing.
  *
- * Any thread may call log_error, log_debug, log_write and log_wants_debug.  Only the main thread
- * calls the other functions.
+ * Any thread may call log_error, log_notice, log_debug, log_write and log_wants_debug.  Only the
+ * main thread calls the other functions.
  *
  * Never log a payload or a secret.
  */
@@ -42,6 +42,7 @@ enum log_target {
 
 enum log_level {
     LOG_LEVEL_ERROR,
+    LOG_LEVEL_NOTICE,
     LOG_LEVEL_DEBUG,
     LOG_LEVELS, /* the number of levels */
 };
@@ -100,6 +101,10 @@ void log_set(struct logger *log, enum log_target target, bool is_verbose, bool i
 
 /* Log an event on which the operator must act. */
 __attribute__((format(printf, 2, 3))) void log_error(struct logger *log, const char *format, ...);
+
+/* Log an event that the operator waits for. */
+__attribute__((format(printf, 2, 3))) void log_notice(struct logger *log, const char *format,
+                                                      ...);
 
 /* Log an event that helps to find a fault.  Only a verbose log (-v) has such lines. */
 __attribute__((format(printf, 2, 3))) void log_debug(struct logger *log, const char *format, ...);

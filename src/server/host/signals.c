@@ -3,12 +3,25 @@
 #include "server/host/signals.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "text/reason.h"
+
+/* The kernel opens /dev/tty only for a process that has a controlling terminal.  If /dev/tty cannot
+ * be opened for another reason, we suppose that there is no terminal: a server that stays by
+ * mistake can be ended, but one that ends by mistake loses the disk. */
+bool signals_have_terminal(void)
+{
+    int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    close(fd);
+    return true;
+}
 
 int signals_open(struct reason *reason)
 {
@@ -39,6 +52,8 @@ enum signal_event signals_read(int fd)
         return SIGNAL_STATS;
     case SIGCHLD:
         return SIGNAL_CHILD;
+    case SIGHUP:
+        return SIGNAL_HANGUP;
     default:
         return SIGNAL_STOP;
     }

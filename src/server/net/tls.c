@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "os/bytes.h"
+#include "server/net/tls_credentials.h"
 #include "server/net/tls_peer.h"
 #include "text/reason.h"
 
@@ -60,6 +61,8 @@ struct tls_session {
     uint8_t *unsent;    /* encrypted bytes that wait to be written; NULL: none */
     size_t unsent_at;   /* number of bytes of `unsent` that were written */
     size_t unsent_size; /* size of `unsent` in bytes */
+
+    struct tls_credentials *credentials; /* the session holds them */
 };
 
 /* Return session->system_error as an -errno.  ECONNRESET becomes -EPIPE, because both mean that
@@ -168,15 +171,18 @@ static int flush_unsent(struct tls_session *session)
     return 0;
 }
 
-int tls_session_create(const struct tls_credentials *credentials, int in, int out,
+int tls_session_create(struct tls_credentials *credentials, int in, int out,
                        struct tls_session **session)
 {
     struct tls_session *made = calloc(1, sizeof *made);
     if (!made)
         return -ENOMEM;
+    made->credentials = credentials;
+    tls_credentials_hold(credentials);
     made->in = in;
     made->out = out;
     if (gnutls_init(&made->gnutls, GNUTLS_SERVER | GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS) < 0) {
+        tls_credentials_release(credentials);
         free(made);
         return -ENOMEM;
     }
@@ -196,6 +202,7 @@ void tls_session_free(struct tls_session *session)
     if (!session)
         return;
     gnutls_deinit(session->gnutls);
+    tls_credentials_release(session->credentials);
     free(session->unsent);
     free(session);
 }

@@ -18,14 +18,14 @@ struct reason;          /* text/reason.h */
 struct tls_credentials; /* server/net/tls_credentials.h */
 struct tls_session;
 
-/* Make a session over two descriptors.  The caller still owns the descriptors and the
- * credentials.
+/* Make a session over two descriptors.  The caller still owns the descriptors.  The session holds
+ * the credentials until it is freed.
  *
  * The caller must throw away all bytes that it has received before this call.  They were not
  * encrypted, so an attacker may have sent them.
  *
  * Returns 0 or -ENOMEM.  On an error *session is unchanged. */
-int tls_session_create(const struct tls_credentials *credentials, int in, int out,
+int tls_session_create(struct tls_credentials *credentials, int in, int out,
                        struct tls_session **session);
 void tls_session_free(struct tls_session *session); /* NULL is accepted */
 

@@ -2,8 +2,9 @@
 
 /* tls_credentials - the certificates or the pre-shared keys of the server
  *
- * The main thread reads the credentials once, before privileges are dropped.  Afterwards they are
- * read-only, and all threads share them.
+ * Credentials are read-only once they are loaded, so all threads share them without a lock.  Each
+ * holder counts: the store of the server (tls_store.h), and each session that was made with the
+ * credentials.  The last holder to release them frees them.
  */
 
 #ifndef NBDRAM_SERVER_NET_TLS_CREDENTIALS_H
@@ -28,7 +29,8 @@ struct tls_options {
     bool verify_peer;     /* whether clients, too, must show a certificate */
 };
 
-/* Read the credentials that options name.  options->mode is ignored.
+/* Read the credentials that options name, and hold them once, for the caller.  options->mode is
+ * ignored.  Only the main thread calls this function.
  *
  * If there is a psk_file, the credentials are pre-shared keys.  The file consists of lines
  * USER:KEY, where KEY is hexadecimal, as psktool writes them.  If a user has several lines, the
@@ -52,11 +54,23 @@ struct tls_options {
  *
  *   -ENOENT   the file does not exist, or none of the usual folders has the files
  *   -EINVAL   the content of the file is wrong
- *   other     another -errno, for instance because the file cannot be read */
+ *   other     another -errno, for instance because the file cannot be read
+ *
+ * The function does not wait for a FIFO in a folder of certificates, but it does wait if psk_file
+ * is one. */
 int tls_credentials_load(const struct tls_options *options, struct tls_credentials **credentials,
                          struct reason *reason);
 
-/* Free credentials that no session uses any more.  NULL is accepted. */
-void tls_credentials_free(struct tls_credentials *credentials);
+/* Hold credentials once more.  The caller already holds them, or has the lock of the store, which
+ * does.  Any thread may call this function. */
+void tls_credentials_hold(struct tls_credentials *credentials);
+
+/* Give up one hold.  The last one frees the credentials.  Any thread may call this function.  NULL
+ * is accepted. */
+void tls_credentials_release(struct tls_credentials *credentials);
+
+/* The path of the file of keys, or of the folder of certificates, from which the credentials were
+ * read.  It is as options gave it, or one of the usual folders. */
+const char *tls_credentials_path(const struct tls_credentials *credentials);
 
 #endif

@@ -2,14 +2,16 @@
 
 /* tls_peer - apply credentials to a handshake, and record what it shows about the client
  *
- * Only tls.c and tls_credentials.c include this file.  Credentials are read-only here.  A struct
- * tls_peer belongs to one session, and to the thread that uses the session.
+ * Only tls.c and tls_credentials.c include this file.  Credentials are read-only here, except for
+ * their count of holders.  A struct tls_peer belongs to one session, and to the thread that uses
+ * the session.
  */
 
 #ifndef NBDRAM_SERVER_NET_TLS_PEER_H
 #define NBDRAM_SERVER_NET_TLS_PEER_H
 
 #include <gnutls/gnutls.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -23,6 +25,8 @@ struct tls_key {
 /* The credentials are either certificates or pre-shared keys (psk).  The field of the other kind
  * is NULL. */
 struct tls_credentials {
+    atomic_uint holders; /* see tls_credentials_hold and tls_credentials_release */
+    char *path;          /* see tls_credentials_path */
     gnutls_priority_t priority;
     gnutls_certificate_credentials_t certificates;
     gnutls_psk_server_credentials_t psk;

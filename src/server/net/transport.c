@@ -68,7 +68,7 @@ bool transport_shut(struct transport *transport)
     return shutdown(transport->out, SHUT_WR) == 0;
 }
 
-int transport_start_tls(struct transport *transport, const struct tls_credentials *credentials)
+int transport_start_tls(struct transport *transport, struct tls_credentials *credentials)
 {
     return tls_session_create(credentials, transport->in, transport->out, &transport->tls);
 }

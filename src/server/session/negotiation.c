@@ -6,6 +6,8 @@
 #include <stdlib.h>
 
 #include "server/host/log.h"
+#include "server/net/tls_credentials.h"
+#include "server/net/tls_store.h"
 #include "server/session/replies.h"
 #include "text/reason.h"
 
@@ -48,13 +50,22 @@ int negotiation_take(struct connection *connection, struct input *input)
     return r;
 }
 
+/* Start TLS with the credentials that the server has now. */
+static int start_tls(struct connection *connection)
+{
+    struct tls_credentials *credentials = tls_store_take(connection->service->tls);
+    int r = transport_start_tls(&connection->transport, credentials);
+    tls_credentials_release(credentials);
+    return r;
+}
+
 int negotiation_secure(struct connection *connection)
 {
     struct transport *transport = &connection->transport;
     struct reason reason;
     char peer[64];
     if (!transport->tls) {
-        int r = transport_start_tls(transport, connection->service->credentials);
+        int r = start_tls(connection);
         if (r < 0)
             return r;
     }

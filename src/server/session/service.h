@@ -14,16 +14,16 @@
 
 #include "nbd/session.h"
 
-struct disk;            /* declared in disk/disk.h */
-struct logger;          /* declared in server/host/log.h */
-struct tls_credentials; /* declared in server/net/tls_credentials.h */
+struct disk;      /* declared in disk/disk.h */
+struct logger;    /* declared in server/host/log.h */
+struct tls_store; /* declared in server/net/tls_store.h */
 
 struct service {
     struct disk *disk;
     struct nbd_export export;
     struct nbd_policy policy;
-    const struct tls_credentials *credentials; /* NULL: no TLS */
-    struct logger *log;                        /* any thread may use the logger */
+    struct tls_store *tls;    /* NULL: no TLS; any thread may take credentials from the store */
+    struct logger *log;       /* any thread may use the logger */
     unsigned timeout_seconds; /* limit for the handshake of a client; 0: no limit */
     unsigned idle_seconds;    /* a client that is idle for longer is disconnected; 0: no limit */
     unsigned max_connections; /* limit for the number of open connections; 0: no limit */

@@ -115,9 +115,7 @@ def test_foreground_prints_the_uri():
         assert server.errors() == ""
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP]
-)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
 @pytest.mark.parametrize("connected", [False, True])
 def test_signals_end_it_well(number, connected):
     with running("-U", "s", "1M") as server:
