@@ -216,6 +216,11 @@ static int start_server(struct program *program)
         .max_per_peer = options->max_per_peer,
     };
     int r = server_start(&program->server, options->threads ? options->threads : os_cpu_count());
+    if (r == -EMFILE || r == -ENFILE)
+        return report_error(program,
+                            "cannot start the threads: raise the limit on descriptors "
+                            "(ulimit -n), or use fewer threads (-t)",
+                            r);
     return r < 0 ? report_error(program, "cannot start the threads", r) : 0;
 }
 

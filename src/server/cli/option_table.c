@@ -65,7 +65,7 @@ const struct option_row option_table[] = {
     {OPT_NAME(0, "socket-group", listen.socket_group, "GROUP", "who may connect")},
     {OPT_NAME('p', "port", listen.port, "PORT", "listen on this port (10809); 0: a free one")},
     {OPT_ADDRESS('i', NAMES("ip-addr", "ipaddr"), listen.addresses, "ADDRESS",
-                 "listen there, not on loopback; may be repeated")},
+                 "listen there, not on loopback; repeatable")},
     {OPT_FAMILY('4', "ipv4-only", listen.family, AF_INET, AS_NEXT)},
     {OPT_FAMILY('6', "ipv6-only", listen.family, AF_INET6, "listen on one address family only")},
     {OPT_SOCKET(0, "vsock", &socket_vsock, "listen on a virtual machine socket")},

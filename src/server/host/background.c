@@ -56,7 +56,9 @@ static int detach(pid_t parent, struct reason *reason)
 {
     int null = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (null < 0)
-        return reason_set(reason, -errno, "/dev/null: ");
+        return reason_set(reason, -errno,
+                          "cannot go to the background without /dev/null (mount /dev, or stay in "
+                          "the foreground with -f): ");
     int r = 0;
     if (setsid() < 0 || chdir("/") < 0 || dup2(null, STDIN_FILENO) < 0)
         r = reason_set(reason, -errno, "cannot go to the background: ");

@@ -209,7 +209,10 @@ static int open_private(struct listeners *listeners, struct reason *reason)
 {
     char *path = NULL, *folder = make_private_folder();
     if (!folder)
-        return reason_set(reason, -errno, "cannot make a folder for the Unix socket: ");
+        return reason_set(
+            reason, -errno,
+            "cannot make a folder for the Unix socket in TMPDIR or /tmp (set TMPDIR "
+            "to a folder that can be written to, or give --unix a path): ");
     int fd;
     if (asprintf(&path, "%s/%s", folder, private_name) < 0) {
         path = NULL;

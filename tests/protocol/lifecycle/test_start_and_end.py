@@ -14,7 +14,7 @@ import nbd
 import pytest
 
 from daemons import at_socket, daemon, ignoring, refused, running, size_at
-from harness import HANG_SECONDS, MIB, SERVER, adopt_orphans, run, until
+from harness import HANG_SECONDS, MIB, SERVER, adopt_orphans, need, run, until
 
 # In the background.
 
@@ -215,6 +215,19 @@ def test_standard_descriptors_may_be_closed(mode):
 
 
 # Refusals.
+
+
+def test_a_folder_for_the_socket_that_is_missing(monkeypatch):
+    monkeypatch.setenv("TMPDIR", os.path.abspath("nofolder"))
+    assert "set TMPDIR to a folder" in refused("-U", "-", "1M")
+
+
+def test_too_few_descriptors_for_the_threads():
+    need("prlimit")
+    result = run("prlimit", "--nofile=8", SERVER, "-f", "-U", "s", "1M", check=False)
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    assert "raise the limit on descriptors (ulimit -n)" in line
 
 
 @pytest.mark.parametrize("mode", [(), ("-f",)])
