@@ -24,7 +24,7 @@
  *
  * Other threads can send a loop a new connection, or the order to stop.  They change a field that
  * the loop's lock guards, and then write to the loop's eventfd.  handle_wakeup (loop.c) receives
- * both kinds of messages.
+ * both kinds of messages, and parked requests that return (park.h).
  */
 
 #ifndef NBDRAM_SERVER_SESSION_LOOP_H

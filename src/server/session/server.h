@@ -49,7 +49,8 @@ int server_adopt(struct server *server, int in, int out);
 
 /* Stop the loops, and wait until all of them have ended.  The loops complete the requests in
  * flight, and refuse all other requests with ESHUTDOWN.  Clients have 0.7 s to read their
- * replies, and to send the rest of a request.  Then they are disconnected.  The counters of the
+ * replies, and to send the rest of a request.  Then they are disconnected.  If requests are still
+ * parked then, the disk gives up waiting, and the threads of the park end.  The counters of the
  * loops can still be read afterwards. */
 void server_stop(struct server *server);
 
