@@ -205,6 +205,8 @@ int lock_memory_of_process(struct reason *reason)
         r = -errno;
     if (r == 0)
         r = lock_program();
+    if (r == -ENOENT)
+        return reason_set(reason, r, "--swap: /proc says what has to be locked; mount it: ");
     return r < 0 ? reason_set(reason, r, "--swap: cannot lock the program into memory; " MAY_LOCK)
                  : 0;
 }

@@ -137,7 +137,8 @@ def test_socket_activation_ends_with_the_client_that_started_it(number):
     need("bash")
     adopt_orphans()
     os.mkfifo("fifo")
-    with open("fifo", "r+b", buffering=0) as fifo, socket.create_server(("127.0.0.1", 0)) as passed:
+    passed = socket.create_server(("127.0.0.1", 0))
+    with open("fifo", "r+b", buffering=0) as fifo, passed:
         pass_on = f'LISTEN_FDS=1 LISTEN_PID=$BASHPID exec "$0" "$@" 3<&{passed.fileno()}'
         words = ["bash", "-c", f"({pass_on}) & wait", SERVER, "-P", "fifo", "1M"]
         client = subprocess.Popen(words, pass_fds=[passed.fileno()])
@@ -161,7 +162,8 @@ def test_socket_activation_outlives_the_thread_that_started_it():
         started.append(activated([passed], "-P", "fifo", "1M"))
         fifo.readline()
 
-    with open("fifo", "r+b", buffering=0) as fifo, socket.create_server(("127.0.0.1", 0)) as passed:
+    passed = socket.create_server(("127.0.0.1", 0))
+    with open("fifo", "r+b", buffering=0) as fifo, passed:
         thread = threading.Thread(target=start)
         thread.start()
         thread.join(HANG_SECONDS)
