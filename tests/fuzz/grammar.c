@@ -184,7 +184,7 @@ static void try_uri(const char *text)
     n = n < sizeof bound.sun_path ? n : sizeof bound.sun_path;
     memcpy(bound.sun_path, path ? path : "", n);
     bound_length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
-    char *uri = uri_of_listeners(&options, &listeners);
+    char *uri = uri_of_listener(&options, &listeners, 0);
     const char *start = options.is_tls_required ? "nbds+unix:///" : "nbd+unix:///";
     DEMAND(uri && copy && strncmp(uri, start, strlen(start)) == 0, "no URI");
     const char *at = expect_decoded(uri + strlen(start), '?', copy, strlen(copy));
