@@ -79,7 +79,7 @@ static int watch_parent(struct program *program)
         return 0;
     program->parent = process_open(parent);
     int r = getppid() == parent ? 0 : -ESRCH;
-    /* Old kernels, and containers whose processes have a parent outside, offer only the signal. */
+    /* Old kernels offer only the signal, and so do containers if the parent is outside. */
     if (r == 0 && program->parent < 0 && options->exit_with_parent)
         r = parent_death_signal(SIGTERM, parent);
     if (r == -ESRCH)

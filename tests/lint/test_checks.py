@@ -177,6 +177,8 @@ def test_comments(tmp_path):
         f"{file}:11: this */ belongs to the line above",
         f"{file}:15: this */ belongs to the line above",
     ]
+    file.write_text("int a;\n/* " + "w" * 92 + " */\n/* One.\n * " + "w" * 96 + " */\n")
+    assert run("comments", file) == [f"{file}:4: this line has more than 98 columns"]
 
 
 @pytest.fixture

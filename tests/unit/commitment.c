@@ -4,8 +4,8 @@
  * commitment back together with the memory.
  *
  * The setting is the machine's, so the test does not change it.  Instead the pools are told that
- * it is 2, and reserve address space without MAP_NORESERVE: then the kernel counts writable memory
- * as committed with every setting.  /proc/self/smaps marks such memory with "ac". */
+ * it is 2, and reserve address space without MAP_NORESERVE: then the kernel counts writable
+ * memory as committed with every setting.  /proc/self/smaps marks such memory with "ac". */
 
 #include "support/support.h"
 

@@ -184,8 +184,8 @@ static bool wants_lone(unsigned level, uint64_t page, uint64_t pages)
 }
 
 /* The body of table_make and table_make_reserved.  It is inlined into both, so that table_make is
- * as fast as without reserves.  reserve is NULL if there is no reserve.  If there is no room for a
- * lone, nodes are made instead of the lone: there may be free ones, or a reserve. */
+ * as fast as without reserves.  reserve is NULL if there is no reserve.  If there is no room for
+ * a lone, nodes are made instead of the lone: there may be free ones, or a reserve. */
 __attribute__((always_inline)) static inline int make(struct table *table, uint64_t page,
                                                       uint64_t pages,
                                                       struct table_reserve *reserve,

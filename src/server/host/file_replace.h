@@ -17,8 +17,9 @@
  * path finds either the old content or the new content, never a part.  A link or a device at path
  * is replaced, too.
  *
- * If held is not NULL, the new file is locked (flock) before it appears at path, and *held becomes
- * a descriptor that keeps the lock.  Some file systems have no locks; the file is then not locked.
+ * If held is not NULL, the new file is locked (flock) before it appears at path, and *held
+ * becomes a descriptor that keeps the lock.  Some file systems have no locks; the file is then
+ * not locked.
  *
  * Returns 0 or -errno.  On an error the file at path is unchanged, and *held is not set. */
 int file_replace(int folder, const char *path, const void *bytes, size_t size, int *held);

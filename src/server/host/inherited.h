@@ -21,8 +21,8 @@ struct inherited {
 };
 
 /* Note all descriptors above 2 that we have inherited.  To be called before the program opens any
- * descriptor that is not close-on-exec.  They stay open until inherited_close, because the command
- * line may name one of them, as in "-P /dev/fd/5".  Returns 0 or -ENOMEM. */
+ * descriptor that is not close-on-exec.  They stay open until inherited_close, because the
+ * command line may name one of them, as in "-P /dev/fd/5".  Returns 0 or -ENOMEM. */
 int inherited_note(struct inherited *inherited);
 
 /* Close the descriptors that inherited_note has noted. */

@@ -31,8 +31,8 @@ int pidfile_open(struct pidfile *pidfile, const char *path, struct reason *reaso
 
 /* Write the process id and a newline.  A plain file is replaced whole, so that a reader never
  * finds a part of a number.  In two cases the line is written into the existing file instead: if
- * the file is a FIFO or a device, or if we are not permitted to create files in its folder.
- * A plain file is then locked until pidfile_close.  The file may have become that of another server
+ * the file is a FIFO or a device, or if we are not permitted to create files in its folder.  A
+ * plain file is then locked until pidfile_close.  The file may have become that of another server
  * since pidfile_open; that is an error.  Returns 0, or -errno with a reason. */
 int pidfile_write(struct pidfile *pidfile, struct reason *reason);
 

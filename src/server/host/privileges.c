@@ -65,9 +65,9 @@ static int set_groups(const char *group, const struct user_ids *ids)
     return 0;
 }
 
-/* Are we this user and group already, with no supplementary groups that would have to be given up?
- * Only root is permitted to set groups, but such a process need not.  A user without -g keeps the
- * groups with which that user started us. */
+/* Are we this user and group already, with no supplementary groups that would have to be given
+ * up?  Only root is permitted to set groups, but such a process need not.  A user without -g
+ * keeps the groups with which that user started us. */
 static bool needs_no_change(const char *group, const struct user_ids *ids)
 {
     gid_t groups[2];

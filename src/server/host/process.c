@@ -6,8 +6,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* The system call is made by its number, because C libraries older than that of Debian 12 lack the
- * function pidfd_open. */
+/* The system call is made by its number, because C libraries older than that of Debian 12 lack
+ * the function pidfd_open. */
 int process_open(pid_t process)
 {
     int fd = (int)syscall(SYS_pidfd_open, process, 0);

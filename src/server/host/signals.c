@@ -11,9 +11,9 @@
 
 #include "text/reason.h"
 
-/* The kernel opens /dev/tty only for a process that has a controlling terminal.  If /dev/tty cannot
- * be opened for another reason, we suppose that there is no terminal: a server that stays by
- * mistake can be ended, but one that ends by mistake loses the disk. */
+/* The kernel opens /dev/tty only for a process that has a controlling terminal.  If /dev/tty
+ * cannot be opened for another reason, we suppose that there is no terminal: a server that stays
+ * by mistake can be ended, but one that ends by mistake loses the disk. */
 bool signals_have_terminal(void)
 {
     int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);

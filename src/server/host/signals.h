@@ -20,9 +20,9 @@ enum signal_event {
     SIGNAL_STOP,   /* any other signal: the server has to stop */
 };
 
-/* Does the process have a controlling terminal?  The kernel sends SIGHUP when such a terminal goes
- * away.  To be called before signals_open: while SIGHUP is not blocked, a terminal that goes away
- * ends the process.  Once the signal can be read, the terminal is gone already. */
+/* Does the process have a controlling terminal?  The kernel sends SIGHUP when such a terminal
+ * goes away.  To be called before signals_open: while SIGHUP is not blocked, a terminal that goes
+ * away ends the process.  Once the signal can be read, the terminal is gone already. */
 bool signals_have_terminal(void);
 
 /* Block the signals that signals_read takes, in this thread and in all threads that it will

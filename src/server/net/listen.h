@@ -37,9 +37,9 @@ int listen_open(const struct listen_options *options, struct listeners *listener
 
 /* Give the file of the Unix socket to the user of names, so that this user can connect, and can
  * remove the file where its folder permits that.  The group of the file becomes socket_group, or
- * else the group of names.  If neither is given, the group does not change: the group of that user
- * may have more members than the umask was meant for.  A folder that listen_open has made is given
- * away, too.
+ * else the group of names.  If neither is given, the group does not change: the group of that
+ * user may have more members than the umask was meant for.  A folder that listen_open has made is
+ * given away, too.
  *
  * Does nothing if there is neither a user nor a group.  Returns 0, or -errno with a reason. */
 int listen_give_away(const struct listen_options *options, const struct listeners *listeners,

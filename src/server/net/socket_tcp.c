@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
-/* TCP, over IPv4 and IPv6.  There can be several hosts, and a host name can have several addresses.
- * Each address gets its own socket, and all these sockets have the same port. */
+/* TCP, over IPv4 and IPv6.  There can be several hosts, and a host name can have several
+ * addresses.  Each address gets its own socket, and all these sockets have the same port. */
 
 #include <errno.h>
 #include <netdb.h>
@@ -50,8 +50,8 @@ static bool is_same_address(const struct sockaddr *a, const struct sockaddr *b)
            six->sin6_scope_id == other->sin6_scope_id;
 }
 
-/* Does one of our sockets receive the connections to this address already?  Several hosts can have
- * an address in common, and 0.0.0.0 or :: is all addresses of its family. */
+/* Does one of our sockets receive the connections to this address already?  Several hosts can
+ * have an address in common, and 0.0.0.0 or :: is all addresses of its family. */
 static bool is_covered(const struct listeners *listeners, const struct sockaddr *wanted)
 {
     struct socket_address bound;

@@ -258,9 +258,9 @@ static bool is_our_socket(const struct listeners *listeners, const struct stat *
            status->st_ino == listeners->unix_inode;
 }
 
-/* Give the file to another user or group.  In a folder that strangers may write to, a stranger may
- * have put another file in the place of ours.  So the file is looked at and given away through the
- * same descriptor, and a file that has a second name elsewhere is not given away. */
+/* Give the file to another user or group.  In a folder that strangers may write to, a stranger
+ * may have put another file in the place of ours.  So the file is looked at and given away
+ * through the same descriptor, and a file that has a second name elsewhere is not given away. */
 static int give_file_away(const struct listeners *listeners, const struct user_ids *ids)
 {
     struct stat status;

@@ -65,8 +65,8 @@ int tls_credentials_load(const struct tls_options *options, struct tls_credentia
  * does.  Any thread may call this function. */
 void tls_credentials_hold(struct tls_credentials *credentials);
 
-/* Give up one hold.  The last one frees the credentials.  Any thread may call this function.  NULL
- * is accepted. */
+/* Give up one hold.  The last one frees the credentials.  Any thread may call this function.
+ * NULL is accepted. */
 void tls_credentials_release(struct tls_credentials *credentials);
 
 /* The path of the file of keys, or of the folder of certificates, from which the credentials were

@@ -10,9 +10,9 @@
  *     lock; replaces the pointer; unlock       lock; reads the pointer, holds; unlock
  *     releases the old credentials             makes a session, which holds, too; releases
  *
- * The lock is held for a few instructions, so no loop waits while files are read.  A session holds
- * its credentials until it ends, so a reload changes nothing for it.  The old credentials are
- * freed when the last of their sessions has ended.
+ * The lock is held for a few instructions, so no loop waits while files are read.  A session
+ * holds its credentials until it ends, so a reload changes nothing for it.  The old credentials
+ * are freed when the last of their sessions has ended.
  */
 
 #ifndef NBDRAM_SERVER_NET_TLS_STORE_H
@@ -33,9 +33,9 @@ struct tls_store {
     struct tls_credentials *present; /* the store holds them; NULL: the store is not open */
 };
 
-/* Read the credentials that options name: see tls_credentials_load.  Remember where they were, even
- * if the current folder, the user or $HOME changes.  Returns 0, or -errno with a reason.  On an
- * error the store is unchanged. */
+/* Read the credentials that options name: see tls_credentials_load.  Remember where they were,
+ * even if the current folder, the user or $HOME changes.  Returns 0, or -errno with a reason.  On
+ * an error the store is unchanged. */
 int tls_store_open(struct tls_store *store, const struct tls_options *options,
                    struct reason *reason);
 
@@ -44,7 +44,8 @@ void tls_store_close(struct tls_store *store);
 
 /* Read the same files again.  Sessions that are made from now on get what is in them.  Returns 0.
  * On an error, returns -errno with a reason that names the file, and the present credentials stay
- * in use.  A file of keys that is not a regular file is an error: a FIFO has no second content. */
+ * in use.  A file of keys that is not a regular file is an error: a FIFO has no second
+ * content. */
 int tls_store_reload(struct tls_store *store, struct reason *reason);
 
 /* Hold the present credentials, and return them.  The caller has to release them.  Any thread may

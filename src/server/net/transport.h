@@ -55,8 +55,8 @@ bool transport_shut(struct transport *transport);
 
 /* Start TLS.  From this call on, all bytes go through TLS, and the handshake comes first.  Before
  * the call, the caller must have sent all plaintext, and must throw away all bytes that it has
- * received but not yet processed.  The transport holds the credentials until it is closed.  Returns
- * 0 or -ENOMEM.  On an error the transport is unchanged. */
+ * received but not yet processed.  The transport holds the credentials until it is closed.
+ * Returns 0 or -ENOMEM.  On an error the transport is unchanged. */
 int transport_start_tls(struct transport *transport, struct tls_credentials *credentials);
 
 /* Continue the handshake.  Returns

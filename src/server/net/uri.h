@@ -19,8 +19,8 @@
 struct listen_options; /* server/net/listeners.h */
 struct listeners;
 
-/* Make the URI of the socket listeners->fds[i].  The caller frees it.  Returns NULL if there is no
- * memory, or if no URI can name a socket of this kind. */
+/* Make the URI of the socket listeners->fds[i].  The caller frees it.  Returns NULL if there is
+ * no memory, or if no URI can name a socket of this kind. */
 char *uri_of_listener(const struct listen_options *options, const struct listeners *listeners,
                       unsigned i);
 

@@ -11,10 +11,10 @@
  *                   refused.  commands_feed_payload and commands_payload_filled continue the job
  *     zero_job      a trim or a write zeroes of a long range.  commands_zero_slice continues the
  *                   job by one slice.  Other connections may be served between two slices
- *     park_job      a write, trim or write zeroes that has to wait.  The threads of the park carry
- *                   it out (park.h), and commands_end_parked answers it.  Parts of a payload job
- *                   or a zero job are parked in the same way.  The job goes on when the part has
- *                   returned
+ *     park_job      a write, trim or write zeroes that has to wait.  The threads of the park
+ *                   carry it out (park.h), and commands_end_parked answers it.  Parts of a
+ *                   payload job or a zero job are parked in the same way.  The job goes on when
+ *                   the part has returned
  *
  * While a payload job or a zero job is active, the next request of the connection is not
  * processed.  The connection is HELD while a part of such a job is parked, or too many

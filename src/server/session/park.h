@@ -127,9 +127,9 @@ void park_returns_init(struct park_returns *returns, int wake_event);
 void park_owner_init(struct park_owner *owner, struct connection *connection,
                      struct park_returns *returns);
 
-/* Add a job.  The caller fills in the first fields of *wanted, up to is_part, except data: that of
- * a write is at `data`, and is copied.  For other requests, `data` is NULL.
- * Returns 0; or -ENOMEM, if there is no memory for the copies, or no thread can be started. */
+/* Add a job.  The caller fills in the first fields of *wanted, up to is_part, except data: that
+ * of a write is at `data`, and is copied.  For other requests, `data` is NULL.  Returns 0, or
+ * -ENOMEM if there is no memory for the copies, or if no thread can be started. */
 int park_add(struct park *park, struct park_owner *owner, const struct park_job *wanted,
              const void *data);
 
