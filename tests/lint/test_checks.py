@@ -181,6 +181,16 @@ def test_comments(tmp_path):
     assert run("comments", file) == [f"{file}:4: this line has more than 98 columns"]
 
 
+def test_lengths(tmp_path):
+    short, long = tmp_path / "short.c", tmp_path / "long.c"
+    short.write_text("\n" * 600)
+    long.write_text("\n" * 601)
+    assert run("lengths", short) == []
+    assert run("lengths", short, long) == [
+        f"{long}: 601 lines, and a file of tests has 600 at most"
+    ]
+
+
 @pytest.fixture
 def repository(tmp_path):
     """A git repository with one C file and one page."""

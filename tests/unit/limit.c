@@ -1,96 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 /* limit=: a full disk returns -ENOSPC, still has what it acknowledged, goes on serving, and takes
- * new data as soon as old data is trimmed. */
+ * new data as soon as old data is trimmed.  (limit_together.c: by several threads.) */
 
+#include "support/blocks.h"
 #include "support/support.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define SIZE (1 * TiB)
-#define LIMIT limit()
-
-/* In bytes.  Most of the time goes into filling disks, so they are smaller where everything is
- * slow.  There are as many chunks then, because the size of a chunk depends on the limit. */
-static uint64_t limit(void)
-{
-    return test_ops(UINT64_MAX) < 100000 ? 8 * MiB : 16 * MiB;
-}
-
-/* The unit in which these tests write.  The content of a block follows from its number, so a test
- * only has to remember which blocks were acknowledged. */
-#define BLOCK ((size_t)64 << 10)
-#define BLOCKS_MAX (8 * LIMIT / BLOCK)
-
-/* A full disk may exceed the limit by this much: for batches of items that wait for a grace
- * period, which it needs to free memory. */
-#define BATCHES (32 * KiB)
-
-enum content { RANDOM, TEXT };
-
-static void block_make(uint64_t number, enum content content, uint8_t *buf)
-{
-    struct prng prng;
-    prng_init(&prng, test_seed(), number);
-    if (content == TEXT)
-        fill_text(&prng, buf, BLOCK);
-    else
-        fill_random(&prng, buf, BLOCK);
-}
-
-static int block_write(struct disk *disk, uint64_t number, enum content content)
-{
-    uint8_t buf[BLOCK];
-    block_make(number, content, buf);
-    return disk_write(disk, number * BLOCK, BLOCK, buf);
-}
-
-static bool block_is_there(struct disk *disk, uint64_t number, enum content content)
-{
-    uint8_t wanted[BLOCK], found[BLOCK];
-    block_make(number, content, wanted);
-    return disk_read(disk, number * BLOCK, BLOCK, found) == 0 &&
-           memcmp(wanted, found, BLOCK) == 0;
-}
-
-/* Write blocks, beginning with this number, until one is refused.  Returns how many were
- * acknowledged. */
-static uint64_t fill(struct disk *disk, uint64_t number, enum content content)
-{
-    uint64_t n = 0;
-    int err = 0;
-    while (n < BLOCKS_MAX && (err = block_write(disk, number + n, content)) == 0)
-        n++;
-    if (n == BLOCKS_MAX)
-        fail_msg("%s took %llu MiB of data with a limit of %llu MiB",
-                 content == TEXT ? "text" : "random", (unsigned long long)(n * BLOCK / MiB),
-                 (unsigned long long)(LIMIT / MiB));
-    assert_int_equal(err, -ENOSPC);
-    return n;
-}
-
-static void assert_blocks(struct disk *disk, uint64_t number, uint64_t n, enum content content)
-{
-    for (uint64_t i = number; i < number + n; i++)
-        if (!block_is_there(disk, i, content))
-            fail_msg("block %llu was acknowledged and is not there", (unsigned long long)i);
-}
-
-static void assert_within_limit(struct disk *disk)
-{
-    struct disk_stats stats = stats_of(disk);
-    assert_int_equal(stats.limit, LIMIT);
-    assert_true(stats.memory - stats.overhead <= LIMIT);
-    assert_true(stats.memory <= LIMIT + BATCHES);
-}
 
 static void full_disk_keeps_what_it_has(void **state)
 {
     struct disk *disk = disk_made(allocator_of(state), SIZE, LIMIT);
-    uint64_t n = fill(disk, 0, RANDOM);
+    uint64_t n = blocks_fill(disk, 0, RANDOM);
     assert_true(n * BLOCK > LIMIT * 3 / 4);
     assert_true(n * BLOCK <= LIMIT);
     assert_within_limit(disk);
@@ -116,7 +39,7 @@ static void full_disk_keeps_what_it_has(void **state)
 static void full_disk_is_overwritten(void **state)
 {
     struct disk *disk = disk_made(allocator_of(state), SIZE, LIMIT);
-    uint64_t n = fill(disk, 0, RANDOM);
+    uint64_t n = blocks_fill(disk, 0, RANDOM);
     uint8_t buf[BLOCK];
     for (unsigned round = 0; round < 3; round++) {
         for (uint64_t i = 0; i < n; i++) {
@@ -140,7 +63,7 @@ static void full_disk_is_overwritten(void **state)
 static void trimmed_room_is_had_again(void **state)
 {
     struct disk *disk = disk_made(allocator_of(state), SIZE, LIMIT);
-    uint64_t first = 0, n = fill(disk, first, RANDOM);
+    uint64_t first = 0, n = blocks_fill(disk, first, RANDOM);
     for (unsigned round = 0; round < 20; round++) {
         uint64_t gone = round % 4 == 3 ? n : n / 2;
         uint64_t stays = n - gone;
@@ -159,7 +82,7 @@ static void trimmed_room_is_had_again(void **state)
         /* One piece stays for the next round, in which the disk is filled again. */
         assert_int_equal(disk_trim(disk, first * BLOCK, n * BLOCK), 0);
         first = next;
-        n = again + fill(disk, next + again, RANDOM);
+        n = again + blocks_fill(disk, next + again, RANDOM);
     }
     disk_end(disk);
 }
@@ -168,7 +91,7 @@ static void trimmed_room_is_had_again(void **state)
 static void full_disk_swaps_pages(void **state)
 {
     struct disk *disk = disk_made(allocator_of(state), SIZE, LIMIT);
-    uint64_t n = fill(disk, 0, RANDOM);
+    uint64_t n = blocks_fill(disk, 0, RANDOM);
     uint64_t refused = 0;
     for (uint64_t i = 0; i < n; i++) {
         assert_int_equal(disk_trim(disk, i * BLOCK, BLOCK), 0);
@@ -189,9 +112,9 @@ static void reserved_range_can_be_written(void **state)
     uint64_t reserved = 4 * MiB / BLOCK, elsewhere = SIZE / 2 / BLOCK;
     assert_int_equal(disk_zero(disk, 0, reserved * BLOCK, DISK_NO_HOLE), 0);
     assert_int_equal(disk_settle(disk), 0);
-    uint64_t n = fill(disk, elsewhere, RANDOM);
+    uint64_t n = blocks_fill(disk, elsewhere, RANDOM);
     assert_int_equal(disk_settle(disk), 0);
-    n += fill(disk, elsewhere + n, RANDOM);
+    n += blocks_fill(disk, elsewhere + n, RANDOM);
     for (uint64_t i = 0; i < reserved; i++)
         assert_int_equal(block_write(disk, i, RANDOM), 0);
     assert_blocks(disk, 0, reserved, RANDOM);
@@ -212,9 +135,9 @@ static void rest_of_a_reserved_range_can_be_written(void **state)
         assert_int_equal(disk_trim(disk, at + page / 2, page / 2), 0);
     }
     assert_int_equal(disk_settle(disk), 0);
-    uint64_t n = fill(disk, elsewhere, RANDOM);
+    uint64_t n = blocks_fill(disk, elsewhere, RANDOM);
     assert_int_equal(disk_settle(disk), 0);
-    n += fill(disk, elsewhere + n, RANDOM);
+    n += blocks_fill(disk, elsewhere + n, RANDOM);
     for (uint64_t at = 0; at < 4 * MiB; at += page)
         assert_int_equal(disk_write(disk, at + page / 8, 1, &byte), 0);
     assert_blocks(disk, elsewhere, n, RANDOM);
@@ -274,7 +197,7 @@ static void more_than_the_limit_is_stored(void **state)
 {
     (void)state;
     struct disk *disk = disk_made(&allocator_zstd, SIZE, LIMIT);
-    uint64_t n = fill(disk, 0, TEXT);
+    uint64_t n = blocks_fill(disk, 0, TEXT);
     if (n * BLOCK <= LIMIT + LIMIT / 2)
         fail_msg("only %llu MiB of text fit into %llu MiB", (unsigned long long)(n * BLOCK / MiB),
                  (unsigned long long)(LIMIT / MiB));
@@ -317,9 +240,9 @@ static void compressed_pages_can_be_written_in_part(void **state)
     enum { STRIDE = 11 };
     (void)state;
     struct disk *disk = disk_made(&allocator_zstd, SIZE, LIMIT);
-    uint64_t n = fill(disk, 0, TEXT);
+    uint64_t n = blocks_fill(disk, 0, TEXT);
     assert_int_equal(disk_settle(disk), 0);
-    n += fill(disk, n, TEXT);
+    n += blocks_fill(disk, n, TEXT);
     uint8_t expected[BLOCK], found[BLOCK];
     for (uint64_t i = 0; i < n; i++)
         write_in_part(disk, i);
@@ -349,7 +272,7 @@ static void zeroing_makes_its_own_room(void **state)
     struct disk *disk = disk_made(&allocator_zstd, SIZE, LIMIT);
     page = disk_page_size(disk);
     half = page / 2;
-    uint64_t n = fill(disk, 0, TEXT);
+    uint64_t n = blocks_fill(disk, 0, TEXT);
     assert_int_equal(disk_settle(disk), 0);
     while (at < n && disk_write(disk, at * BLOCK + half, half, noise) == 0)
         at++;
@@ -399,64 +322,6 @@ static void limit_beyond_the_machine(void **state)
     disk_end(disk);
 }
 
-/* The disk is full, some pages are trimmed, and several threads write half as many at once.  None
- * of these writes is refused because the memory is still on its way, in the hands of another
- * thread. */
-enum { REFILLERS = 8, TRIMMED = 64 }; /* pages */
-
-struct refill {
-    struct disk *disk;
-    uint64_t rounds;
-    pthread_barrier_t begin, end;
-    _Atomic unsigned next; /* page, in this round */
-    _Atomic unsigned refused;
-};
-
-static void *refill_in_thread(void *opaque)
-{
-    struct refill *refill = opaque;
-    uint8_t page[4096];
-    memset(page, 0x77, sizeof page);
-    for (uint64_t round = 0; round < refill->rounds; round++) {
-        pthread_barrier_wait(&refill->begin);
-        unsigned i;
-        while ((i = atomic_fetch_add(&refill->next, 1)) < TRIMMED / 2)
-            if (disk_write(refill->disk, i * sizeof page, sizeof page, page) != 0)
-                atomic_fetch_add(&refill->refused, 1);
-        pthread_barrier_wait(&refill->end);
-    }
-    return NULL;
-}
-
-static void trimmed_room_is_had_by_several(void **state)
-{
-    static uint8_t page[4096];
-    struct refill refill = {.rounds = test_ops(5000)};
-    pthread_t threads[REFILLERS];
-    uint64_t n = 0;
-    refill.disk = disk_made(allocator_of(state), SIZE, LIMIT);
-    memset(page, 0x55, sizeof page);
-    while (disk_write(refill.disk, n * sizeof page, sizeof page, page) == 0)
-        n++;
-    assert_true(n > 1024);
-    pthread_barrier_init(&refill.begin, NULL, REFILLERS + 1);
-    pthread_barrier_init(&refill.end, NULL, REFILLERS + 1);
-    for (unsigned i = 0; i < REFILLERS; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, refill_in_thread, &refill), 0);
-    for (uint64_t round = 0; round < refill.rounds; round++) {
-        for (uint64_t i = 0; i < TRIMMED; i++) /* may fail: the index may have taken their room */
-            (void)disk_write(refill.disk, i * sizeof page, sizeof page, page);
-        disk_trim(refill.disk, 0, TRIMMED * sizeof page);
-        atomic_store(&refill.next, 0);
-        pthread_barrier_wait(&refill.begin);
-        pthread_barrier_wait(&refill.end);
-    }
-    for (unsigned i = 0; i < REFILLERS; i++)
-        pthread_join(threads[i], NULL);
-    assert_int_equal(refill.refused, 0);
-    disk_end(refill.disk);
-}
-
 /* malloc. */
 
 static void array_larger_than_the_limit(void **state)
@@ -485,99 +350,6 @@ static void array_larger_than_the_limit(void **state)
     disk_end(disk);
 }
 
-/* Several at once. */
-
-#define FILLERS 4
-
-struct filler {
-    struct disk *disk;
-    pthread_t thread;
-    uint64_t first, n;
-    enum content content;
-    int err;
-    bool intact;
-};
-
-static void *fill_in_thread(void *opaque)
-{
-    struct filler *filler = opaque;
-    while (filler->n < BLOCKS_MAX && filler->err == 0) {
-        filler->err = block_write(filler->disk, filler->first + filler->n, filler->content);
-        filler->n += filler->err == 0;
-    }
-    filler->intact = true;
-    for (uint64_t i = 0; i < filler->n; i++)
-        if (!block_is_there(filler->disk, filler->first + i, filler->content))
-            filler->intact = false;
-    return NULL;
-}
-
-static uint64_t fill_together(struct disk *disk, struct filler *fillers, enum content content)
-{
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < FILLERS; i++) {
-        fillers[i] =
-            (struct filler){.disk = disk, .first = (i + 1) * BLOCKS_MAX, .content = content};
-        assert_int_equal(pthread_create(&fillers[i].thread, NULL, fill_in_thread, &fillers[i]),
-                         0);
-    }
-    for (unsigned i = 0; i < FILLERS; i++) {
-        pthread_join(fillers[i].thread, NULL);
-        sum += fillers[i].n;
-    }
-    return sum;
-}
-
-static void *rewrite_in_thread(void *opaque)
-{
-    struct filler *filler = opaque;
-    struct prng prng;
-    prng_init(&prng, test_seed(), filler->first);
-    for (uint64_t i = 0; i < filler->n && filler->err == 0; i++) {
-        uint64_t number = filler->first + prng_below(&prng, filler->n);
-        filler->err = disk_write(filler->disk, number * BLOCK + 100, 4, "else");
-    }
-    return NULL;
-}
-
-/* Each thread takes the room that another one makes.  There is enough for all. */
-static void rewrite_together(struct filler *fillers)
-{
-    for (unsigned i = 0; i < FILLERS; i++) {
-        fillers[i].err = 0;
-        assert_int_equal(pthread_create(&fillers[i].thread, NULL, rewrite_in_thread, &fillers[i]),
-                         0);
-    }
-    for (unsigned i = 0; i < FILLERS; i++)
-        pthread_join(fillers[i].thread, NULL);
-    for (unsigned i = 0; i < FILLERS; i++)
-        assert_int_equal(fillers[i].err, 0);
-}
-
-static void several_fill_at_once(void **state)
-{
-    const struct allocator *allocator = allocator_of(state);
-    enum content content = allocator == &allocator_zstd ? TEXT : RANDOM;
-    struct disk *disk = disk_made(allocator, SIZE, LIMIT);
-    struct filler fillers[FILLERS];
-    unsigned rounds = content == TEXT ? 2 : 5; /* compression is slow */
-    for (unsigned round = 0; round < rounds; round++) {
-        uint64_t sum = fill_together(disk, fillers, content);
-        assert_true(sum * BLOCK > LIMIT * 3 / 4);
-        assert_within_limit(disk);
-        for (unsigned i = 0; i < FILLERS; i++) {
-            assert_int_equal(fillers[i].err, -ENOSPC);
-            assert_true(fillers[i].intact);
-            assert_blocks(disk, fillers[i].first, fillers[i].n, content);
-        }
-        if (content == TEXT)
-            rewrite_together(fillers);
-        assert_within_limit(disk);
-        assert_int_equal(disk_trim(disk, 0, SIZE), 0);
-    }
-    disk_end(disk);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -594,9 +366,7 @@ int main(void)
         cmocka_unit_test(zeroing_makes_its_own_room),
         cmocka_unit_test(ends_of_segments_are_not_waste),
         TEST_OF_PAGED(limit_beyond_the_machine),
-        TEST_OF(trimmed_room_is_had_by_several, sparse),
         cmocka_unit_test(array_larger_than_the_limit),
-        TEST_OF_PAGED(several_fill_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
