@@ -87,7 +87,7 @@ struct allocator {
 
     /* Make and free a cache of inflated pages, as disk_cache_create and disk_cache_destroy do.
      * cache_create sets *cache to NULL if the allocator compresses nothing, or if the budget does
-     * not have enough memory for a cache. */
+     * not have enough memory for a cache.  -ENOMEM is the only error. */
     int (*cache_create)(void *state, struct disk_cache **cache);
     void (*cache_destroy)(void *state, struct disk_cache *cache);
 
@@ -164,7 +164,7 @@ struct allocator {
 
     /* Wait until background threads have finished the work that earlier requests caused.  Then
      * freed memory has been given back to the system, and every page that can be compressed is
-     * compressed.  Never fails. */
+     * compressed.  Returns 0: this cannot fail. */
     int (*settle)(void *state);
 
     /* Fill in stats->pages, compressed and blob_bytes.  disk.c has set these three to 0, and

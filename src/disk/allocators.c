@@ -85,7 +85,7 @@ struct list {
     size_t length;
 };
 
-static void append(struct list *list, const char *text)
+static void append_to_list(struct list *list, const char *text)
 {
     size_t room = sizeof list->text - 1 - list->length;
     size_t length = strnlen(text, room);
@@ -98,13 +98,13 @@ static void append(struct list *list, const char *text)
  * "zstd[,level=1..19]". */
 static void append_synopsis(struct list *list, const struct allocator *allocator)
 {
-    append(list, allocator->name);
+    append_to_list(list, allocator->name);
     for (size_t i = 0; i < PARAMETER_COUNT; i++) {
         if (!parameters[i].is_taken_by(allocator))
             continue;
-        append(list, "[,");
-        append(list, parameters[i].synopsis);
-        append(list, "]");
+        append_to_list(list, "[,");
+        append_to_list(list, parameters[i].synopsis);
+        append_to_list(list, "]");
     }
 }
 
@@ -113,7 +113,7 @@ static struct list list_allocators(void)
     struct list list = {.length = 0};
     for (size_t i = 0; allocators[i]; i++) {
         if (i > 0)
-            append(&list, allocators[i + 1] ? ", " : " and ");
+            append_to_list(&list, allocators[i + 1] ? ", " : " and ");
         append_synopsis(&list, allocators[i]);
     }
     return list;
@@ -125,10 +125,10 @@ static struct list list_parameters(const struct allocator *allocator)
     for (size_t i = 0; i < PARAMETER_COUNT; i++) {
         if (!parameters[i].is_taken_by(allocator))
             continue;
-        append(&list, list.length > 0 ? " and " : "");
-        append(&list, parameters[i].synopsis);
+        append_to_list(&list, list.length > 0 ? " and " : "");
+        append_to_list(&list, parameters[i].synopsis);
     }
-    append(&list, list.length == 0 ? "no parameter" : "");
+    append_to_list(&list, list.length == 0 ? "no parameter" : "");
     return list;
 }
 

@@ -260,7 +260,7 @@ static enum nbd_progress extended_headers(struct option *option)
     return acknowledge(option);
 }
 
-static enum nbd_progress start_tls(struct option *option)
+static enum nbd_progress accept_starttls(struct option *option)
 {
     struct nbd_handshake *handshake = option->handshake;
     if (handshake->session->secure)
@@ -294,7 +294,7 @@ static const struct rule {
     [NBD_OPT_EXPORT_NAME] = {export_name, HAS_DATA},
     [NBD_OPT_ABORT] = {abort_session, HAS_DATA | WITHOUT_TLS | WHEN_CLOSING},
     [NBD_OPT_LIST] = {list_exports, 0},
-    [NBD_OPT_STARTTLS] = {start_tls, WITHOUT_TLS},
+    [NBD_OPT_STARTTLS] = {accept_starttls, WITHOUT_TLS},
     [NBD_OPT_INFO] = {info_or_go, HAS_DATA},
     [NBD_OPT_GO] = {info_or_go, HAS_DATA},
     [NBD_OPT_STRUCTURED_REPLY] = {structured_reply, 0},

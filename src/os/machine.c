@@ -50,8 +50,8 @@ static int open_error(void)
 /* Read a file that holds one number.  Returns 0 or an error of open_error.  If the file holds no
  * number, returns -ENOENT.  That happens if a group has no limit: the file of the limit then
  * holds the word "max". */
-static int read_number(const char *root, const char *directory, const char *name,
-                       uint64_t *number)
+static int read_number_file(const char *root, const char *directory, const char *name,
+                            uint64_t *number)
 {
     FILE *file = open_below(root, directory, name);
     if (!file)
@@ -116,14 +116,14 @@ static const struct group_files version2 = {
 };
 
 /* Read the limit of a group.  If the group has two limits, the lower one counts.  Returns 0, or
- * an error of read_number. */
+ * an error of read_number_file. */
 static int read_limit(const char *root, const char *directory, const struct group_files *files,
                       uint64_t *limit)
 {
     int found = -ENOENT;
     for (unsigned i = 0; i < 2 && files->limits[i]; i++) {
         uint64_t number;
-        int r = read_number(root, directory, files->limits[i], &number);
+        int r = read_number_file(root, directory, files->limits[i], &number);
         if (r < 0 && r != -ENOENT)
             return r;
         if (r == 0 && (found < 0 || number < *limit)) {
@@ -161,7 +161,7 @@ static int apply_group(struct os_memory_room *room, const char *root, const char
     uint64_t limit, usage;
     int r = read_limit(root, directory, files, &limit);
     if (r == 0)
-        r = read_number(root, directory, files->usage, &usage);
+        r = read_number_file(root, directory, files->usage, &usage);
     if (r < 0)
         return r == -ENOENT ? 0 : r;
     uint64_t reclaimable = read_reclaimable(root, directory, files);

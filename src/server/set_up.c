@@ -49,8 +49,8 @@ static int fork_command(struct program *program)
     return 0;
 }
 
-/* In the foreground, descriptors stay open: the command of --run inherits them, and who holds a
- * lock while nbdram runs passes it to us. */
+/* In the foreground, descriptors stay open: the command of --run inherits them, and a
+ * person who wants to hold a lock for as long as nbdram runs passes it to us. */
 static int note_inherited(struct program *program)
 {
     if (program->options.foreground)

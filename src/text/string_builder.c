@@ -8,7 +8,7 @@
 
 /* The function that the stream calls to write.  If there is no memory, it returns 0, and ferror
  * then reports an error of the stream. */
-static ssize_t append(void *opaque, const char *bytes, size_t size)
+static ssize_t append_bytes(void *opaque, const char *bytes, size_t size)
 {
     struct string_builder *builder = opaque;
     char *longer = realloc(builder->bytes, builder->size + size + 1);
@@ -24,7 +24,7 @@ static ssize_t append(void *opaque, const char *bytes, size_t size)
 FILE *string_builder_open(struct string_builder *builder)
 {
     *builder = (struct string_builder){.bytes = NULL};
-    return fopencookie(builder, "w", (cookie_io_functions_t){.write = append});
+    return fopencookie(builder, "w", (cookie_io_functions_t){.write = append_bytes});
 }
 
 char *string_builder_close(struct string_builder *builder, FILE *stream)

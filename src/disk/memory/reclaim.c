@@ -116,8 +116,8 @@ static void free_batch(struct reclaim *reclaim, struct reclaim_batch *batch)
 }
 
 /* Append an item to the list of items that wait.  Returns false if there is no memory for it. */
-static bool append_locked(struct reclaim *reclaim, const struct reclaim_item *item,
-                          bool is_reserved)
+static bool append_item_locked(struct reclaim *reclaim, const struct reclaim_item *item,
+                               bool is_reserved)
 {
     struct reclaim_batch *batch = reclaim->waiting;
     if (!batch || batch->count == BATCH_ITEMS) {
@@ -139,7 +139,7 @@ static size_t append_all_locked(struct reclaim *reclaim, const struct reclaim_it
 {
     size_t appended = 0;
     bool was_idle = reclaim->waiting == NULL;
-    while (appended < count && append_locked(reclaim, &items[appended], is_reserved))
+    while (appended < count && append_item_locked(reclaim, &items[appended], is_reserved))
         appended++;
     if (was_idle && appended > 0)
         pthread_cond_signal(&reclaim->wake);

@@ -184,7 +184,7 @@ static uint64_t make_writable(struct paged *paged, slot_t *slot)
 
 /* Lend memory for the next pages of the range, at most for those whose slots one call of
  * table_find returns.  Returns false if the loan must end. */
-static bool lend_next(struct paged *paged, struct fill *fill)
+static bool lend_found(struct paged *paged, struct fill *fill)
 {
     struct request *request = &fill->request;
     uint64_t span, row = 1;
@@ -230,7 +230,7 @@ static void store_part(struct paged *paged, struct fill *fill, const struct part
         pool_untake(&paged->frames, request->cell);
 }
 
-static void store(struct paged *paged, struct fill *fill, uint64_t end)
+static void store_received(struct paged *paged, struct fill *fill, uint64_t end)
 {
     for (unsigned i = 0; i < fill->part_count; i++)
         store_part(paged, fill, &fill->parts[i], end);
@@ -244,13 +244,13 @@ ssize_t paged_fill(void *state, uint64_t offset, size_t count, size_t *lent, dis
     struct fill fill;
     fill_init(&fill, offset, count);
     rcu_enter();
-    while (fill.request.count && lend_next(paged, &fill))
+    while (fill.request.count && lend_found(paged, &fill))
         ;
     *lent = fill.lent;
     ssize_t received = fill.lent ? fn(opaque, fill.iov, fill.iov_count) : -ENOBUFS;
     assert(received <= (ssize_t)fill.lent);
     uint64_t end = offset + (received > 0 ? (uint64_t)received : 0);
-    store(paged, &fill, end);
+    store_received(paged, &fill, end);
     rcu_leave();
     deferred_flush(&fill.request.deferred, &paged->reclaim);
     return received;

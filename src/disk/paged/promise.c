@@ -22,24 +22,24 @@ struct promise {
     bool unit[UNITS];
 };
 
-static void set(struct promise *promise, size_t first, size_t end, bool value)
+static void set_units(struct promise *promise, size_t first, size_t end, bool value)
 {
     for (size_t i = first; i < end; i++)
         promise->unit[i] = value;
 }
 
-static struct promise load(uint64_t word)
+static struct promise promise_of_word(uint64_t word)
 {
     struct promise promise = {{false}};
     if (!(word & ENTRY_PINNED))
         return promise;
     if (!(word & FORM_PIECES)) {
-        set(&promise, word >> FIRST_SHIFT & 255, (word >> LAST_SHIFT & 255) + 1, true);
+        set_units(&promise, word >> FIRST_SHIFT & 255, (word >> LAST_SHIFT & 255) + 1, true);
         return promise;
     }
     for (size_t i = 0; i < PIECES; i++)
         if (word >> FIRST_SHIFT & (uint64_t)1 << i)
-            set(&promise, i * UNITS_PER_PIECE, (i + 1) * UNITS_PER_PIECE, true);
+            set_units(&promise, i * UNITS_PER_PIECE, (i + 1) * UNITS_PER_PIECE, true);
     return promise;
 }
 
@@ -52,7 +52,7 @@ static uint64_t as_pieces(const struct promise *promise)
     return bits;
 }
 
-static uint64_t store(uint64_t word, const struct promise *promise)
+static uint64_t word_with_promise(uint64_t word, const struct promise *promise)
 {
     uint64_t first = UNITS, last = 0, count = 0;
     for (uint64_t i = 0; i < UNITS; i++) {
@@ -79,9 +79,9 @@ uint64_t promise_add(uint64_t word, size_t size, size_t at, size_t n)
     if (n == size)
         return (word & ~ENTRY_GENERATION_MASK) | ENTRY_PINNED |
                (uint64_t)(UNITS - 1) << LAST_SHIFT;
-    struct promise promise = load(word);
-    set(&promise, at / unit, (at + n + unit - 1) / unit, true);
-    return store(word, &promise);
+    struct promise promise = promise_of_word(word);
+    set_units(&promise, at / unit, (at + n + unit - 1) / unit, true);
+    return word_with_promise(word, &promise);
 }
 
 /* If the range covers only a part of a unit, the unit stays promised. */
@@ -90,7 +90,7 @@ uint64_t promise_remove(uint64_t word, size_t size, size_t at, size_t n)
     size_t unit = size / UNITS;
     if (!(word & ENTRY_PINNED))
         return word;
-    struct promise promise = load(word);
-    set(&promise, (at + unit - 1) / unit, (at + n) / unit, false);
-    return store(word, &promise);
+    struct promise promise = promise_of_word(word);
+    set_units(&promise, (at + unit - 1) / unit, (at + n) / unit, false);
+    return word_with_promise(word, &promise);
 }

@@ -182,7 +182,8 @@ static int open_segment_locked(struct blob_log *blobs)
 
 /* Reserve the bytes of a blob in the open segment, and write the blob's header.  A walk of the
  * segment needs the header to find the next blob. */
-static int append_locked(struct blob_log *blobs, uint64_t page, size_t size, uint64_t *number)
+static int append_blob_locked(struct blob_log *blobs, uint64_t page, size_t size,
+                              uint64_t *number)
 {
     size_t takes = blob_footprint(size);
     if (!blobs->any_open || blobs->segment_size - blobs->table[blobs->open].used < takes) {
@@ -205,7 +206,7 @@ int blob_log_store(struct blob_log *blobs, uint64_t page, const void *bytes, siz
                    uint64_t *number)
 {
     pthread_mutex_lock(&blobs->lock);
-    int r = append_locked(blobs, page, size, number);
+    int r = append_blob_locked(blobs, page, size, number);
     pthread_mutex_unlock(&blobs->lock);
     if (r == 0)
         memcpy(at(blobs, *number)->bytes, bytes, size);

@@ -146,7 +146,7 @@ static void store_family(int *field, int family)
 }
 
 /* Store the value of an option.  If the option takes no value, value is NULL. */
-static int store(struct parse *parse, const struct option_row *row, const char *value)
+static int store_option(struct parse *parse, const struct option_row *row, const char *value)
 {
     void *field = field_of(parse->options, row);
     switch (row->kind) {
@@ -291,7 +291,7 @@ static size_t find_row(int code)
 
 /* Refuse an option after getopt_long has returned '?' or ':' for word.  If the option is in the
  * table, getopt_long has stored the code of that option in optopt. */
-static int refuse_option(struct parse *parse, int code, const char *word)
+static int refuse_option_word(struct parse *parse, int code, const char *word)
 {
     size_t i = find_row(optopt);
     if (i < option_count && code == ':')
@@ -318,9 +318,9 @@ static int parse_words(struct parse *parse, int argc, char **argv)
             r = set_parameter(parse, optarg);
         } else if (i < option_count) {
             parse->given[i] = true;
-            r = store(parse, &option_table[i], optarg);
+            r = store_option(parse, &option_table[i], optarg);
         } else {
-            r = refuse_option(parse, code, argv[optind - 1]);
+            r = refuse_option_word(parse, code, argv[optind - 1]);
         }
     }
     for (; r == 0 && optind < argc; optind++)

@@ -183,7 +183,7 @@ static int lock_program(void)
 
 /* The process. */
 
-static void set_sizes(void)
+static void bound_heap_and_stacks(void)
 {
 #ifdef __GLIBC__
     pthread_attr_t attributes;
@@ -199,7 +199,7 @@ static void set_sizes(void)
 
 int lock_memory_of_process(struct reason *reason)
 {
-    set_sizes();
+    bound_heap_and_stacks();
     int r = 0;
     if (mlockall(MCL_CURRENT | MCL_ONFAULT) < 0 || mlockall(MCL_FUTURE) < 0)
         r = -errno;

@@ -86,7 +86,7 @@ static bool is_too_many_locked(struct logger *log, enum log_level level)
 
 /* These functions put lines into the buffer. */
 
-static void append_locked(struct logger *log, struct record record, const char *text)
+static void append_record_locked(struct logger *log, struct record record, const char *text)
 {
     struct log_buffer *buffer = &log->buffers[log->filling];
     char *end = buffer->bytes + buffer->used;
@@ -104,14 +104,14 @@ static void append_locked(struct logger *log, struct record record, const char *
 void log_write(struct logger *log, const char *text, size_t length)
 {
     pthread_mutex_lock(&log->lock);
-    append_locked(log, (struct record){.length = length}, text);
+    append_record_locked(log, (struct record){.length = length}, text);
     pthread_mutex_unlock(&log->lock);
 }
 
 /* Put prefix, line and newline into text.  Returns the length.  Control characters are replaced,
  * so that one message cannot look like two, and cannot control a terminal. */
 static size_t __attribute__((format(printf, 2, 0)))
-make_line(char text[LINE_MAX_BYTES], const char *format, va_list arguments)
+format_line(char text[LINE_MAX_BYTES], const char *format, va_list arguments)
 {
     memcpy(text, prefix, sizeof prefix);
     /* Leave one byte for the newline. */
@@ -131,7 +131,7 @@ log_line(struct logger *log, enum log_level level, const char *format, va_list a
     if (target == LOG_TO_NULL)
         return;
     const struct record record = {
-        .length = make_line(text, format, arguments),
+        .length = format_line(text, format, arguments),
         .priority = levels[level].priority,
         .is_syslog = target == LOG_TO_SYSLOG,
     };
@@ -140,7 +140,7 @@ log_line(struct logger *log, enum log_level level, const char *format, va_list a
     pthread_mutex_lock(&log->lock);
     if (!is_too_many_locked(log, level)) {
         log->rates[level].lines++;
-        append_locked(log, record, text);
+        append_record_locked(log, record, text);
     }
     pthread_mutex_unlock(&log->lock);
 }
@@ -194,7 +194,7 @@ write_notice(struct logger *log, enum log_level level, const char *format, ...)
     va_list arguments;
     va_start(arguments, format);
     const struct record record = {
-        .length = make_line(text, format, arguments),
+        .length = format_line(text, format, arguments),
         .priority = levels[level].priority,
         .is_syslog = atomic_load_explicit(&log->target, memory_order_relaxed) == LOG_TO_SYSLOG,
     };

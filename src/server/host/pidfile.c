@@ -23,7 +23,7 @@ struct pid_line {
 
 /* Make the line that the file contains.  The line is made again whenever it is needed, because
  * the process id changes when the process goes to the background. */
-static struct pid_line make_line(void)
+static struct pid_line make_pid_line(void)
 {
     struct pid_line line;
     line.length = (size_t)snprintf(line.text, sizeof line.text, "%ld\n", (long)getpid());
@@ -96,7 +96,7 @@ int pidfile_open(struct pidfile *pidfile, const char *path, struct reason *reaso
 /* Write the line, and lock the file if it is a plain file: see file_replace for *held. */
 static int write_line(int folder, const char *path, int *held)
 {
-    const struct pid_line line = make_line();
+    const struct pid_line line = make_pid_line();
     struct stat status;
     bool exists = fstatat(folder, path, &status, AT_SYMLINK_NOFOLLOW) == 0;
     /* A FIFO or /dev/fd/3 must not be replaced, because another process may be reading from
@@ -132,7 +132,7 @@ int pidfile_write(struct pidfile *pidfile, struct reason *reason)
 
 static bool holds_our_number(const struct pidfile *pidfile)
 {
-    const struct pid_line line = make_line();
+    const struct pid_line line = make_pid_line();
     char found[sizeof line.text];
     int fd = open_plain_file(pidfile->folder, pidfile->path);
     if (fd < 0)

@@ -35,7 +35,7 @@
 #include "server/net/listeners.h"
 #include "server/net/socket.h"
 #include "server/net/socket_kind.h"
-#include "server/net/uri.h"
+#include "text/percent.h"
 #include "text/reason.h"
 
 /* The size of the longest path of a socket, including the terminating zero. */
@@ -326,7 +326,7 @@ static void put_unix_query(FILE *out, const struct socket_address *address)
     if (unix_address->sun_path[0] != '\0')
         length = strnlen(unix_address->sun_path, length);
     fputs("?socket=", out);
-    uri_put_encoded(out, unix_address->sun_path, length);
+    percent_encode(out, unix_address->sun_path, length);
 }
 
 static void enlarge_send_buffer(int fd, bool keepalive)

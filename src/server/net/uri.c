@@ -9,18 +9,8 @@
 #include "server/net/listeners.h"
 #include "server/net/socket.h"
 #include "server/net/socket_kind.h"
+#include "text/percent.h"
 #include "text/string_builder.h"
-
-void uri_put_encoded(FILE *out, const char *text, size_t length)
-{
-    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                                "0123456789-._~/";
-    for (size_t i = 0; i < length; i++)
-        if (text[i] != '\0' && strchr(plain, text[i]))
-            fputc(text[i], out);
-        else
-            fprintf(out, "%%%02X", (unsigned)(unsigned char)text[i]);
-}
 
 static int put_uri(FILE *out, const struct listen_options *options,
                    const struct listeners *listeners, unsigned i)
@@ -38,7 +28,7 @@ static int put_uri(FILE *out, const struct listen_options *options,
         r = kind->put_authority(out, options, listeners, i, &address);
     fputc('/', out);
     if (options->export_name)
-        uri_put_encoded(out, options->export_name, strlen(options->export_name));
+        percent_encode(out, options->export_name, strlen(options->export_name));
     if (kind->put_query)
         kind->put_query(out, &address);
     return r;

@@ -13,9 +13,6 @@
 #ifndef NBDRAM_SERVER_NET_URI_H
 #define NBDRAM_SERVER_NET_URI_H
 
-#include <stddef.h>
-#include <stdio.h>
-
 struct listen_options; /* server/net/listeners.h */
 struct listeners;
 
@@ -23,10 +20,5 @@ struct listeners;
  * no memory, or if no URI can name a socket of this kind. */
 char *uri_of_listener(const struct listen_options *options, const struct listeners *listeners,
                       unsigned i);
-
-/* Write `length` bytes of text with percent-encoding.  Slashes, and the characters that RFC 3986
- * calls unreserved, are written unchanged.  Slashes are common in paths and export names, and
- * need no encoding there. */
-void uri_put_encoded(FILE *out, const char *text, size_t length);
 
 #endif

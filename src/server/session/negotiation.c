@@ -51,7 +51,7 @@ int negotiation_take(struct connection *connection, struct input *input)
 }
 
 /* Start TLS with the credentials that the server has now. */
-static int start_tls(struct connection *connection)
+static int begin_tls(struct connection *connection)
 {
     struct tls_credentials *credentials = tls_store_take(connection->service->tls);
     int r = transport_start_tls(&connection->transport, credentials);
@@ -65,7 +65,7 @@ int negotiation_secure(struct connection *connection)
     struct reason reason;
     char peer[64];
     if (!transport->tls) {
-        int r = start_tls(connection);
+        int r = begin_tls(connection);
         if (r < 0)
             return r;
     }

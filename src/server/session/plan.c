@@ -86,8 +86,8 @@ static size_t min_size(uint64_t a, uint64_t b)
 /* Ask the disk to lend the next piece of the data of a read, of at most `count` bytes.  If the
  * piece is compressed, it is cut at the end of a page, because pages are decompressed one by
  * one. */
-static int lend_next(struct plan *plan, const struct read_job *job, uint64_t count,
-                     struct disk_piece *piece)
+static int lend_piece(struct plan *plan, const struct read_job *job, uint64_t count,
+                      struct disk_piece *piece)
 {
     struct disk *disk = plan->connection->service->disk;
     int r = disk_lend(disk, job->offset, min_size(count, SCRATCH_LENT), piece);
@@ -117,7 +117,7 @@ static int plan_promised(struct plan *plan, struct read_job *job)
 {
     struct disk_piece piece;
     uint64_t before = job->left;
-    int r = lend_next(plan, job, job->promised, &piece);
+    int r = lend_piece(plan, job, job->promised, &piece);
     if (r == 0)
         r = plan_piece(plan, job, &piece);
     job->promised -= before - job->left;
@@ -141,7 +141,7 @@ static int plan_chunk_of_data(struct plan *plan, struct read_job *job, struct di
         left = job->left;
         int r = plan_piece(plan, job, piece);
         if (r == 0 && job->left)
-            r = lend_next(plan, job, job->left, piece);
+            r = lend_piece(plan, job, job->left, piece);
         if (r < 0)
             return r;
     } while (job->left && job->left < left && !plan_is_full(plan) &&
@@ -205,7 +205,7 @@ static int plan_start(struct plan *plan, struct read_job *job)
         plan_whole(plan, job);
         return 0;
     }
-    int r = lend_next(plan, job, job->left, &piece);
+    int r = lend_piece(plan, job, job->left, &piece);
     if (r < 0)
         return r;
     if (piece.kind == DISK_PIECE_HOLE)
