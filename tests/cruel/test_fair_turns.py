@@ -30,13 +30,17 @@ ATTEMPTS = 5
 
 
 def attack(server, ask, rng, attackers, style=Style.STRUCTURED):
-    """Connect attackers. Returns (client, piece) of each, and how many requests there are."""
-    parts, total = [], 0
-    for number in range(attackers):
-        piece, count = attacks.piece(ask, rng, number)
-        parts.append((join(server, style), piece))
-        total += count
-    return parts, total
+    """A function that connects attackers.
+
+    It returns (client, piece) of each, and how many requests there are.
+    """
+    pieces = [attacks.piece(ask, rng, number) for number in range(attackers)]
+
+    def connect():
+        parts = [(join(server, style), piece) for piece, _ in pieces]
+        return parts, sum(count for _, count in pieces)
+
+    return connect
 
 
 def seen_by_others(server, send, attackers):
@@ -63,12 +67,31 @@ def send_all(parts, **how):
     return send
 
 
-def judge(server, parts, total, **how):
-    """The others were served before a quarter of the attack was carried out."""
-    seen = seen_by_others(server, send_all(parts, **how), len(parts))
-    assert max(seen) <= total // 4, f"others were served after {seen} of {total} requests"
-    for client, _ in parts:
-        client.close()
+def at_least_once(measure, most):
+    """The figure is small enough in one of ATTEMPTS attempts.
+
+    It may be too large because the system has interrupted the server, or this test, at the wrong
+    moment.  But if the server carries out all of the attack first, it is too large each time.
+    """
+    figures = []
+    while len(figures) < ATTEMPTS:
+        figures.append(measure())
+        if figures[-1] <= most:
+            return
+    pytest.fail(f"how much was done before the others were served: {figures}")
+
+
+def judge(server, connect, **how):
+    """The others are served before a quarter of the attack is carried out."""
+
+    def share_done():
+        parts, total = connect()
+        seen = seen_by_others(server, send_all(parts, **how), len(parts))
+        for client, _ in parts:
+            client.close()
+        return max(seen) / total
+
+    at_least_once(share_done, 0.25)
 
 
 def fill(server, rng):
@@ -87,17 +110,18 @@ def fill(server, rng):
 def test_many_small_requests(nbdram, rng, ask, attackers):
     server = nbdram(str(attacks.DISK), flags=ONE_LOOP)
     fill(server, rng)
-    judge(server, *attack(server, ask, rng, attackers))
+    judge(server, attack(server, ask, rng, attackers))
 
 
-def test_reads_of_compressed_pages(nbdram, rng, tmp_path):
+@pytest.mark.parametrize("attackers", (1, 4))
+def test_reads_of_compressed_pages(nbdram, rng, tmp_path, attackers):
     statistics = Statistics(tmp_path)
     server = nbdram(
         str(attacks.DISK), "allocator=zstd,level=1", flags=(*ONE_LOOP, *statistics.flags)
     )
     fill(server, rng)
     until(lambda: statistics.now(server)["compressed_bytes"] >= STORED // 2)
-    judge(server, *attack(server, stored_reads, rng, 1))
+    judge(server, attack(server, stored_reads, rng, attackers))
 
 
 def stored_reads(rng):
@@ -107,7 +131,7 @@ def stored_reads(rng):
 @pytest.mark.parametrize("attackers", (1, 4))
 def test_refused_reads_that_are_logged(nbdram, rng, attackers):
     server = nbdram(str(attacks.DISK), flags=(*ONE_LOOP, "-v"))
-    judge(server, *attack(server, attacks.refused_reads, rng, attackers))
+    judge(server, attack(server, attacks.refused_reads, rng, attackers))
 
 
 # TLS.
@@ -138,15 +162,16 @@ def encrypt(client):
 @pytest.mark.parametrize("record, attackers", ((1, 1), (1, 4), (512, 4)))
 def test_small_records(encrypted, rng, record, attackers):
     fill(encrypted, rng)
-    parts, total = [], 0
-    for number in range(attackers):
-        size = attacks.PIECE * record // (record + 22)
-        piece, count = attacks.piece(attacks.tiny_reads, rng, number, size)
-        client = encrypt(dial(encrypted))
-        client.go()
-        parts.append((client, piece))
-        total += count
-    judge(encrypted, parts, total, record=record)
+    size = attacks.PIECE * record // (record + 22)
+    pieces = [attacks.piece(attacks.tiny_reads, rng, n, size) for n in range(attackers)]
+
+    def connect():
+        parts = [(encrypt(dial(encrypted)), piece) for piece, _ in pieces]
+        for client, _ in parts:
+            client.go()
+        return parts, sum(count for _, count in pieces)
+
+    judge(encrypted, connect, record=record)
 
 
 def unread(clients):
@@ -180,20 +205,6 @@ def share_received_before_a_read(server, rng, attackers):
 def test_receiving_one_byte_records(encrypted, rng, attackers):
     """The time goes into receiving here, before any request is carried out."""
     at_least_once(lambda: share_received_before_a_read(encrypted, rng, attackers), 0.5)
-
-
-def at_least_once(measure, most):
-    """The server goes on while this test learns of the reply to the read.
-
-    So a figure may be too large.  But if the server does all of the attack first, the figure is
-    too large each time.
-    """
-    figures = []
-    while len(figures) < ATTEMPTS:
-        figures.append(measure())
-        if figures[-1] <= most:
-            return
-    pytest.fail(f"done before the read was answered: {figures}")
 
 
 def answered(clients):
