@@ -12,7 +12,7 @@ from machine import GUEST_SECONDS
 # The guest has 256 MiB.  The disk and the program cannot both be in memory.
 SIZE = 96 * MIB
 PROGRAM_MIB = 128
-SPAN = int(os.environ.get("NBDRAM_TEST_SECONDS", "60"))
+SPAN = int(os.environ.get("NBDRAM_TEST_SECONDS", "120"))
 CLOCK_KIB = 64  # the kernel's pages for the clock count as mapped, but cannot be locked
 
 
