@@ -99,7 +99,8 @@ uint64_t os_memory_resident(void);
 
 /* After a program calls free, malloc can keep the memory for itself.  This function gives such
  * memory back to the system.  If the C library cannot do that, nothing happens.  The call takes
- * some microseconds, and the next allocations take some page faults. */
+ * microseconds, or milliseconds if much memory was freed.  The next allocations take some page
+ * faults. */
 void os_memory_tidy(void);
 
 #endif

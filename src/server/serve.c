@@ -118,6 +118,14 @@ static void drain_events(int fd)
         ;
 }
 
+/* With --swap the heap keeps its memory, because it is locked, and memory may be short. */
+static void handle_ended(struct program *program)
+{
+    drain_events(program->server.open.ended_event);
+    if (!program->options.swap)
+        server_tidy(&program->server);
+}
+
 /* What the main thread waits for.  The listening sockets follow, from POLLED_LISTENERS on. */
 enum polled { POLLED_SIGNALS, POLLED_PARENT, POLLED_ENDED, POLLED_LISTENERS };
 
@@ -143,7 +151,7 @@ void serve(struct program *program)
         if (r > 0 && polled[POLLED_SIGNALS].revents && !handle_signal(program))
             return;
         if (r > 0 && polled[POLLED_ENDED].revents)
-            drain_events(program->server.open.ended_event);
+            handle_ended(program);
         accept_connections(program);
         if (program->stats_due <= os_clock_ms())
             program_write_stats(program);

@@ -38,7 +38,7 @@
 
 /* A range with more bytes than this is zeroed or trimmed in slices, and the first slice has at
  * most this many bytes.  A shorter range is zeroed or trimmed at once. */
-#define COMMANDS_ZERO_SLICE ((uint64_t)1 << 20)
+#define COMMANDS_ZERO_SLICE ((uint64_t)256 << 10)
 
 /* Carry out the request in replies_request_slot.  The request must have been accepted by
  * nbd_request_check.  If the request has a payload, `payload` must hold all of it.  The function

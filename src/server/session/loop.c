@@ -11,18 +11,12 @@
 #include <unistd.h>
 
 #include "disk/disk.h"
-#include "os/memory.h"
 #include "os/thread.h"
 #include "server/host/log.h"
 #include "server/session/connection.h"
 
 #define EVENTS_MAX 256
 #define STOP_MILLISECONDS 700
-
-/* Each time the loop has freed this many bytes of connections, it makes malloc return memory to
- * the system (os_memory_tidy).  Otherwise malloc would return only memory at the end of its heap,
- * and would keep 5 to 10 MiB after 4,000 simultaneous connections. */
-#define TIDY_AFTER (512u << 10)
 
 /* Watching descriptors. */
 
@@ -163,9 +157,10 @@ static void destroy_ended(struct loop *loop)
     struct connection *connection;
     int64_t end = os_clock_ns() + TURN_LONG_NS;
     uint64_t destroyed = 0;
+    size_t freed = 0;
     while ((connection = TAILQ_FIRST(&loop->ended))) {
         TAILQ_REMOVE(&loop->ended, connection, link);
-        loop->untidy += connection_memory(connection);
+        freed += connection_memory(connection);
         if (connection->peer)
             peers_leave(&loop->open->peers, connection->peer);
         connection_destroy(connection);
@@ -174,12 +169,9 @@ static void destroy_ended(struct loop *loop)
             break;
     }
     atomic_fetch_sub_explicit(&loop->open->count, (unsigned)destroyed, memory_order_relaxed);
+    atomic_fetch_add_explicit(&loop->open->freed, freed, memory_order_relaxed);
     if (write(loop->open->ended_event, &destroyed, sizeof destroyed) < 0)
         return; /* cannot happen: the counter has 64 bits */
-    if (loop->untidy >= TIDY_AFTER) {
-        loop->untidy = 0;
-        os_memory_tidy();
-    }
 }
 
 /* Receiving the posts of other threads. */

@@ -41,6 +41,7 @@
 /* What all loops share: the number of open connections, and the peers that hold them. */
 struct open_connections {
     _Atomic unsigned count; /* number of open connections; relaxed order is enough */
+    _Atomic size_t freed;   /* memory of connections freed since server_tidy; relaxed order */
     int ended_event;        /* an eventfd; a loop writes to it when a connection has ended */
     struct peers peers;     /* the peers that hold connections; empty without --max-per-peer */
 };
@@ -70,7 +71,6 @@ struct loop {
      * --idle-timeout is given. */
     int64_t asked;
     unsigned spins_to_skip, spin_penalty; /* the comment on SPIN_PENALTY_MAX explains both */
-    size_t untidy;    /* memory of connections freed since the last os_memory_tidy, bytes */
     int64_t deadline; /* when a stopping loop closes all its connections (os_clock_ms) */
 };
 

@@ -47,8 +47,9 @@
 #define PARK_THREADS 4
 #define PARK_RUNNING_MAX 2 /* jobs of one owner that run at the same time, at most */
 #define PARK_JOBS_MAX 64   /* jobs of one owner that have not been answered, at most */
-#define PARK_BYTES_MAX                                                                           \
-    ((size_t)256 << 20) /* bytes of data in all jobs, with the exception above */
+/* Bytes of data in all jobs, with the exception above.  The budget does not count them, so they
+ * must fit into the memory that the budget leaves to the machine: 32 MiB or more. */
+#define PARK_BYTES_MAX ((size_t)16 << 20)
 
 _Static_assert(PARK_RUNNING_MAX < PARK_THREADS, "one owner could keep all threads busy");
 

@@ -13,9 +13,16 @@
 
 static const uint8_t zeroes[64 << 10];
 
+/* Once the plan has this many bytes, no data are added to it.  In a short turn they are few,
+ * because a send cannot be interrupted, and hundreds of connections may have short turns. */
+static size_t most_bytes(const struct plan *plan)
+{
+    return plan->connection->worker->turn.is_short ? TURN_SHORT_SEND : SCRATCH_LENT;
+}
+
 static bool plan_is_full(const struct plan *plan)
 {
-    return plan->count + 2 > SCRATCH_VECTORS || plan->bytes >= SCRATCH_LENT ||
+    return plan->count + 2 > SCRATCH_VECTORS || plan->bytes >= most_bytes(plan) ||
            wire_room(&plan->scratch->replies) < NBD_REPLY_SIZE_MAX ||
            turn_is_over(&plan->connection->worker->turn);
 }
@@ -90,7 +97,7 @@ static int lend_piece(struct plan *plan, const struct read_job *job, uint64_t co
                       struct disk_piece *piece)
 {
     struct disk *disk = plan->connection->service->disk;
-    int r = disk_lend(disk, job->offset, min_size(count, SCRATCH_LENT), piece);
+    int r = disk_lend(disk, job->offset, min_size(count, most_bytes(plan)), piece);
     if (r == 0 && piece->kind == DISK_PIECE_PACKED) {
         uint32_t page = disk_page_size(disk);
         piece->count = min_size(piece->count, page - job->offset % page);

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "os/memory.h"
 #include "server/host/log.h"
 #include "server/net/socket_kind.h"
 #include "server/session/connection.h"
@@ -75,6 +76,18 @@ int server_adopt(struct server *server, int in, int out)
 unsigned server_connections(const struct server *server)
 {
     return atomic_load_explicit(&server->open.count, memory_order_relaxed);
+}
+
+/* Without os_memory_tidy, malloc would return only memory at the end of its heap, and would keep
+ * 5 to 10 MiB after 4,000 simultaneous connections. */
+#define TIDY_AFTER ((size_t)512 << 10)
+
+void server_tidy(struct server *server)
+{
+    if (atomic_load_explicit(&server->open.freed, memory_order_relaxed) < TIDY_AFTER)
+        return;
+    atomic_store_explicit(&server->open.freed, 0, memory_order_relaxed);
+    os_memory_tidy();
 }
 
 /* Whether accept failed with an error that concerns only one connection.  If it did, the server

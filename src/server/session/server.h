@@ -34,6 +34,11 @@ int server_start(struct server *server, unsigned loops);
 /* Returns the number of connections that are open now. */
 unsigned server_connections(const struct server *server);
 
+/* Make malloc return the memory of ended connections to the system, if there is enough of it to
+ * be worth the time.  To be called after an event of open.ended_event.  The main thread does
+ * this, because it can take milliseconds after a crowd has left. */
+void server_tidy(struct server *server);
+
 /* Accept the connections that wait at a listening descriptor.  Returns
  *
  *     0        no more connections wait, or TURN_ACCEPTS connections were accepted

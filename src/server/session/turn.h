@@ -37,6 +37,7 @@
 #define TURN_CHEAP_NS 20000  /* a turn that takes at most this time is cheap, else it is costly */
 /* after this many costly turns in a row, a connection has to wait in the line */
 #define TURN_COSTLY_MAX 2
+#define TURN_SHORT_SEND (128u << 10) /* the most data, in bytes, of one send in a short turn */
 #define TURN_ACCEPTS 64 /* the most connections that one call of server_accept accepts */
 #define TURN_QUICK_SLICE_NS 100000 /* a slice that takes less time than this is quick */
 #define TURN_LOOK_BYTES (64 << 10) /* the clock is read after this many bytes of work */
@@ -47,6 +48,7 @@ struct turn {
     int64_t ends;    /* when the turn ends, time of os_clock_ns */
     size_t unlooked; /* bytes that turn_spend counted since the clock was last read */
     bool is_over;    /* the time was `ends` or later when the clock was last read */
+    bool is_short;   /* the turn was given TURN_SHORT_NS or less */
 };
 
 static inline void turn_begin(struct turn *turn, int64_t nanoseconds)
@@ -55,6 +57,7 @@ static inline void turn_begin(struct turn *turn, int64_t nanoseconds)
     turn->ends = turn->began + nanoseconds;
     turn->unlooked = 0;
     turn->is_over = false;
+    turn->is_short = nanoseconds <= TURN_SHORT_NS;
 }
 
 static inline bool turn_is_over(const struct turn *turn)
