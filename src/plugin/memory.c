@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -129,17 +130,35 @@ static int memory_after_fork(void)
     return r < 0 ? refuse_disk(r) : 0;
 }
 
-static void memory_unload(void)
-{
-    disk_destroy(disk);
-}
-
 /* Connections. */
 
 struct connection {
-    pthread_mutex_t lock;     /* guards cache */
-    struct disk_cache *cache; /* NULL if the disk compresses nothing or memory was short */
+    LIST_ENTRY(connection) link; /* links open_connections */
+    pthread_mutex_t lock;        /* guards cache */
+    struct disk_cache *cache;    /* NULL if the disk compresses nothing or memory was short */
 };
+
+/* All connections that have not been closed.  nbdkit does not close those that are open when it
+ * stops, so memory_unload does. */
+static LIST_HEAD(, connection) open_connections = LIST_HEAD_INITIALIZER(open_connections);
+static pthread_mutex_t open_connections_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void destroy_connection(struct connection *connection)
+{
+    disk_cache_destroy(disk, connection->cache);
+    pthread_mutex_destroy(&connection->lock);
+    free(connection);
+}
+
+static void memory_unload(void)
+{
+    struct connection *connection;
+    while ((connection = LIST_FIRST(&open_connections))) {
+        LIST_REMOVE(connection, link);
+        destroy_connection(connection);
+    }
+    disk_destroy(disk);
+}
 
 static void *memory_open(int readonly)
 {
@@ -152,15 +171,19 @@ static void *memory_open(int readonly)
     pthread_mutex_init(&connection->lock, NULL);
     if (disk_cache_create(disk, &connection->cache) < 0)
         connection->cache = NULL;
+    pthread_mutex_lock(&open_connections_lock);
+    LIST_INSERT_HEAD(&open_connections, connection, link);
+    pthread_mutex_unlock(&open_connections_lock);
     return connection;
 }
 
 static void memory_close(void *handle)
 {
     struct connection *connection = handle;
-    disk_cache_destroy(disk, connection->cache);
-    pthread_mutex_destroy(&connection->lock);
-    free(connection);
+    pthread_mutex_lock(&open_connections_lock);
+    LIST_REMOVE(connection, link);
+    pthread_mutex_unlock(&open_connections_lock);
+    destroy_connection(connection);
 }
 
 static int64_t memory_get_size(void *handle)

@@ -77,7 +77,7 @@ class Ledger:
     def balance(self, more=SLACK):
         """Check that all descriptors are closed, and that at most `more` memory is kept.
 
-        Returns how much memory is kept.
+        Returns how much memory is kept, or 0 if there is less than at first.
         """
         self.await_departures()
         self.check_service()
@@ -85,7 +85,7 @@ class Ledger:
         kept = falling_to(most, lambda: resident(self._server) - self.memory)
         is_fine = kept <= more or not self._is_meaningful
         assert is_fine, f"{kept >> 10} KiB stay in use, not {more >> 10}"
-        return kept
+        return max(kept, 0)
 
     def forget_peak(self):
         pathlib.Path(f"/proc/{self._server.pid}/clear_refs").write_text("5")

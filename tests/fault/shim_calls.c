@@ -173,6 +173,8 @@ WRAP("process", int, fchownat, (int folder, const char *path, uid_t user, gid_t 
      (folder, path, user, group, flags), -1, EPERM)
 WRAP("process", int, flock, (int fd, int operation), (fd, operation), -1, ENOLCK)
 WRAP("process", int, fstat64, (int fd, struct stat64 *status), (fd, status), -1, EACCES)
+WRAP("process", int, stat64, (const char *path, struct stat64 *status), (path, status), -1,
+     EACCES)
 WRAP("process", int, fstatat64, (int folder, const char *path, struct stat64 *status, int flags),
      (folder, path, status, flags), -1, EACCES)
 WRAP("process", char *, getcwd, (char *to, size_t size), (to, size), NULL, ENOENT)

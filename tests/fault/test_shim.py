@@ -22,7 +22,7 @@ LET_THROUGH = {
         asprintf  fopencookie  getaddrinfo  freeaddrinfo  getgrnam  getnameinfo  getpw(nam|uid)  strdup
         __getdelim  __isoc99_fscanf  fgets
     """,
-    "print, and are not checked, or fflush reports the error": r"fprintf  fputc  fputs  fwrite  printf  puts  openlog  syslog",
+    "print, and are not checked, or fflush reports the error": r"fprintf  fputc  fputs  fwrite  printf  putc  puts  openlog  syslog",
     "free something, or do not return": r"close  closedir  free  malloc_trim  munlock  munmap  unsetenv  _exit  execl",
     "start and end of a program": r"__cxa_finalize  __gmon_start__  __libc_start_main  __stack_chk_fail  _ITM_\w+",
     "belong to libraries, which shim.c lets through": r"gnutls_\w+  ZSTD_\w+  urcu_\w+",

@@ -4,6 +4,7 @@
 import errno
 import os
 import pathlib
+import signal
 
 import nbd
 import pytest
@@ -356,6 +357,17 @@ def test_daemon_answers_no_space(serve, rng):
     server = serve("1G", "limit=16M", background=True)
     handle = server.connect()
     assert write_until_full(handle, rng, 0)
+
+
+@all_allocators
+def test_stop_with_open_connections(serve, rng, allocator):
+    """nbdkit does not close connections that are open when it stops."""
+    server = serve("1G", f"allocator={allocator}")
+    handles = [server.connect() for _ in range(4)]
+    for handle in handles:
+        handle.pwrite(rng.randbytes(100), 0)
+    server.signal(signal.SIGTERM)
+    server.stop()
 
 
 # nbdinfo, with which people look at an export.

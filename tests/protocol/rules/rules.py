@@ -219,10 +219,17 @@ def check_outcome(
 
 
 def whole_map(client: Connection, offset: int, length: int) -> list[Extent]:
-    """The extents of a range, clipped to it, from as many requests as it takes."""
+    """The extents of a range, clipped to it, from as many requests as it takes.
+
+    A busy server may end a reply in the middle of an extent.
+    """
     found, end = [], offset + length
     while offset < end:
-        for extent in client.done(NBD_CMD_BLOCK_STATUS, offset, end - offset).allocation:
+        extents = client.done(NBD_CMD_BLOCK_STATUS, offset, end - offset).allocation
+        if found and found[-1].state == extents[0].state:
+            offset -= found[-1].length
+            extents[0] = Extent(found.pop().length + extents[0].length, extents[0].state)
+        for extent in extents:
             found.append(Extent(min(extent.length, end - offset), extent.state))
             offset += found[-1].length
     assert sum(extent.length for extent in found) == length

@@ -132,10 +132,13 @@ def test_reads_of_64_bits_are_refused(bench, row):
 def test_extents_have_64_bits(bench):
     client = bench.connect(Style.EXTENDED)
     (extent,) = client.done(NBD_CMD_BLOCK_STATUS, 0, 1 << 62).allocation
-    assert extent == Extent(1 << 62, HOLE_STATE)
+    assert extent.state == HOLE_STATE
+    assert extent.length > COUNT_MAX  # a busy server may report a part of the range
+    assert whole_map(client, 0, 1 << 62) == [Extent(1 << 62, HOLE_STATE)]
     client.write(TIB, b"\xee" * 32 * KIB)
     request = client.done(NBD_CMD_BLOCK_STATUS, 0, 1 << 62, NBD_CMD_FLAG_REQ_ONE)
-    assert request.allocation == [Extent(TIB, HOLE_STATE)]
+    (extent,) = request.allocation
+    assert extent.state == HOLE_STATE and COUNT_MAX < extent.length <= TIB
     assert whole_map(client, 0, 1 << 62) == [
         Extent(TIB, HOLE_STATE),
         Extent(32 * KIB, 0),
