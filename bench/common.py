@@ -277,6 +277,17 @@ class BenchBase:
                 file.write(os.urandom(MIB))
         return self.file(f"random-{size}", fill)
 
+    def tar_file(self, size):
+        """The first size bytes of a tar file of /usr: real files, which compress as such do."""
+        def fill(file):
+            with subprocess.Popen(["tar", "-C", "/", "-cf", "-", "--sort=name", "usr"],
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as tar:
+                while file.tell() < size and (data := tar.stdout.read(MIB)):
+                    file.write(data[:size - file.tell()])
+                tar.kill()
+            file.truncate(file.tell() // BLOCK * BLOCK)
+        return self.file(f"tar-{size}", fill)
+
     def file(self, name, fill):
         path = self.dir / name
         if name not in self.files:
