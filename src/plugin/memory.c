@@ -133,14 +133,16 @@ static int memory_after_fork(void)
 /* Connections. */
 
 struct connection {
-    LIST_ENTRY(connection) link; /* links open_connections */
-    pthread_mutex_t lock;        /* guards cache */
-    struct disk_cache *cache;    /* NULL if the disk compresses nothing or memory was short */
+    TAILQ_ENTRY(connection) link; /* links open_connections */
+    pthread_mutex_t lock;         /* guards cache */
+    struct disk_cache *cache;     /* NULL if the disk compresses nothing or memory was short */
 };
+
+TAILQ_HEAD(connection_list, connection);
 
 /* All connections that have not been closed.  nbdkit does not close those that are open when it
  * stops, so memory_unload does. */
-static LIST_HEAD(, connection) open_connections = LIST_HEAD_INITIALIZER(open_connections);
+static struct connection_list open_connections = TAILQ_HEAD_INITIALIZER(open_connections);
 static pthread_mutex_t open_connections_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void destroy_connection(struct connection *connection)
@@ -153,8 +155,8 @@ static void destroy_connection(struct connection *connection)
 static void memory_unload(void)
 {
     struct connection *connection;
-    while ((connection = LIST_FIRST(&open_connections))) {
-        LIST_REMOVE(connection, link);
+    while ((connection = TAILQ_FIRST(&open_connections))) {
+        TAILQ_REMOVE(&open_connections, connection, link);
         destroy_connection(connection);
     }
     disk_destroy(disk);
@@ -172,7 +174,7 @@ static void *memory_open(int readonly)
     if (disk_cache_create(disk, &connection->cache) < 0)
         connection->cache = NULL;
     pthread_mutex_lock(&open_connections_lock);
-    LIST_INSERT_HEAD(&open_connections, connection, link);
+    TAILQ_INSERT_TAIL(&open_connections, connection, link);
     pthread_mutex_unlock(&open_connections_lock);
     return connection;
 }
@@ -181,7 +183,7 @@ static void memory_close(void *handle)
 {
     struct connection *connection = handle;
     pthread_mutex_lock(&open_connections_lock);
-    LIST_REMOVE(connection, link);
+    TAILQ_REMOVE(&open_connections, connection, link);
     pthread_mutex_unlock(&open_connections_lock);
     destroy_connection(connection);
 }
