@@ -77,7 +77,7 @@ bool peer_run(struct peer *peer)
 {
     for (unsigned steps = 0; !peer_is_closed(peer); steps++) {
         uint32_t events = connection_events(peer->connection);
-        DEMAND(events, "it waits for nothing");
+        DEMAND(events || connection_wants_turn(peer->connection), "it waits for nothing");
         DEMAND(steps < STEPS_MAX, "it does not come to rest");
         if (!connection_wants_turn(peer->connection) && !(events & EPOLLOUT) &&
             !(events & EPOLLIN && is_readable(peer))) {
